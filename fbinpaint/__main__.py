@@ -1,0 +1,5 @@
+import sys
+
+from fbinpaint.cli import main
+
+sys.exit(main())

@@ -1,0 +1,335 @@
+"""The command line: `python -m fbinpaint run | evaluate | publish`.
+
+Bad input ends in one line, `error: what is wrong, which file, what to do`, and exit code 1; a file is written whole or
+not at all. torch and diffusers are imported by the commands, not here, so that --help is instant.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fbinpaint.errors import InputError
+
+if TYPE_CHECKING:
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+
+DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "streets"
+RUN_BATCH_SIZE = 4
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")  # loading one can run any code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: finished files are kept", file=sys.stderr)
+        return 130
+
+
+# ---------------------------------------------------------------------------------------------- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fbinpaint", description="Fill holes in photos, guided by a semantic map that the fill corrects."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="run | evaluate | publish")
+
+    run = _command(
+        commands, run_command, "run",
+        "Fill the holes of one photo, or of a folder of photos and one of masks of the same names.",
+        "--image examples/street.jpg --mask examples/street_mask.png --output restored.png",
+    )  # fmt: skip
+    run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
+    run.add_argument("--mask", type=Path, required=True, metavar="FILE|DIR", help="white = hole; one FILE serves all")
+    run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders are filled with PNG files")
+    run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
+    run.add_argument("--rounds", type=_count, default=2, metavar="K", help="feedback rounds, 0 = none (default: 2)")
+    run.add_argument("--save-semantics", action="store_true", help="write NAME_before.png, NAME_after.png (index maps)")
+    run.add_argument("--seed", type=_count, metavar="N", help="default: none")
+
+    evaluate = _command(
+        commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
+        "--model checkpoints/streets --data examples/streets --output report.json",
+    )  # fmt: skip
+    evaluate.add_argument("--model", required=True, metavar="DIR|HUB_ID")
+    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and, if any, labels/")
+    evaluate.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
+    evaluate.add_argument("--output", type=Path, required=True, metavar="report.json", help="a .csv is put beside it")
+    evaluate.add_argument("--resolution", type=_count, default=128, metavar="N", help="shorter side (default: 128)")
+    evaluate.add_argument("--rounds", type=_counts, default=[0, 1, 2, 3], metavar="K,...", help="default: 0,1,2,3")
+    evaluate.add_argument(
+        "--baselines", type=_names, default=["telea", "navier-stokes"], metavar="NAME,...",
+        help="default: telea,navier-stokes",
+    )  # fmt: skip
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N photos")
+
+    publish = _command(
+        commands, publish_command, "publish", "Upload a saved pipeline folder to the Hugging Face Hub.",
+        "--model checkpoints/streets --repo-id USER/NAME --private",
+    )  # fmt: skip
+    publish.add_argument("--model", type=Path, required=True, metavar="DIR")
+    publish.add_argument("--repo-id", required=True, metavar="USER/NAME")
+    publish.add_argument("--private", action="store_true", help="only you can see it")
+    return parser
+
+
+def _command(commands, function, name: str, description: str, example: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=description, description=description, epilog=f"example:\n  python -m fbinpaint {name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if _count(text) == 0:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
+
+
+def _counts(text: str) -> list[int]:
+    return sorted({_count(part.strip()) for part in text.split(",")})
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
+    """The pipeline of a folder or a Hub id, on the GPU if there is one. Raises InputError if it cannot be loaded."""
+    import torch
+
+    from fbinpaint import FeedbackInpaintPipeline
+
+    try:
+        pipe = FeedbackInpaintPipeline.from_pretrained(model)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{model}: cannot be loaded ({reason}); name a saved pipeline folder or a Hub id") from error
+    pipe.set_progress_bar_config(disable=True)  # the commands have a bar of their own
+    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# ---------------------------------------------------------------------------------------------- run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to restore: its files, and the file the result goes to."""
+
+    image: Path
+    mask: Path
+    result: Path
+
+    def targets(self, save_semantics: bool) -> list[Path]:
+        """Every file the job writes: the result and, if wanted, the maps before and after feedback."""
+        maps = [self.result.with_name(f"{self.result.stem}_{when}.png") for when in ("before", "after")]
+        return [self.result, *(maps if save_semantics else [])]
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
+    from tqdm import tqdm
+
+    from fbinpaint.evaluation import equal_size_batches
+
+    jobs, problems, notes = plan_jobs(args.image, args.mask, args.output, args.save_semantics)
+    for line in [f"error: {problem}" for problem in problems] + [f"note: {note}" for note in notes]:
+        print(line, file=sys.stderr)
+    failures = len(problems)
+    if jobs:
+        pipe = load_pipeline(args.model)
+        with tqdm(total=len(jobs), desc="run", unit="photo") as progress:
+            for batch in equal_size_batches(jobs, RUN_BATCH_SIZE):
+                for problem in restore(pipe, batch, args.rounds, args.save_semantics, args.seed):
+                    failures += 1
+                    progress.write(f"error: {problem}", file=sys.stderr)
+                progress.update(len(batch))
+    return 1 if failures else 0
+
+
+def plan_jobs(image: Path, mask: Path, output: Path, save_semantics: bool) -> tuple[list[Job], list[str], list[str]]:
+    """What `run` has to do; one line for each photo that it cannot do; one for each file that no photo needs.
+
+    A folder keeps its sub-folders in the output; nothing is read or written yet. Raises InputError where the arguments
+    do not fit each other.
+    """
+    from fbinpaint.evaluation import files_by_stem, pair_by_stem, visible_files
+    from fbinpaint.images import SAVE_FORMATS
+
+    for path in (image, mask):
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the path")
+    if not image.is_dir():
+        if mask.is_dir():
+            raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
+        result = output / f"{image.stem}.png" if output.is_dir() or not output.suffix else output
+        if result.suffix.lower() not in SAVE_FORMATS:
+            raise InputError(f"{output}: unknown suffix '{output.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
+        jobs, problems, notes = [Job(image, mask, result)], [], []
+    else:
+        if output.exists() and not output.is_dir():
+            raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
+        if output.resolve() in (image.resolve(), mask.resolve()):
+            raise InputError(f"{output}: results would mix with the input; name another folder")
+        photos = files_by_stem(image, leave_out=(mask, output))
+        if not photos:
+            raise InputError(f"{image}: holds no photo; use {' '.join(SAVE_FORMATS)}")
+        masks = files_by_stem(mask, leave_out=(image, output)) if mask.is_dir() else {stem: [mask] for stem in photos}
+        pairs, problems = pair_by_stem(photos, masks)
+        jobs = [Job(pair.image, pair.mask, output / f"{pair.stem}.png") for pair in pairs]
+        others = [path for path in visible_files(image, (mask, output)) if path.suffix.lower() not in SAVE_FORMATS]
+        notes = [f"{path}: is not a photo, left alone" for path in others]
+        notes += [f"{path}: has no photo, not used" for stem in masks if stem not in photos for path in masks[stem]]
+
+    taken = {path.resolve() for job in jobs for path in (job.image, job.mask)}
+    kept = []
+    for job in jobs:
+        targets = [path.resolve() for path in job.targets(save_semantics)]
+        clash = next((path for path in targets if path in taken), None)
+        if clash:
+            problems.append(f"{job.image}: its result would overwrite {clash}; name another output")
+        else:
+            kept.append(job)
+            taken.update(targets)
+    return kept, problems, notes
+
+
+def restore(
+    pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job], rounds: int, save_semantics: bool, seed: int | None
+) -> Iterator[str]:
+    """Restores and writes the photos of `jobs` as one batch; yields one line for each that failed."""
+    import torch
+
+    from fbinpaint.images import load_image, save_image
+
+    ready, photos, masks = [], [], []
+    for job in jobs:
+        try:
+            photo, mask = load_image(job.image), load_image(job.mask)
+        except InputError as error:
+            yield str(error)
+            continue
+        ready.append(job)
+        photos.append(photo)
+        masks.append(mask)
+    if not ready:
+        return
+
+    try:
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        out = pipe(photos, masks, num_feedback_rounds=rounds, generator=generator)
+    except (InputError, RuntimeError, MemoryError) as error:  # RuntimeError: torch out of memory, above all
+        if len(ready) == 1:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            yield reason if str(ready[0].image) in reason else f"{ready[0].image}: {reason}"
+        else:  # one photo must not take the others with it
+            for job in ready:
+                yield from restore(pipe, [job], rounds, save_semantics, seed)
+        return
+
+    for job, photo, *results in zip(ready, photos, out.images, out.semantic_before, out.semantic_after, strict=True):
+        if photo.mode in ("RGB", "RGBA"):  # the pixels are the photo's own, so they mean the same colours
+            results[0].info["icc_profile"] = photo.info.get("icc_profile")
+        try:
+            job.result.parent.mkdir(parents=True, exist_ok=True)
+            for target, result in zip(job.targets(save_semantics), results, strict=False):
+                save_image(result, target)
+        except InputError as error:
+            yield str(error)
+        except OSError as error:
+            yield f"{job.result.parent}: folder cannot be made ({error.strerror}); choose another"
+
+
+# ---------------------------------------------------------------------------------------------- evaluate
+
+
+def evaluate_command(args: argparse.Namespace) -> int:
+    """`evaluate`: writes the report and its CSV, and prints the overall scores."""
+    from fbinpaint.evaluation import evaluate
+
+    if args.output.suffix != ".json" or args.output.is_dir():
+        raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
+    try:  # before the hours of work, not after
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{args.output.parent}: folder cannot be made ({error.strerror}); choose another") from error
+
+    evaluation = evaluate(
+        load_pipeline(args.model),
+        args.data,
+        masks=args.masks,
+        resolution=args.resolution,
+        rounds=args.rounds,
+        baselines=args.baselines,
+        limit=args.limit,
+    )
+    evaluation.save(args.output)
+    for name, variant in evaluation.report["variants"].items():
+        scores = variant["overall"]
+        shown = ("lpips_alex", "psnr", "ssim", "miou_hole_after")
+        print(f"{name:14}", *(f"{key} {scores[key]:.4f}" for key in shown if scores[key] is not None), sep="  ")
+    print(f"report: {args.output}, photo by photo: {args.output.with_suffix('.csv')}")
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------- publish
+
+
+def publish_command(args: argparse.Namespace) -> int:
+    """`publish`: uploads the folder as it is, once it is known to be a pipeline that loads without running code."""
+    import httpx
+    from huggingface_hub import HfApi
+
+    check_pipeline_folder(args.model)
+    api = HfApi()
+    try:
+        repo = api.create_repo(args.repo_id, private=args.private, exist_ok=True)
+        # An existing repository keeps its visibility, whatever was asked for.
+        if args.private and not api.repo_info(repo.repo_id).private:
+            raise InputError(f"{repo.repo_id}: exists and is public; make it private on the Hub or name another")
+        api.upload_folder(repo_id=repo.repo_id, folder_path=args.model, commit_message="Upload fbinpaint pipeline")
+    except InputError:
+        raise
+    except (httpx.HTTPError, OSError, ValueError) as error:  # not logged in, no network, no such user, bad name
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{args.repo_id}: not published ({reason}); check the name and `hf auth login`") from error
+    print(f"published: {repo}")
+    return 0
+
+
+def check_pipeline_folder(folder: Path) -> None:
+    """Raises InputError unless `folder` is a saved fbinpaint pipeline that holds safetensors and no pickle file."""
+    index = folder / "model_index.json"
+    try:
+        class_name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except OSError as error:
+        raise InputError(f"{index}: cannot be read ({error.strerror}); name a saved pipeline folder") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{index}: is not the index of a pipeline; save the pipeline again") from error
+    if class_name != "FeedbackInpaintPipeline":
+        raise InputError(f"{index}: is of a {class_name}; name the folder of a FeedbackInpaintPipeline")
+    pickled = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICKLE_SUFFIXES]
+    if pickled:
+        raise InputError(f"{pickled[0]}: may hold pickled code, which is never published; remove it")
+    if not any(folder.rglob("*.safetensors")):
+        raise InputError(f"{folder}: holds no weights (*.safetensors); save the pipeline again")

@@ -1,0 +1,134 @@
+"""Training examples: random crops of photos with their labels and masks, each a pure function of (photo, seed)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset, Image
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from ..errors import InputError
+from ..images import resize_image, shorter_side, to_rgb
+from ..labels import IGNORE, LabelSpace
+from ..masks import training_mask
+
+
+@dataclass
+class Batch:
+    """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, all 255 without labels; labelled (B,)."""
+
+    image: Tensor
+    mask: Tensor
+    labels: Tensor
+    labelled: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        image = self.image.to(device, memory_format=torch.channels_last)
+        return Batch(image, self.mask.to(device), self.labels.to(device), self.labelled.to(device))
+
+
+class PhotoCrops(TorchDataset):
+    """Square crops at the working resolution, half of them zoomed in, mirrored at random, with a training mask.
+
+    Items are asked for by (index, seed): the same key always gives the same example, whichever worker makes it, which is
+    what makes a resumed run exact.
+
+    Args:
+        photos: columns `image` and `semantic_map`.
+        resolution: side of the crop, pixels. Unzoomed, it is the photo's shorter side (area averaging).
+        max_zoom: the largest factor by which a zoomed photo is larger than that.
+    """
+
+    def __init__(self, photos: Dataset, label_space: LabelSpace, resolution: int, max_zoom: float = 1.5):
+        self.photos, self.label_space = photos, label_space
+        self.resolution, self.max_zoom = resolution, max_zoom
+        paths = photos.cast_column("semantic_map", Image(decode=False))["semantic_map"]
+        self.labelled = np.array([path is not None for path in paths])
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray]:
+        index, seed = key
+        generator = np.random.default_rng(seed)
+        row = self.photos[index]
+        image = to_rgb(row["image"])
+        size = (image.shape[1], image.shape[0])
+        zoom = 1.0 if generator.random() < 0.5 else generator.uniform(1.0, self.max_zoom)
+        width, height = shorter_side(size, round(self.resolution * zoom))
+        image = resize_image(image, (width, height))
+        labels = self._labels(row["semantic_map"], size, (width, height), index)
+
+        left = generator.integers(0, width - self.resolution + 1)
+        top = generator.integers(0, height - self.resolution + 1)
+        window = slice(top, top + self.resolution), slice(left, left + self.resolution)
+        image, labels = image[window], labels[window]
+        if generator.random() < 0.5:
+            image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
+        mask = training_mask(*labels.shape, generator, labels if self.labelled[index] else None)
+        return {"image": image, "labels": labels, "mask": mask, "labelled": self.labelled[index]}
+
+    def _labels(self, semantic_map, size: tuple[int, int], resized: tuple[int, int], index: int) -> np.ndarray:
+        if semantic_map is None:
+            return np.full((resized[1], resized[0]), IGNORE, np.uint8)
+        if semantic_map.size != size:
+            raise InputError(f"label of photo {index}: {semantic_map.size} pixels, but the photo has {size}")
+        labels = np.asarray(semantic_map.resize(resized, 0))  # 0 = nearest, also for palette images
+        if labels.ndim != 2 or ((labels >= self.label_space.num_classes) & (labels != IGNORE)).any():
+            raise InputError(
+                f"label of photo {index}: not an index image with ids 0..{self.label_space.num_classes - 1} or 255; "
+                f"is {self.label_space.name} its label space?"
+            )
+        return labels
+
+
+def collate(examples: list[dict[str, np.ndarray]]) -> Batch:
+    image = torch.from_numpy(np.stack([example["image"] for example in examples]))
+    return Batch(
+        image=image.permute(0, 3, 1, 2).float().div_(127.5).sub_(1),
+        mask=torch.from_numpy(np.stack([example["mask"] for example in examples]))[:, None].float(),
+        labels=torch.from_numpy(np.stack([example["labels"] for example in examples])).long(),
+        labelled=torch.tensor([bool(example["labelled"]) for example in examples]),
+    )
+
+
+class MixedBatches:
+    """A batch sampler that mixes labelled and unlabelled photos at a fixed ratio, forever.
+
+    Batch number b is a pure function of (seed, b), so a run resumes exactly by starting at its step; each source is
+    walked through in shuffled epochs. A source that is empty leaves its places to the other.
+
+    Args:
+        labelled: (N,) bool, which photos carry labels.
+        labelled_ratio: share of each batch drawn from them.
+        start: number of the first batch.
+    """
+
+    def __init__(self, labelled: np.ndarray, batch_size: int, labelled_ratio: float, seed: int, start: int = 0):
+        with_labels = round(batch_size * labelled_ratio)
+        if labelled.all() or not labelled.any():
+            with_labels = batch_size if labelled.all() else 0
+        self.sources = (
+            (np.flatnonzero(labelled), with_labels),
+            (np.flatnonzero(~labelled), batch_size - with_labels),
+        )
+        self.seed, self.start = seed, start
+
+    def batch(self, number: int) -> list[tuple[int, int]]:
+        keys = []
+        for source, (indices, count) in enumerate(self.sources):
+            for position in range(number * count, (number + 1) * count):
+                epoch, place = divmod(position, len(indices))
+                order = np.random.default_rng((self.seed, source, epoch)).permutation(len(indices))
+                # The seed of an example: its own stream, never shared with another place in the run.
+                stream = np.random.SeedSequence((self.seed, source, position)).generate_state(1)
+                keys.append((int(indices[order[place]]), int(stream[0])))
+        return keys
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        number = self.start
+        while True:
+            yield self.batch(number)
+            number += 1

@@ -1,0 +1,508 @@
+"""The protocol of `python -m fbinpaint evaluate`: the same photos and holes for every variant, scored photo by photo.
+
+    evaluation = evaluate(pipe, Path("val"), masks=Path("val/masks"), rounds=(0, 1, 2, 3))
+    evaluation.report["variants"]["rounds=2"]["overall"]["lpips_alex"]
+    evaluation.save(Path("report.json"))                    # and report.csv: one row for each photo and variant
+
+A data folder holds images/ and, optionally, labels/ (index PNG, same stem). This is also home to what `run` shares with
+`evaluate`: finding photos in folders, pairing them with masks by stem, cutting a list of them into batches of one size.
+"""
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from fbinpaint import metrics
+from fbinpaint.errors import InputError
+from fbinpaint.images import (
+    SAVE_FORMATS,
+    composite,
+    load_image,
+    resize_image,
+    shorter_side,
+    to_index_map,
+    to_mask,
+    to_rgb,
+)
+from fbinpaint.labels import LabelSpace
+from fbinpaint.masks import protocol_mask
+
+if TYPE_CHECKING:
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+
+Photo = TypeVar("Photo")
+
+BATCH_SIZE = 8
+BATCH_PIXELS = 1_500_000  # per batch: keeps the activations of eight large photos out of memory
+RATIO_EDGES = (0, 10, 20, 30, 40, 50, 60, 100)  # per cent of the photo that is hole; bins are [low, high)
+BASELINES = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
+BASELINE_RADIUS = 3  # pixels
+BOOTSTRAP_RESAMPLES = 2000
+IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole")
+LIBRARIES = ("torch", "torchvision", "diffusers", "lpips", "torchmetrics", "opencv-python-headless", "pillow", "numpy")
+
+
+# ---------------------------------------------------------------------------------------------- photos on disk
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A photo and its mask; `stem` is the photo's path below its folder, "/" between, without suffix.
+
+    mask: None = make the protocol mask
+    """
+
+    stem: str
+    image: Path
+    mask: Path | None
+
+
+def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
+    """The files anywhere below `folder`, sorted, without hidden ones.
+
+    leave_out: folders whose files are not meant, where they lie inside `folder` (those of masks or results)
+    Raises InputError if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name one that holds pictures")
+    inside = [other.resolve() for other in leave_out if folder.resolve() in other.resolve().parents]
+
+    def visible(path: Path) -> bool:
+        return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    def meant(path: Path) -> bool:
+        return not any(other in path.resolve().parents for other in inside)
+
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and visible(path) and meant(path)]
+
+
+def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:
+    """The pictures among `visible_files`, keyed by their path below `folder`, "/" between, without suffix."""
+    found: dict[str, list[Path]] = {}
+    for path in visible_files(folder, leave_out):
+        if path.suffix.lower() in SAVE_FORMATS:
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    return found
+
+
+def pair_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | None) -> tuple[list[Pair], list[str]]:
+    """The photos with one mask of their stem (`masks` None = none needed), and one line for every photo without."""
+    pairs, problems = [], []
+    for stem, images in photos.items():
+        names = ", ".join(map(str, images))
+        candidates = [None] if masks is None else masks.get(stem, [])
+        if len(images) > 1:
+            problems.append(f"{names}: photos of the same stem cannot be told apart; rename all but one")
+        elif not candidates:
+            problems.append(f"{names}: has no mask; add {stem}.png to the folder of masks")
+        elif len(candidates) > 1:
+            problems.append(f"{names}: has several masks ({', '.join(map(str, candidates))}); keep one")
+        else:
+            pairs.append(Pair(stem, images[0], candidates[0]))
+    return pairs, problems
+
+
+def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int | None = None) -> list[list[Photo]]:
+    """Cuts `photos` (each has a path `.image`) into batches of one size, which the networks take at once.
+
+    resolution: length that the shorter side will be resized to; None = photos stay as they are
+
+    At most `batch_size` photos and, beyond the first, BATCH_PIXELS pixels. Only headers are read; a file without a
+    readable one comes alone, to fail alone when it is loaded.
+    """
+    sized = sorted(((_photo_size(photo.image, resolution), photo) for photo in photos), key=lambda item: item[0])
+    batches = []
+    for (width, height), group in itertools.groupby(sized, key=lambda item: item[0]):
+        members = [photo for _, photo in group]
+        step = max(1, min(batch_size, BATCH_PIXELS // (width * height))) if width else 1
+        batches.extend(members[start : start + step] for start in range(0, len(members), step))
+    return batches
+
+
+def _photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
+    """(width, height) as the photo will be run, (0, 0) if the file cannot be read."""
+    try:
+        with Image.open(path) as image:
+            size = image.size[::-1] if image.getexif().get(0x0112, 1) >= 5 else image.size  # EXIF: lies on its side
+    except Exception:  # PIL raises many kinds on broken files; `load_image` words it when the photo's turn comes
+        return 0, 0
+    return size if resolution is None else shorter_side(size, resolution)
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Puts the file in front of an InputError that does not name it."""
+    try:
+        yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------- one photo
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo at the resolution of the protocol.
+
+    photo: (H,W,3) uint8
+    hole:  (H,W) bool, at least one pixel
+    truth: (H,W) uint8 ids, 255 = ignore; None = the photo has no label
+    """
+
+    stem: str
+    photo: np.ndarray
+    hole: np.ndarray
+    truth: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Fill:
+    """What one variant made of a sample: image (H,W,3) uint8, composited; semantic_map (H,W) ids or None."""
+
+    image: np.ndarray
+    semantic_map: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class PhotoScore:
+    """The scores of one variant on one photo; the names of the first fields are those of the report.
+
+    before, after: (C,C) confusion in the hole of the map of round 0, and of the variant's own round; None = no map
+                   (a baseline) or no label
+    """
+
+    photo: str
+    variant: str
+    mask_ratio: float
+    lpips_alex: float
+    lpips_vgg: float | None
+    psnr: float
+    ssim: float
+    psnr_hole: float
+    before: np.ndarray | None
+    after: np.ndarray | None
+
+
+def load_sample(
+    pair: Pair, label: Path | None, index: int, resolution: int, seed: int, label_space: LabelSpace
+) -> Sample:
+    """Reads and resizes one photo with its mask (the protocol mask `index` where the pair has none) and label.
+
+    Raises InputError, naming the file, for what cannot be read, a hole of no pixel, and ids that are no class.
+    """
+    with naming(pair.image):
+        photo = to_rgb(load_image(pair.image))
+    size = shorter_side((photo.shape[1], photo.shape[0]), resolution)  # (width, height)
+    photo = resize_image(photo, size)
+
+    if pair.mask is None:
+        hole = protocol_mask(size[1], size[0], index, seed)
+    else:
+        with naming(pair.mask):
+            hole = to_mask(load_image(pair.mask), size)
+            if not hole.any():
+                raise InputError(f"no hole at {size[0]}x{size[1]}, so nothing to score; draw one in white")
+
+    truth = None
+    if label is not None:
+        with naming(label):
+            truth = to_index_map(load_image(label), size, label_space.num_classes)
+    return Sample(pair.stem, photo, hole, truth)
+
+
+def fill_with_pipeline(
+    pipe: "FeedbackInpaintPipeline", samples: Sequence[Sample], rounds: Sequence[int], seed: int
+) -> dict[int, list[Fill]]:
+    """Round -> fills, for `rounds` and always for round 0: one call with the highest number holds all of them."""
+    out = pipe(
+        [Image.fromarray(sample.photo) for sample in samples],
+        [sample.hole for sample in samples],
+        num_feedback_rounds=max(rounds),
+        generator=torch.Generator().manual_seed(seed),
+    )
+    return {
+        k: [Fill(np.asarray(photo[k].image), np.asarray(photo[k].semantic_map)) for photo in out.rounds]
+        for k in {0, *rounds}
+    }
+
+
+def fill_with_baseline(name: str, sample: Sample) -> Fill:
+    """The classical methods of OpenCV, "telea" or "navier-stokes", which know nothing but the hole's border."""
+    filled = cv2.inpaint(sample.photo, sample.hole.astype(np.uint8), BASELINE_RADIUS, BASELINES[name])
+    return Fill(composite(sample.photo, filled, sample.hole))
+
+
+def score(
+    variant: str,
+    samples: Sequence[Sample],
+    fills: Sequence[Fill],
+    before: Sequence[Fill] | None,
+    lpips: dict[str, metrics.LPIPS],
+    num_classes: int,
+) -> list[PhotoScore]:
+    """Scores the fills of samples of one size. `before` = the fills of round 0; None = a baseline, without maps."""
+    truth = torch.stack([_levels(sample.photo) for sample in samples])  # (B,3,H,W) in [0,255]
+    result = torch.stack([_levels(fill.image) for fill in fills])  # (B,3,H,W)
+    holes = torch.stack([torch.from_numpy(sample.hole)[None] for sample in samples])  # (B,1,H,W)
+    columns = {
+        "psnr": metrics.psnr(result, truth),
+        "ssim": metrics.ssim(result, truth),
+        "psnr_hole": metrics.psnr_hole(result, truth, holes),
+    }
+    for net in ("alex", "vgg"):
+        columns[f"lpips_{net}"] = lpips[net](result / 127.5 - 1, truth / 127.5 - 1) if net in lpips else None
+
+    def confusion(sample: Sample, fill: Fill) -> np.ndarray | None:
+        if before is None or sample.truth is None:
+            return None
+        return metrics.hole_confusion(sample.truth, fill.semantic_map, sample.hole, num_classes)
+
+    return [
+        PhotoScore(
+            photo=sample.stem,
+            variant=variant,
+            mask_ratio=float(sample.hole.mean()),
+            before=None if before is None else confusion(sample, before[i]),
+            after=confusion(sample, fill),
+            **{name: None if column is None else float(column[i]) for name, column in columns.items()},
+        )
+        for i, (sample, fill) in enumerate(zip(samples, fills, strict=True))
+    ]
+
+
+def _levels(image: np.ndarray) -> torch.Tensor:
+    """(H,W,3) uint8 -> (3,H,W) float in [0,255]."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float()
+
+
+# ---------------------------------------------------------------------------------------------- all photos
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """report: what report.json holds. scores: variant -> one score for each photo, in the order of the photos."""
+
+    report: dict
+    scores: dict[str, list[PhotoScore]]
+
+    def save(self, path: Path) -> None:
+        """Writes the report (strict JSON) and, beside it with the suffix .csv, the scores; each whole or not at all."""
+        _write_whole(path, json.dumps(self.report, indent=2, allow_nan=False) + "\n")
+        columns = [field.name for field in fields(PhotoScore) if field.name not in ("before", "after")]
+        rows = [
+            [getattr(score, name) for name in columns] + [_miou([score.before]), _miou([score.after])]
+            for score in itertools.chain.from_iterable(self.scores.values())
+        ]
+        with io.StringIO(newline="") as text:
+            writer = csv.writer(text)
+            writer.writerow([*columns, "miou_hole_before", "miou_hole_after"])
+            writer.writerows([[_plain(value) for value in row] for row in rows])
+            _write_whole(path.with_suffix(".csv"), text.getvalue())
+
+
+def evaluate(
+    pipe: "FeedbackInpaintPipeline",
+    data: Path,
+    masks: Path | None = None,
+    resolution: int = 128,
+    rounds: Sequence[int] = (0, 1, 2, 3),
+    baselines: Sequence[str] = tuple(BASELINES),
+    limit: int | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Scores `pipe` after each number of `rounds`, and the `baselines`, on the photos of a folder.
+
+    data:       holds images/ and, optionally, labels/ (index PNG of the pipeline's label space, same stem)
+    masks:      folder of one mask for each photo, same stem, non-zero = hole; None = the protocol masks of `seed`
+    resolution: length of the shorter side, in pixels, at which photos are run and scored
+    limit:      only the first so many photos, by name; None = all
+    seed:       of the protocol masks, of the pipeline's generator and of the bootstrap
+
+    Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
+    leaves photos out is another protocol.
+    """
+    if resolution < metrics.LPIPS_MIN_SIDE:
+        raise InputError(f"resolution {resolution} is too low: LPIPS needs {metrics.LPIPS_MIN_SIDE} pixels or more")
+    for name in baselines:
+        if name not in BASELINES:
+            raise InputError(f"unknown baseline {name!r}: use {', '.join(BASELINES)}")
+    pairs = _protocol_pairs(data, masks, limit)
+    labels = _labels(data)
+    lpips = {"alex": metrics.LPIPS("alex", device=pipe.device)}
+    if metrics.find_backbone("vgg"):
+        lpips["vgg"] = metrics.LPIPS("vgg", device=pipe.device)
+    else:
+        print(f"lpips_vgg is left out: no {metrics.BACKBONE_FILES['vgg'][0]} in ${metrics.BACKBONES_VARIABLE}")
+
+    index = {pair.stem: i for i, pair in enumerate(pairs)}
+    scores: dict[str, list[PhotoScore]] = {name: [] for name in (*(f"rounds={k}" for k in rounds), *baselines)}
+    with tqdm(total=len(pairs), desc="evaluate", unit="photo") as progress:
+        for batch in equal_size_batches(pairs, BATCH_SIZE, resolution):
+            samples = [
+                load_sample(pair, labels.get(pair.stem), index[pair.stem], resolution, seed, pipe.label_space)
+                for pair in batch
+            ]
+            fills = fill_with_pipeline(pipe, samples, rounds, seed)
+            for k in rounds:
+                name = f"rounds={k}"
+                scores[name] += score(name, samples, fills[k], fills[0], lpips, pipe.label_space.num_classes)
+            for name in baselines:
+                filled = [fill_with_baseline(name, sample) for sample in samples]
+                scores[name] += score(name, samples, filled, None, lpips, pipe.label_space.num_classes)
+            progress.update(len(batch))
+    for of_variant in scores.values():
+        of_variant.sort(key=lambda one: index[one.photo])
+
+    protocol = {
+        "data": str(data),
+        "n": len(pairs),
+        "n_with_labels": sum(pair.stem in labels for pair in pairs),
+        "masks": str(masks) if masks else f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are",
+        "mask_ratio": "share of hole pixels at the scored resolution; bins are [low, high)",
+        "resolution": resolution,
+        "resize": "before inpainting, shorter side to the resolution, aspect kept: photos by area averages (bicubic if "
+        "they grow), masks and labels by nearest",
+        "model": str(pipe.name_or_path),
+        "label_space": pipe.label_space.name,
+        "rounds": list(rounds),
+        "baselines": {name: f"cv2.inpaint, radius {BASELINE_RADIUS} px" for name in baselines},
+        "seed": seed,
+        "metrics": _describe_metrics(),
+        "paired": f"(mean a - mean b) / mean b; ci95: percentile bootstrap, {BOOTSTRAP_RESAMPLES} resamples of photos",
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+    paired = _comparisons(rounds, baselines, scores, seed)
+    return Evaluation(_plain({"protocol": protocol, "variants": _summaries(scores), "paired": paired}), scores)
+
+
+def _labels(data: Path) -> dict[str, Path]:
+    if not (data / "labels").is_dir():
+        return {}
+    found = files_by_stem(data / "labels")
+    return {stem: path for stem, paths in found.items() for path in paths if path.suffix.lower() == ".png"}
+
+
+def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[Pair]:
+    images = data / "images"
+    if not images.is_dir():
+        raise InputError(f"{data}: has no folder images/; put the photos there (and index maps in labels/, if any)")
+    photos = dict(itertools.islice(files_by_stem(images).items(), limit))
+    if not photos:
+        raise InputError(f"{images}: holds no photo; use {' '.join(SAVE_FORMATS)}")
+    pairs, problems = pair_by_stem(photos, None if masks is None else files_by_stem(masks))
+    if problems:
+        more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""
+        raise InputError(problems[0] + more)
+    return pairs
+
+
+def _describe_metrics() -> dict[str, str]:
+    whole = "mean over photos, whole composited uint8 image"
+    lpips_text = f"LPIPS v{metrics.LPIPS_VERSION} of the lpips package, inputs in [-1,1], {whole}; lower is better"
+    ceiling = f"capped at {metrics.PSNR_CEILING:g} dB"
+    miou = "mIoU of the confusion in the hole summed over labelled photos, 255 ignored, classes in neither map left out"
+    return {
+        "lpips_alex": f"AlexNet, {lpips_text}",
+        "lpips_vgg": f"VGG16, {lpips_text}",
+        "psnr": f"dB, RGB, data range 255, {whole}, {ceiling}",
+        "ssim": f"RGB, Gaussian window {metrics.SSIM_WINDOW}, sigma {metrics.SSIM_SIGMA}, data range 255, {whole}",
+        "psnr_hole": f"dB, RGB, data range 255, hole pixels only, mean over photos, {ceiling}",
+        "miou_hole_before": f"{miou}; map of round 0",
+        "miou_hole_after": f"{miou}; map of the variant's own round",
+    }
+
+
+def _summaries(scores: dict[str, list[PhotoScore]]) -> dict[str, dict]:
+    names = [f"{low}-{high}%" for low, high in itertools.pairwise(RATIO_EDGES)]
+
+    def bin_of(one: PhotoScore) -> str:
+        position = int(np.searchsorted(RATIO_EDGES, 100 * one.mask_ratio, side="right")) - 1
+        return names[min(position, len(names) - 1)]  # the last bin holds 100 % too
+
+    def by_mask_ratio(of_variant: list[PhotoScore]) -> dict[str, dict]:
+        bins = {name: [one for one in of_variant if bin_of(one) == name] for name in names}
+        return {name: _summary(members) for name, members in bins.items() if members}
+
+    return {
+        name: {"overall": _summary(of_variant), "by_mask_ratio": by_mask_ratio(of_variant)}
+        for name, of_variant in scores.items()
+    }
+
+
+def _summary(scores: list[PhotoScore]) -> dict:
+    columns = {name: [getattr(one, name) for one in scores] for name in IMAGE_METRICS}
+    return {
+        **{name: None if None in column else float(np.mean(column)) for name, column in columns.items()},
+        "miou_hole_before": _miou([one.before for one in scores]),
+        "miou_hole_after": _miou([one.after for one in scores]),
+        "n": len(scores),
+    }
+
+
+def _miou(confusions: Sequence[np.ndarray | None]) -> float | None:
+    known = [confusion for confusion in confusions if confusion is not None]
+    return float(metrics.miou_from_confusion(sum(known))) if known else None
+
+
+def _comparisons(
+    rounds: Sequence[int], baselines: Sequence[str], scores: dict[str, list[PhotoScore]], seed: int
+) -> dict[str, dict]:
+    """Every number of rounds against none, and the highest against each baseline."""
+    against_none = [(f"rounds={k}", "rounds=0") for k in rounds if k > 0 and 0 in rounds]
+    against_baselines = [(f"rounds={max(rounds)}", name) for name in baselines]
+    return {f"{a} vs {b}": _comparison(scores[a], scores[b], seed) for a, b in against_none + against_baselines}
+
+
+def _comparison(a: list[PhotoScore], b: list[PhotoScore], seed: int) -> dict:
+    compared: dict[str, dict | None] = {}
+    for name in IMAGE_METRICS:
+        ours, theirs = [getattr(one, name) for one in a], [getattr(one, name) for one in b]
+        known = None not in ours + theirs
+        compared[name] = metrics.paired_relative(ours, theirs, seed, BOOTSTRAP_RESAMPLES) if known else None
+    both = [(x.after, y.after) for x, y in zip(a, b, strict=True) if x.after is not None and y.after is not None]
+    compared["miou_hole_after"] = None
+    if both:
+        ours, theirs = map(np.stack, zip(*both, strict=True))
+        compared["miou_hole_after"] = metrics.paired_relative_miou(ours, theirs, seed, BOOTSTRAP_RESAMPLES)
+    return compared
+
+
+def _plain(value):
+    """The same with floats rounded to 6 places, and None for what strict JSON has no word for (nan, inf)."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: could not be written ({error.strerror}); check the folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)

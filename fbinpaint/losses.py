@@ -1,0 +1,127 @@
+"""Losses: small pure functions. Images (B,3,H,W) in [-1,1], mask (B,1,H,W) with 1 = hole, labels (B,h,w) int64."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import InputError
+
+
+def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Mean of x under a weight of a shape that broadcasts to it; 0 where the weight is all zero."""
+    weight = weight.expand_as(x)
+    return (x * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def reconstruction_loss(prediction: Tensor, target: Tensor, mask: Tensor, hole_weight: float = 6.0) -> Tensor:
+    """1 * L1(known) + hole_weight * L1(hole), each a mean over its own pixels."""
+    difference = (prediction - target).abs().mean(1, keepdim=True)
+    return weighted_mean(difference, 1 - mask) + hole_weight * weighted_mean(difference, mask)
+
+
+class PerceptualLoss(nn.Module):
+    """Distance of unit-length VGG16 features (relu1_2, 2_2, 3_3, 4_3), squared and summed over channels.
+
+    The form of LPIPS (Zhang et al., CVPR 2018, eq. 1) without its learned weights, on another backbone than the metric.
+
+    Args:
+        weights: safetensors file with torchvision's VGG16 `features.*` ("0.weight", ...); None = torchvision's own,
+            downloaded or cached.
+
+    Raises:
+        InputError: the file is missing or is not VGG16.
+    """
+
+    TAPS = (3, 8, 15, 22)
+
+    def __init__(self, weights: str | Path | None = None):
+        super().__init__()
+        from torchvision.models import VGG16_Weights, vgg16
+
+        self.features = vgg16(weights=VGG16_Weights.IMAGENET1K_V1 if weights is None else None).features
+        if weights is not None:
+            if not Path(weights).is_file():
+                raise InputError(f"perceptual weights {weights}: no such file; give VGG16 features as safetensors")
+            try:
+                self.features.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
+            except Exception as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"perceptual weights {weights}: not torchvision's VGG16 features ({reason})") from error
+        self.features = self.features[: self.TAPS[-1] + 1].requires_grad_(False)
+        for layer in self.features:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False  # the taps are kept
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1) * 2 - 1, persistent=False)
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1) * 2, persistent=False)
+
+    def taps(self, image: Tensor) -> list[Tensor]:
+        h, taps = (image - self.mean) / self.std, []
+        for index, layer in enumerate(self.features):
+            h = layer(h)
+            if index in self.TAPS:
+                taps.append(F.normalize(h, dim=1))
+        return taps
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.taps(target)
+        return sum(((a - b) ** 2).sum(1).mean() for a, b in zip(self.taps(prediction), wanted, strict=True))
+
+
+def discriminator_hinge_loss(real: Tensor, fake: Tensor, hole: Tensor) -> Tensor:
+    """Hinge loss (Lim & Ye 2017): all of the real photo is real, only the hole of a restored one is fake.
+
+    hole (B,1,h,w) in [0,1] is the share of each score's patch that was filled.
+    """
+    return F.relu(1 - real).mean() + weighted_mean(F.relu(1 + fake), hole)
+
+
+def generator_hinge_loss(fake: Tensor, hole: Tensor) -> Tensor:
+    return -weighted_mean(fake, hole)
+
+
+def feature_matching_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Mean L1 between the discriminator's features of the photo and of its restoration (Wang et al., CVPR 2018)."""
+    return sum(F.l1_loss(f, r.detach()) for r, f in zip(real, fake, strict=True)) / len(real)
+
+
+def r1_penalty(scores: Tensor, real: Tensor) -> Tensor:
+    """Squared gradient of the scores at real photos (Mescheder et al., ICML 2018). `real` must require grad."""
+    (gradient,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+def semantic_loss(log_probabilities: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy, mean under weight (B,h,w); label 255 is ignored. log_probabilities (B,C,h,w)."""
+    loss = F.nll_loss(log_probabilities, labels, ignore_index=255, reduction="none")
+    return weighted_mean(loss, weight * (labels != 255))
+
+
+def consistency_loss(consistency: Tensor, labels: Tensor, shared: Tensor, weight: Tensor) -> Tensor:
+    """BCE(S_c, 1[y=c]) over shared classes: makes features comparable across photos (CISC-R, auxiliary loss).
+
+    consistency (B,C,h,w) in [0,1], labels (B,h,w), shared (B,C), weight (B,h,w).
+    """
+    num_classes = consistency.shape[1]
+    target = F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1)
+    # Both classes of each problem weigh the same: a pixel has one right class and many wrong ones.
+    balance = torch.where(target > 0, 0.5, 0.5 / max(num_classes - 1, 1))
+    loss = F.binary_cross_entropy(consistency.clamp(1e-4, 1 - 1e-4), target.to(consistency.dtype), reduction="none")
+    weight = (weight * (labels != 255))[:, None] * shared[:, :, None, None] * balance
+    return weighted_mean(loss, weight)
+
+
+def cisc_weight(consistency: Tensor, labels: Tensor, shared: Tensor) -> Tensor:
+    """w(x) = mean over shared c of 1 - |1[yhat(x)=c] - S_c(x)|   (CISC-R, eq. for L_u, over all shared classes).
+
+    consistency (B,C,h,w), labels (B,h,w), shared (B,C) -> (B,h,w) in [0,1]; 1 where no class is shared.
+    """
+    num_classes = consistency.shape[1]
+    target = F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1)
+    agreement = 1 - (target - consistency).abs()
+    shared = shared[:, :, None, None]
+    mean = (agreement * shared).sum(1) / shared.sum(1).clamp_min(1)
+    return torch.where(shared.sum(1) > 0, mean, torch.ones_like(mean))

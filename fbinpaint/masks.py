@@ -1,0 +1,135 @@
+"""Masks: which pixels are missing. Every maker is a pure function of its arguments and a seeded generator.
+
+All return (H,W) bool arrays, True = hole.
+"""
+
+import cv2
+import numpy as np
+
+RATIO_BINS = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6))
+
+
+def _draw_shape(canvas: np.ndarray, generator: np.random.Generator, thickness: tuple[float, float]) -> None:
+    """Add one brush stroke, ellipse or rotated box, sizes relative to the geometric mean of the sides."""
+    height, width = canvas.shape
+    side = (height * width) ** 0.5
+    start = generator.uniform((0, 0), (width, height))
+    kind = generator.choice(("stroke", "ellipse", "box"), p=(0.6, 0.2, 0.2))
+    if kind == "stroke":
+        angle = generator.uniform(0, 2 * np.pi)
+        points = [start]
+        for _ in range(generator.integers(1, 6)):
+            angle += generator.uniform(-1.2, 1.2)
+            step = generator.uniform(0.08, 0.35) * side
+            points.append(points[-1] + step * np.array((np.cos(angle), np.sin(angle))))
+        brush = max(1, round(generator.uniform(*thickness) * side))
+        cv2.polylines(canvas, [np.rint(points).astype(np.int32)], False, 1, brush)
+        for x, y in np.rint(points).astype(int):
+            cv2.circle(canvas, (int(x), int(y)), brush // 2, 1, -1)
+    else:
+        axes = generator.uniform(0.05, 0.18, size=2) * side
+        degrees = generator.uniform(0, 180) if generator.random() < 0.5 else 0.0
+        if kind == "ellipse":
+            cv2.ellipse(canvas, (tuple(map(float, start)), tuple(map(float, 2 * axes)), degrees), 1, -1)
+        else:
+            corners = cv2.boxPoints((tuple(map(float, start)), tuple(map(float, 2 * axes)), degrees))
+            cv2.fillPoly(canvas, [np.rint(corners).astype(np.int32)], 1)
+
+
+def free_form_mask(
+    height: int,
+    width: int,
+    generator: np.random.Generator,
+    ratio: tuple[float, float] = (0.1, 0.6),
+    thickness: tuple[float, float] = (0.04, 0.12),
+) -> np.ndarray:
+    """Strokes, ellipses and boxes until their area lies within `ratio` (after Yu et al., ICCV 2019; LaMa).
+
+    `thickness` is the brush's width relative to the geometric mean of the sides: thin (0.02, 0.05), medium (the
+    default), thick (0.12, 0.25). A shape that would overshoot is taken back and another one tried.
+    """
+    low, high = ratio
+    goal = generator.uniform(low, high)
+    canvas = np.zeros((height, width), np.uint8)
+    for _ in range(200):
+        trial = canvas.copy()
+        _draw_shape(trial, generator, thickness)
+        if trial.mean() <= high:
+            canvas = trial
+        if canvas.mean() >= max(goal - 0.03, low):
+            break
+    return canvas.astype(bool)
+
+
+def box_mask(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
+    """One to three upright boxes with sides of 20 to 60 % of the picture's."""
+    mask = np.zeros((height, width), bool)
+    for _ in range(generator.integers(1, 4)):
+        h, w = (max(1, round(generator.uniform(0.2, 0.6) * side)) for side in (height, width))
+        top, left = generator.integers(0, height - h + 1), generator.integers(0, width - w + 1)
+        mask[top : top + h, left : left + w] = True
+    return mask
+
+
+def centre_mask(height: int, width: int) -> np.ndarray:
+    """The central box of half the sides: a quarter of the area."""
+    mask = np.zeros((height, width), bool)
+    mask[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+    return mask
+
+
+def border_mask(height: int, width: int, generator: np.random.Generator) -> np.ndarray:
+    """Outpainting: one to all four borders are missing, each 10 to 30 % deep."""
+    mask = np.zeros((height, width), bool)
+    for side in generator.permutation(4)[: generator.integers(1, 5)]:
+        turned = np.rot90(mask, side)  # a view: writing to it writes the mask
+        turned[: max(1, round(generator.uniform(0.1, 0.3) * len(turned)))] = True
+    return mask
+
+
+def object_mask(semantic_map: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The outline of one object: a connected region of one class, grown a little. semantic_map (H,W), 255 = ignore.
+
+    Empty where no region covers between 1 and 60 % of the picture.
+    """
+    mask = np.zeros(semantic_map.shape, bool)
+    for label in generator.permutation(np.setdiff1d(np.unique(semantic_map), [255])):
+        count, regions, stats, _ = cv2.connectedComponentsWithStats((semantic_map == label).astype(np.uint8))
+        for region in 1 + generator.permutation(count - 1):
+            if 0.01 <= stats[region, cv2.CC_STAT_AREA] / mask.size <= 0.6:
+                grow = 1 + 2 * max(1, round(0.02 * mask.size**0.5))
+                return cv2.dilate((regions == region).astype(np.uint8), np.ones((grow, grow), np.uint8)).astype(bool)
+    return mask
+
+
+def training_mask(
+    height: int, width: int, generator: np.random.Generator, semantic_map: np.ndarray | None = None
+) -> np.ndarray:
+    """The mixture that training draws from: mostly free-form, then boxes, objects, borders and the centre."""
+    kind = generator.choice(("free", "box", "object", "border", "centre"), p=(0.7, 0.1, 0.1, 0.07, 0.03))
+    if kind == "object" and semantic_map is not None:
+        mask = object_mask(semantic_map, generator)
+        if mask.any():
+            return mask
+    if kind == "box":
+        return box_mask(height, width, generator)
+    if kind == "border":
+        return border_mask(height, width, generator)
+    if kind == "centre":
+        return centre_mask(height, width)
+    thickness = ((0.03, 0.08), (0.04, 0.12), (0.12, 0.25))[generator.integers(3)]
+    return free_form_mask(height, width, generator, thickness=thickness)
+
+
+def protocol_mask(height: int, width: int, index: int, seed: int = 0) -> np.ndarray:
+    """The evaluation mask of photo number `index`: its area cycles through 10-20 %, 20-30 %, ... 50-60 %.
+
+    Drawn from (seed, index) alone, so the same photo always gets the same mask.
+    """
+    ratio = RATIO_BINS[index % len(RATIO_BINS)]
+    generator = np.random.default_rng((seed, index))
+    for _ in range(100):
+        mask = free_form_mask(height, width, generator, ratio)
+        if ratio[0] <= mask.mean() <= ratio[1]:
+            return mask
+    raise ValueError(f"no mask with an area in {ratio} on {width}x{height} pixels")

@@ -1,0 +1,67 @@
+"""The initial inpainter: the first fill, without semantics, and the context features every later round reuses."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import ResBlock, conv3x3, resize_like
+
+
+@dataclass
+class InitialInpainterOutput(BaseOutput):
+    """image (B,3,H,W), not composited; context4 (B,D4,H/4,W/4) and context8 (B,D8,H/8,W/8)."""
+
+    image: Tensor
+    context4: Tensor
+    context8: Tensor
+
+
+class InitialInpainter(ModelMixin, ConfigMixin):
+    """A U-Net from half resolution (pixel-unshuffled) down to 1/16, where dilated blocks see the whole picture.
+
+    Args:
+        channels: widths at strides 2, 4, 8 and 16, multiples of 8.
+        bottleneck_dilations: one residual block each at stride 16. Large receptive fields matter for wide holes
+            (LaMa, Suvorov et al., WACV 2022).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, int, int, int] = (24, 48, 96, 128),
+        bottleneck_dilations: tuple[int, ...] = (1, 2, 4, 1),
+    ):
+        super().__init__()
+        c2, c4, c8, c16 = channels
+        self.stem = conv3x3(16, c2)
+        self.down4 = conv3x3(c2, c4, stride=2)
+        self.encode4 = ResBlock(c4)
+        self.down8 = conv3x3(c4, c8, stride=2)
+        self.encode8 = nn.Sequential(ResBlock(c8), ResBlock(c8))
+        self.down16 = conv3x3(c8, c16, stride=2)
+        self.bottleneck = nn.Sequential(*(ResBlock(c16, d) for d in bottleneck_dilations))
+        self.up8 = nn.Conv2d(c16, c8, 1)
+        self.decode8 = ResBlock(c8)
+        self.up4 = nn.Conv2d(c8, c4, 1)
+        self.decode4 = ResBlock(c4)
+        self.up2 = nn.Conv2d(c4, c2, 1)
+        self.decode2 = conv3x3(c2, c2)
+        self.to_rgb = conv3x3(c2, 12)
+
+    def forward(self, image: Tensor, mask: Tensor) -> InitialInpainterOutput:
+        """image (B,3,H,W) in [-1,1], mask (B,1,H,W) in {0,1}, 1 = hole; H and W multiples of 16."""
+        x = torch.cat([image * (1 - mask), mask], dim=1)  # (B, 4, H, W)
+        e2 = self.stem(F.pixel_unshuffle(x, 2))  # (B, c2, H/2, W/2)
+        e4 = self.encode4(self.down4(F.silu(e2)))  # (B, c4, H/4, W/4)
+        e8 = self.encode8(self.down8(F.silu(e4)))  # (B, c8, H/8, W/8)
+        h = self.bottleneck(self.down16(F.silu(e8)))  # (B, c16, H/16, W/16)
+        d8 = self.decode8(e8 + resize_like(self.up8(h), e8))
+        d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
+        d2 = F.silu(e2 + resize_like(self.up2(F.silu(d4)), e2))
+        rgb = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))), 2)  # (B, 3, H, W)
+        return InitialInpainterOutput(image=rgb, context4=d4, context8=d8)

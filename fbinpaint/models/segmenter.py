@@ -1,0 +1,101 @@
+"""The segmenter: a semantic map of a (filled) photo, from an ImageNet encoder and a light top-down decoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_eval
+
+from ..errors import InputError
+from .layers import ResBlock, conv3x3, resize_like
+
+
+@dataclass
+class SegmenterOutput(BaseOutput):
+    """logits (B,C,H/4,W/4) and features (B,D,H/4,W/4), non-negative, comparable across images."""
+
+    logits: Tensor
+    features: Tensor
+
+
+def fold_batchnorms(encoder: nn.Module) -> None:
+    """Merge each BatchNorm into the convolution before it, in place; its activation stays.
+
+    Running statistics of ImageNet are the right ones for batches this small, averages of weights (EMA) copy no buffers,
+    and inference loses a layer per convolution.
+    """
+    for parent in list(encoder.modules()):
+        last_conv = None
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d):
+                last_conv = name
+            elif isinstance(child, nn.BatchNorm2d):
+                fused = fuse_conv_bn_eval(getattr(parent, last_conv).eval(), child.eval())
+                setattr(parent, last_conv, fused)
+                setattr(parent, name, getattr(child, "act", nn.Identity()))
+
+
+def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool = False) -> nn.Module:
+    """A timm feature pyramid (strides 2 to 32) with its BatchNorms folded.
+
+    Args:
+        weights: a safetensors file in timm's own layout, without classifier; None = random, or timm's when `pretrained`.
+
+    Raises:
+        InputError: the file is missing or does not fit the encoder.
+    """
+    encoder = timm.create_model(name, features_only=True, pretrained=pretrained)
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise InputError(f"encoder weights {weights}: no such file; give a safetensors file of timm's {name}")
+        try:
+            encoder.load_state_dict(load_file(weights))
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"encoder weights {weights}: not the features of timm's {name} ({reason})") from error
+    fold_batchnorms(encoder)
+    return encoder.requires_grad_(True)  # folding leaves the new biases frozen
+
+
+class Segmenter(ModelMixin, ConfigMixin):
+    """timm encoder, feature pyramid decoder at stride 4 that is told where the photo was filled.
+
+    Args:
+        num_classes: size of the label space.
+        encoder_name: any timm model with `features_only` at strides 2, 4, 8, 16, 32 that takes inputs in [-1,1].
+        channels: width of the decoder and of `features`, a multiple of 8.
+    """
+
+    @register_to_config
+    def __init__(self, num_classes: int = 19, encoder_name: str = "tf_efficientnet_lite0", channels: int = 64):
+        super().__init__()
+        self.encoder = build_encoder(encoder_name)
+        widths = self.encoder.feature_info.channels()[1:]  # strides 4, 8, 16, 32
+        self.lateral = nn.ModuleList(nn.Conv2d(width + 1, channels, 1) for width in widths)
+        self.refine = nn.ModuleList(
+            [nn.Sequential(nn.SiLU(), conv3x3(channels, channels))] + [ResBlock(channels) for _ in widths[1:]]
+        )
+        self.classify = nn.Conv2d(channels, num_classes, 1)
+
+    def load_encoder(self, weights: str | Path | None) -> None:
+        """Start from ImageNet weights: those of a local safetensors file, or timm's own from the Hub when None."""
+        encoder = build_encoder(self.config.encoder_name, weights, pretrained=weights is None)
+        self.encoder.load_state_dict(encoder.state_dict())
+
+    def forward(self, image: Tensor, mask: Tensor) -> SegmenterOutput:
+        """image (B,3,H,W) in [-1,1], filled; mask (B,1,H,W) in {0,1}, 1 = filled, all zero for an intact photo."""
+        h = None
+        pyramid = list(zip(self.encoder(image)[1:], self.lateral, self.refine, strict=True))
+        for feature, lateral, refine in reversed(pyramid):
+            hole = F.interpolate(mask, size=feature.shape[-2:], mode="area")
+            level = lateral(torch.cat([feature, hole], dim=1))  # (B, D, H/s, W/s)
+            h = refine(level if h is None else level + resize_like(h, level))
+        features = F.relu(h)  # (B, D, H/4, W/4)
+        return SegmenterOutput(logits=self.classify(features), features=features)

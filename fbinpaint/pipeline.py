@@ -1,0 +1,352 @@
+"""The pipeline: photo and mask in, restored photo and both semantic maps out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import InputError
+from .images import (
+    Crop,
+    composite,
+    mask_to_tensor,
+    pad_to_multiple,
+    plan_crops,
+    resize_image,
+    to_index_map,
+    to_mask,
+    to_rgb,
+    to_tensor,
+    to_uint8,
+)
+from .labels import IGNORE, LabelSpace, get_label_space
+from .loop import Networks, Round, feedback_rounds
+from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+
+STRIDE = 16  # the networks' inputs are multiples of this
+MAX_BATCH = 8  # crops run together
+CONTEXT = 0.5  # a crop extends past its hole by this share of the hole's longer side
+MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample_size squares
+
+
+@dataclass
+class RoundOutput:
+    """One round of one photo, at the photo's size.
+
+    image and semantic_map as in `FeedbackInpaintPipelineOutput`; changed is the share of the hole's map that has another
+    class than one round before (0 in round 0), confidence the mean probability of the map's classes in the hole.
+    """
+
+    image: Any
+    semantic_map: Any
+    changed: float
+    confidence: float
+
+
+@dataclass
+class FeedbackInpaintPipelineOutput(BaseOutput):
+    """Lists as long as the batch.
+
+    images: restored photos. semantic_before / semantic_after: class ids before and after feedback, at the photo's size
+    ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64). rounds[i][k]: round k of
+    photo i, k = 0 being the one-way pass.
+    """
+
+    images: list[Any]
+    semantic_before: list[Any]
+    semantic_after: list[Any]
+    rounds: list[list[RoundOutput]]
+
+
+@dataclass
+class _Photo:
+    """A photo on its way through: pixels (H,W,3) uint8, hole (H,W) bool, drawn (H,W) uint8 with 255 = undecided."""
+
+    pixels: np.ndarray
+    hole: np.ndarray
+    drawn: np.ndarray | None
+    original: Tensor | None  # (3,H,W), the float photo a caller gave
+    fills: list[np.ndarray] = field(default_factory=list)  # per round, (H,W,3) uint8
+    maps: list[np.ndarray] = field(default_factory=list)  # per round, (H,W) uint8
+    changed: list[float] = field(default_factory=list)  # per round, in hole pixels
+    confidence: list[float] = field(default_factory=list)  # per round, in hole pixels
+
+
+@dataclass
+class _Job:
+    """A crop of a photo at its working size, padded: what the loop runs on."""
+
+    photo: _Photo
+    crop: Crop
+    size: tuple[int, int]  # working (width, height)
+    image: Tensor
+    mask: Tensor
+    drawn: Tensor | None
+    overview: bool  # run only for the map of the known part
+
+    @property
+    def batch_key(self) -> tuple:
+        return (self.image.shape, self.drawn is None, self.overview)
+
+
+class FeedbackInpaintPipeline(DiffusionPipeline):
+    """Restores the holes of photos, guided by a semantic map that the restoration itself corrects.
+
+    Args:
+        label_space: name of the label space, see `fbinpaint.labels`.
+        sample_size: crops whose shorter side is longer than this are worked on at this size, pixels.
+
+    Example:
+        >>> from PIL import Image
+        >>> from fbinpaint import FeedbackInpaintPipeline
+        >>> pipe = FeedbackInpaintPipeline.from_pretrained("checkpoints/streets")
+        >>> out = pipe(Image.open("photo.jpg"), Image.open("mask.png"), num_feedback_rounds=2)
+        >>> out.images[0].save("restored.png")
+    """
+
+    def __init__(
+        self,
+        initial_inpainter: InitialInpainter,
+        segmenter: Segmenter,
+        recorrector: Recorrector,
+        guided_inpainter: GuidedInpainter,
+        label_space: str = "cityscapes",
+        sample_size: int = 192,
+    ):
+        super().__init__()
+        self.register_modules(
+            initial_inpainter=initial_inpainter,
+            segmenter=segmenter,
+            recorrector=recorrector,
+            guided_inpainter=guided_inpainter,
+        )
+        self.register_to_config(label_space=label_space, sample_size=sample_size)
+        self.networks = Networks(initial_inpainter, segmenter, recorrector, guided_inpainter)
+        self.networks.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_networks(cls, networks: Networks, label_space: str, sample_size: int = 192) -> "FeedbackInpaintPipeline":
+        """A pipeline of trained networks; they are put into evaluation mode."""
+        return cls(**dict(networks.named_children()), label_space=label_space, sample_size=sample_size)
+
+    @property
+    def label_space(self) -> LabelSpace:
+        return get_label_space(self.config.label_space)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        mask: Any,
+        num_feedback_rounds: int = 2,
+        semantic_map: Any = None,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[["FeedbackInpaintPipeline", int, int, dict], dict | None] | None = None,
+    ) -> FeedbackInpaintPipelineOutput | tuple:
+        """Restore the photos.
+
+        Args:
+            image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white) or (H,W,3)
+                uint8; or a float tensor (B,3,H,W) in [-1,1]. At least 16 pixels a side.
+            mask: as many masks, PIL, (H,W) arrays, or a tensor (B,1,H,W); non-zero = hole; another size is resized with
+                nearest. One mask for several photos is used for each.
+            num_feedback_rounds: K, corrections of the map; 0 = the usual one-way pipeline.
+            semantic_map: a map per photo, edited by the user: PIL "P"/"L" or (H,W) ids, 255 = let the model decide. The
+                loop starts from it and keeps the user's pixels.
+            generator: accepted for uniformity with other pipelines; the loop draws no random numbers.
+            output_type: "pil", "np" ((H,W,3) uint8) or "pt" ((3,H,W) float in [-1,1]).
+            return_dict: False gives a plain tuple.
+            callback_on_step_end: called as f(pipeline, round, round, {"image", "probabilities"}) after every round of
+                every batch of crops; the tensors are the crops' fills (B,3,h,w) and soft maps (B,C,h/4,w/4).
+
+        Raises:
+            InputError: an argument is not of this form.
+        """
+        if output_type not in ("pil", "np", "pt"):
+            raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
+        if not isinstance(num_feedback_rounds, int) or num_feedback_rounds < 0:
+            raise InputError(f"num_feedback_rounds {num_feedback_rounds!r}: must be a whole number, 0 or more")
+        photos = self._read(image, mask, semantic_map)
+        jobs = [job for photo in photos for job in self._plan(photo)]
+        for photo in photos:
+            self._prepare(photo, num_feedback_rounds)
+
+        # Overviews first: they lay down the map of the known part, the crops then write the holes.
+        batches = self._batches(sorted(jobs, key=lambda job: not job.overview))
+        total = sum(1 if batch[0].overview else num_feedback_rounds + 1 for batch in batches)
+        with self.progress_bar(total=total) as progress:
+            for batch in batches:
+                self._run(batch, num_feedback_rounds, callback_on_step_end, progress)
+
+        rounds = [self._finish(photo, output_type) for photo in photos]
+        output = FeedbackInpaintPipelineOutput(
+            images=[r[-1].image for r in rounds],
+            semantic_before=[r[0].semantic_map for r in rounds],
+            semantic_after=[r[-1].semantic_map for r in rounds],
+            rounds=rounds,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def _read(self, image: Any, mask: Any, semantic_map: Any) -> list[_Photo]:
+        images, masks, maps = as_list(image), as_list(mask), as_list(semantic_map)
+        masks = masks * len(images) if len(masks) == 1 else masks
+        maps = maps * len(images) if len(maps) == 1 else maps
+        if len(masks) != len(images) or len(maps) != len(images):
+            raise InputError(f"{len(images)} photos, {len(masks)} masks, {len(maps)} semantic maps: one each, please")
+        photos = []
+        for x, m, s in zip(images, masks, maps, strict=True):
+            original = None
+            if isinstance(x, Tensor):
+                if x.ndim != 3 or x.shape[0] != 3 or not x.is_floating_point() or not torch.isfinite(x).all():
+                    raise InputError("an image tensor must be (B,3,H,W), floating point in [-1,1] and finite")
+                original, x = x.detach().cpu().float(), to_uint8(x[None].float().cpu())[0]
+            m = m.detach().cpu().float().squeeze(0).numpy() if isinstance(m, Tensor) else m
+            s = s.detach().cpu().numpy() if isinstance(s, Tensor) else s
+            pixels = to_rgb(x)
+            size = (pixels.shape[1], pixels.shape[0])
+            drawn = None if s is None else to_index_map(s, size, self.label_space.num_classes)
+            photos.append(_Photo(pixels, to_mask(m, size), drawn, original))
+        return photos
+
+    def _plan(self, photo: _Photo) -> list[_Job]:
+        """The crops around the holes and, unless one of them is the whole photo, an overview for the map."""
+        height, width = photo.hole.shape
+        whole = Crop(0, 0, width, height)
+        crops = plan_crops(photo.hole, min_size=self.config.sample_size, context=CONTEXT)
+        jobs = [self._job(photo, crop, overview=False) for crop in crops]
+        if crops != [whole]:
+            jobs.append(self._job(photo, whole, overview=True))
+        return jobs
+
+    def _job(self, photo: _Photo, crop: Crop, overview: bool) -> _Job:
+        size = working_size(crop.width, crop.height, self.config.sample_size)
+        pixels, hole = photo.pixels[crop.slices], photo.hole[crop.slices]
+        drawn = None if photo.drawn is None else photo.drawn[crop.slices]
+        if size != (crop.width, crop.height):
+            # The hole's own (arbitrary) pixels must not bleed into the known ones when shrunk: a working pixel is known
+            # only if all of its photo pixels are.
+            hole = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+            pixels = resize_image(pixels, size)
+            drawn = None if drawn is None else cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        image = pad_to_multiple(to_tensor(pixels), STRIDE)
+        mask = pad_to_multiple(mask_to_tensor(hole), STRIDE)
+        if drawn is not None:
+            drawn = pad_to_multiple(torch.from_numpy(drawn).float()[None, None], STRIDE)[:, 0].long()
+        return _Job(photo, crop, size, image, mask, drawn, overview)
+
+    def _prepare(self, photo: _Photo, num_rounds: int) -> None:
+        rounds = num_rounds + 1
+        photo.fills = [photo.pixels.copy() for _ in range(rounds)]
+        photo.maps = [np.full(photo.hole.shape, IGNORE, np.uint8) for _ in range(rounds)]
+        photo.changed, photo.confidence = [0.0] * rounds, [0.0] * rounds
+
+    @staticmethod
+    def _batches(jobs: Sequence[_Job]) -> list[list[_Job]]:
+        groups: dict[tuple, list[_Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.batch_key, []).append(job)
+        return [group[i : i + MAX_BATCH] for group in groups.values() for i in range(0, len(group), MAX_BATCH)]
+
+    def _run(self, jobs: list[_Job], num_rounds: int, callback, progress) -> None:
+        device, dtype = self.segmenter.device, self.segmenter.dtype
+        image = torch.cat([job.image for job in jobs]).to(device, dtype, memory_format=torch.channels_last)
+        mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
+        drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
+        overview = jobs[0].overview
+        before = None
+        for round_ in feedback_rounds(self.networks, image, mask, 0 if overview else num_rounds, semantic_map=drawn):
+            labels = full_size_labels(round_, image.shape[-2:])
+            hole4 = F.avg_pool2d(mask, 4)
+            confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
+            changed = torch.zeros(len(jobs))
+            if before is not None:
+                changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
+            fills, maps = to_uint8(round_.image.float()), labels.cpu().numpy().astype(np.uint8)
+            for i, job in enumerate(jobs):
+                self._write(job, round_.index, fills[i], maps[i])
+                area = int(job.photo.hole[job.crop.slices].sum())
+                if not overview:
+                    job.photo.confidence[round_.index] += area * float(confidence[i])
+                    job.photo.changed[round_.index] += area * float(changed[i])
+            before = labels
+            progress.update()
+            if callback is not None and not overview:
+                callback(self, round_.index, round_.index, {"image": round_.image, "probabilities": round_.probabilities})
+
+    @staticmethod
+    def _write(job: _Job, index: int, fill: np.ndarray, labels: np.ndarray) -> None:
+        """Put a crop's fill and map into its photo: the fill into the hole, the map into the hole and, where it is the
+        only one that covers the photo, everywhere."""
+        photo, (width, height) = job.photo, job.size
+        target = (job.crop.width, job.crop.height)
+        labels = cv2.resize(labels[:height, :width], target, interpolation=cv2.INTER_NEAREST_EXACT)
+        if job.overview:
+            for map_ in photo.maps:
+                map_[:] = labels
+            return
+        hole = photo.hole[job.crop.slices]
+        whole = target == photo.hole.shape[::-1]
+        photo.maps[index][job.crop.slices][...] = (
+            labels if whole else np.where(hole, labels, photo.maps[index][job.crop.slices])
+        )
+        fill = resize_image(np.ascontiguousarray(fill[:height, :width]), target)
+        photo.fills[index][job.crop.slices] = composite(photo.fills[index][job.crop.slices], fill, hole)
+
+    def _finish(self, photo: _Photo, output_type: str) -> list[RoundOutput]:
+        area = max(int(photo.hole.sum()), 1)
+        rounds = []
+        for k, (fill, labels) in enumerate(zip(photo.fills, photo.maps, strict=True)):
+            if photo.drawn is not None:
+                labels = np.where(photo.drawn == IGNORE, labels, photo.drawn)
+            # Known pixels never change, so neither may their labels.
+            labels = np.where(photo.hole, labels, rounds[0].semantic_map) if k else labels
+            rounds.append(RoundOutput(fill, labels, photo.changed[k] / area, photo.confidence[k] / area))
+        for round_ in rounds:
+            round_.image = self._picture(round_.image, photo, output_type)
+            round_.semantic_map = self._map(round_.semantic_map, output_type)
+        return rounds
+
+    def _picture(self, pixels: np.ndarray, photo: _Photo, output_type: str) -> Any:
+        if output_type == "pil":
+            return PIL.Image.fromarray(pixels)
+        if output_type == "np":
+            return pixels
+        tensor = to_tensor(pixels)[0]
+        if photo.original is None:
+            return tensor
+        return torch.where(torch.from_numpy(photo.hole), tensor, photo.original)
+
+    def _map(self, labels: np.ndarray, output_type: str) -> Any:
+        if output_type == "pil":
+            return self.label_space.to_palette_image(labels)
+        return labels if output_type == "np" else torch.from_numpy(labels.astype(np.int64))
+
+
+def as_list(x: Any) -> list[Any]:
+    """One photo (or mask, or map), a list of them, or a batch tensor -> a list."""
+    if isinstance(x, Tensor):
+        if x.ndim not in (3, 4):
+            raise InputError(f"a tensor of shape {tuple(x.shape)}: images are (B,3,H,W), masks (B,1,H,W), maps (B,H,W)")
+        return list(x)
+    return list(x) if isinstance(x, list | tuple) else [x]
+
+
+def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
+    """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, bounded area."""
+    scale = min(1.0, sample_size / min(width, height), (MAX_ASPECT * sample_size**2 / (width * height)) ** 0.5)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def full_size_labels(round_: Round, size: tuple[int, int]) -> Tensor:
+    """The map's classes (B,H,W) int64 at the working size."""
+    return F.interpolate(round_.probabilities, size=size, mode="bilinear").argmax(1)

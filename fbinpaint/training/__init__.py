@@ -1,0 +1,1 @@
+"""What training needs beyond the networks and the loop: strategies for unlabelled photos, steps, validation."""

@@ -1,0 +1,121 @@
+"""One training step: all networks run the loop on a batch, every round is supervised."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.photos import Batch
+from ..loop import Networks, Round, feedback_rounds
+from ..losses import consistency_loss, reconstruction_loss, semantic_loss
+from ..models.exemplar_bank import Exemplars, consistency_maps
+from .semi_supervised import Strategy
+
+# Known cells are easy and many: in the map losses they weigh this much of a hole cell.
+KNOWN_WEIGHT = 0.25
+
+
+@dataclass
+class LossWeights:
+    """Image losses act on the last fill of a step (the reconstruction on every fill), semantic ones on every map."""
+
+    reconstruction: float = 1.0  # 1 * L1(known) + 6 * L1(hole)
+    perceptual: float = 1.0
+    adversarial: float = 0.05
+    feature_matching: float = 0.5
+    semantic: float = 0.5  # cross-entropy of each map
+    consistency: float = 0.2  # BCE of the consistency maps
+
+
+@dataclass
+class Losses:
+    reconstruction: Tensor
+    semantic: Tensor
+    consistency: Tensor
+
+    def total(self, weights: LossWeights) -> Tensor:
+        return sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
+
+
+class Learner(nn.Module):
+    """The student: its forward is the whole differentiable part of a step, so that DDP sees one module.
+
+    Args:
+        networks: trained jointly.
+        strategy: what the teacher's maps of unlabelled photos are worth.
+    """
+
+    def __init__(self, networks: Networks, strategy: Strategy):
+        super().__init__()
+        self.networks, self.strategy = networks, strategy
+
+    def forward(self, batch: Batch, teacher: Networks, num_rounds: int) -> tuple[Round, Losses]:
+        """Run the loop with the batch's labelled photos as exemplars.
+
+        Returns the last round (its image is the input of the perceptual and adversarial losses) and the other losses.
+        """
+        networks = self.networks
+        chosen = batch.labelled.nonzero()[:, 0]
+        labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
+        photos, photo_labels = batch.image[chosen], labels[chosen]
+        intact = networks.segmenter(photos, torch.zeros_like(photos[:, :1]))
+        exemplars = networks.recorrector.make_exemplars(intact.features, photo_labels)
+        allowed = torch.arange(len(labels), device=chosen.device)[:, None] != chosen[None]  # (B, N): not its own
+
+        weight = torch.ones_like(labels, dtype=batch.image.dtype)
+        if not batch.labelled.all():
+            pseudo, pseudo_weight = self.strategy(teacher, batch, detached(exemplars))
+            unlabelled = ~batch.labelled[:, None, None]
+            labels, weight = torch.where(unlabelled, pseudo, labels), torch.where(unlabelled, pseudo_weight, weight)
+
+        reconstruction, semantic, consistency = [], [], []
+        hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
+        everywhere = weight * (KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole)
+        for round_ in feedback_rounds(
+            networks, batch.image, batch.mask, num_rounds, exemplars=exemplars, allowed=allowed
+        ):
+            reconstruction.append(reconstruction_loss(round_.prediction, batch.image, batch.mask))
+            if round_.index == 0:
+                reconstruction.append(0.5 * reconstruction_loss(round_.initial, batch.image, batch.mask))
+                semantic.append(semantic_loss(round_.logits.log_softmax(1), labels, everywhere))
+            else:
+                # Later rounds can only change the hole.
+                semantic.append(semantic_loss((round_.probabilities + 1e-6).log(), labels, weight * hole))
+                consistency.append(
+                    consistency_loss(round_.consistency, labels[:, 1::2, 1::2], round_.shared, weight[:, 1::2, 1::2])
+                )
+        if len(chosen):
+            ones = torch.ones_like(photo_labels, dtype=photos.dtype)
+            semantic.append(semantic_loss(intact.logits.log_softmax(1), photo_labels, ones))
+            prototypes, shared = networks.recorrector.consult(
+                intact.features, intact.logits.softmax(1), torch.zeros_like(photos[:, :1]), exemplars, allowed[chosen]
+            )
+            maps = consistency_maps(networks.recorrector.exemplar_features(intact.features), prototypes, shared)
+            consistency.append(consistency_loss(maps, photo_labels, shared, ones))
+        losses = Losses(
+            reconstruction=mean_of(reconstruction, batch.image),
+            semantic=mean_of(semantic, batch.image),
+            consistency=mean_of(consistency, batch.image),
+        )
+        return round_, losses
+
+
+def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
+    return sum(losses) / len(losses) if losses else like.new_zeros(())
+
+
+def detached(exemplars: Exemplars) -> Exemplars:
+    return Exemplars(exemplars.prototypes.detach(), exemplars.present.detach(), exemplars.keys.detach())
+
+
+def paired_crops(a: Tensor, b: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same random size x size window of each pair of photos; a window per photo. (B,3,H,W) -> (B,3,size,size)."""
+    height, width = a.shape[-2:]
+    tops = torch.randint(height - size + 1, (len(a),), generator=generator).tolist()
+    lefts = torch.randint(width - size + 1, (len(a),), generator=generator).tolist()
+
+    def cut(x: Tensor) -> Tensor:
+        return torch.stack([x[i, :, t : t + size, s : s + size] for i, (t, s) in enumerate(zip(tops, lefts))])
+
+    return cut(a), cut(b)

@@ -1,0 +1,379 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from fbinpaint import metrics
+from fbinpaint.cli import check_pipeline_folder, main, plan_jobs
+from fbinpaint.data.scenes import write_scenes
+from fbinpaint.errors import InputError
+from fbinpaint.evaluation import equal_size_batches, evaluate, files_by_stem, pair_by_stem
+
+
+def write_photo(path: Path, size: tuple[int, int] = (48, 40), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_mask(path: Path, size: tuple[int, int] = (48, 40)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    mask[8:20, 10:30] = 255
+    Image.fromarray(mask).save(path)
+    return path
+
+
+def errors(capsys) -> list[str]:
+    return [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+
+
+# ---------------------------------------------------------------------------------------------- help and arguments
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "publish"])
+def test_help_is_short_with_an_example_and_needs_no_torch(command):
+    script = (
+        "import sys; from fbinpaint.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert not {'torch', 'diffusers', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"example:\n  python -m fbinpaint {command} --" in done.stdout
+    assert len(done.stdout.splitlines()) < 30
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["run", "--image", "a.png"],
+        ["run", "--image", "a.png", "--mask", "m.png", "--output", "o.png", "--rounds", "-1"],
+        ["evaluate", "--model", "m", "--data", "d", "--output", "r.json", "--rounds", "0,x"],
+        ["evaluate", "--model", "m", "--data", "d", "--output", "r.json", "--limit", "0"],
+    ],
+)
+def test_bad_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------- finding and pairing
+
+
+def test_photos_pair_by_relative_stem(tmp_path):
+    for name in ("photos/a.jpg", "photos/sub/a.png", "photos/v1.2.png", "photos/lost.png", "photos/.hidden.png"):
+        write_photo(tmp_path / name)
+    for name in ("masks/a.png", "masks/sub/a.png", "masks/v1.2.bmp"):
+        write_mask(tmp_path / name)
+    pairs, problems = pair_by_stem(files_by_stem(tmp_path / "photos"), files_by_stem(tmp_path / "masks"))
+    assert {pair.stem: pair.mask.relative_to(tmp_path).as_posix() for pair in pairs} == {
+        "a": "masks/a.png", "sub/a": "masks/sub/a.png", "v1.2": "masks/v1.2.bmp"
+    }  # fmt: skip
+    assert len(problems) == 1 and "lost.png" in problems[0]
+
+
+def test_ambiguous_stems_are_problems(tmp_path):
+    for name in ("photos/a.jpg", "photos/a.png", "photos/b.png"):
+        write_photo(tmp_path / name)
+    for name in ("masks/a.png", "masks/b.png", "masks/b.bmp"):
+        write_mask(tmp_path / name)
+    pairs, problems = pair_by_stem(files_by_stem(tmp_path / "photos"), files_by_stem(tmp_path / "masks"))
+    assert not pairs and len(problems) == 2
+    assert "a.jpg" in problems[0] and "a.png" in problems[0] and "b.bmp" in problems[1]
+
+
+def test_batches_are_of_one_size(tmp_path):
+    for i, size in enumerate([(48, 40), (40, 48), (48, 40), (48, 40), (96, 80)]):
+        write_photo(tmp_path / f"{i}.png", size)
+    turned = Image.new("RGB", (40, 48))
+    turned.getexif()[0x0112] = 6  # lies on its side: 48x40 once upright
+    turned.save(tmp_path / "5.jpg", exif=turned.getexif())
+    (tmp_path / "6.png").write_bytes(b"not a picture")
+    (tmp_path / "7.png").write_bytes(b"not one either")
+    pairs, _ = pair_by_stem(files_by_stem(tmp_path), None)
+
+    def stems(batches):
+        return sorted([pair.stem for pair in batch] for batch in batches)
+
+    assert stems(equal_size_batches(pairs, 3)) == [["0", "2", "3"], ["1"], ["4"], ["5"], ["6"], ["7"]]
+    assert stems(equal_size_batches(pairs, 8, resolution=40)) == [["0", "2", "3", "4", "5"], ["1"], ["6"], ["7"]]
+
+
+# ---------------------------------------------------------------------------------------------- run: planning
+
+
+def test_results_never_overwrite_the_input(tmp_path):
+    photo, mask = write_photo(tmp_path / "a.png"), write_mask(tmp_path / "m.png")
+    for output in (photo, mask):
+        jobs, problems, _ = plan_jobs(photo, mask, output, save_semantics=False)
+        assert not jobs and str(output) in problems[0]
+    before = write_photo(tmp_path / "x_before.png")
+    jobs, problems, _ = plan_jobs(before, mask, tmp_path / "x.png", save_semantics=True)
+    assert not jobs and "x_before.png" in problems[0]
+    write_photo(tmp_path / "photos/a.png")
+    with pytest.raises(InputError, match="another folder"):
+        plan_jobs(tmp_path / "photos", mask, tmp_path / "photos", save_semantics=False)
+
+
+def test_maps_of_one_photo_never_overwrite_another_result(tmp_path):
+    write_photo(tmp_path / "photos/a.png"), write_photo(tmp_path / "photos/a_before.png")
+    mask = write_mask(tmp_path / "m.png")
+    jobs, problems, _ = plan_jobs(tmp_path / "photos", mask, tmp_path / "out", save_semantics=True)
+    assert [job.image.name for job in jobs] == ["a.png"] and "a_before.png" in problems[0]
+    jobs, problems, _ = plan_jobs(tmp_path / "photos", mask, tmp_path / "out", save_semantics=False)
+    assert len(jobs) == 2 and not problems
+
+
+def test_output_and_masks_inside_the_input_are_not_read(tmp_path):
+    write_photo(tmp_path / "a.png"), write_photo(tmp_path / "out/a.png"), write_mask(tmp_path / "masks/a.png")
+    write_mask(tmp_path / "masks/b.png")
+    (tmp_path / "notes.txt").touch()
+    jobs, problems, notes = plan_jobs(tmp_path, tmp_path / "masks", tmp_path / "out", save_semantics=False)
+    assert [job.result for job in jobs] == [tmp_path / "out/a.png"] and not problems
+    assert len(notes) == 2 and "notes.txt" in notes[0] and "b.png" in notes[1]
+
+
+@pytest.mark.parametrize(
+    "image, mask, output, named",
+    [
+        ("missing.png", "m.png", "o.png", "missing.png"),
+        ("a.png", "missing.png", "o.png", "missing.png"),
+        ("a.png", "photos", "o.png", "photos"),
+        ("a.png", "m.png", "o.xyz", "o.xyz"),
+        ("photos", "m.png", "a.png", "a.png"),
+        ("empty", "m.png", "out", "empty"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(tmp_path, capsys, image, mask, output, named):
+    write_photo(tmp_path / "a.png"), write_photo(tmp_path / "photos/a.png"), write_mask(tmp_path / "m.png")
+    (tmp_path / "empty").mkdir()
+    arguments = ["--image", tmp_path / image, "--mask", tmp_path / mask, "--output", tmp_path / output]
+    assert main(["run", *map(str, arguments)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and named in line
+
+
+def test_a_missing_model_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    photo, mask = write_photo(tmp_path / "a.png"), write_mask(tmp_path / "m.png")
+    arguments = ["--image", photo, "--mask", mask, "--output", tmp_path / "o.png", "--model", tmp_path / "no-model"]
+    assert main(["run", *map(str, arguments)]) == 1
+    (line,) = errors(capsys)
+    assert "no-model" in line and not (tmp_path / "o.png").exists()
+
+
+# ---------------------------------------------------------------------------------------------- run: end to end
+
+
+def test_run_one_photo(tmp_path, tiny_pipeline_dir):
+    photo, mask = write_photo(tmp_path / "a.png"), write_mask(tmp_path / "m.png")
+    output = tmp_path / "new/result.png"
+    arguments = ["--image", photo, "--mask", mask, "--output", output, "--model", tiny_pipeline_dir, "--save-semantics"]
+    assert main(["run", *map(str, arguments), "--rounds", "1", "--seed", "3"]) == 0
+    before, after, result = (np.asarray(Image.open(path)) for path in sorted(output.parent.iterdir()))
+    hole = np.asarray(Image.open(mask)) > 0
+    assert np.array_equal(result[~hole], np.asarray(Image.open(photo))[~hole])
+    assert Image.open(tmp_path / "new/result_before.png").mode == "P"
+    assert sorted(path.name for path in output.parent.iterdir()) == [
+        "result.png", "result_after.png", "result_before.png"
+    ]  # fmt: skip
+
+
+def test_run_keeps_the_colour_profile(tmp_path, tiny_pipeline_dir):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (48, 40), "teal").save(tmp_path / "a.png", icc_profile=profile)
+    mask = write_mask(tmp_path / "m.png")
+    arguments = ["--image", tmp_path / "a.png", "--mask", mask, "--output", tmp_path / "o.png"]
+    assert main(["run", *map(str, arguments), "--model", str(tiny_pipeline_dir), "--rounds", "0"]) == 0
+    assert Image.open(tmp_path / "o.png").info["icc_profile"] == profile
+
+
+def test_run_folder_writes_what_it_can_and_names_the_rest(tmp_path, tiny_pipeline_dir, capsys):
+    photos, masks, out = tmp_path / "photos", tmp_path / "masks", tmp_path / "out"
+    for name in ("a.png", "sub/b.png", "nan.png", "unpaired.png"):
+        write_photo(photos / name)
+    write_photo(photos / "tiny.png", (8, 8))
+    (photos / "broken.png").write_bytes((photos / "a.png").read_bytes()[:1000])
+    for name in ("a.png", "sub/b.png", "tiny.png", "broken.png"):
+        write_mask(masks / name)
+    # Fails within the pipeline, in one batch with a.png and sub/b.png, which must still be written.
+    Image.fromarray(np.full((40, 48), np.nan, np.float32)).save(masks / "nan.tiff")
+
+    arguments = ["--image", photos, "--mask", masks, "--output", out, "--model", tiny_pipeline_dir, "--rounds", "1"]
+    assert main(["run", *map(str, arguments)]) == 1
+    lines = errors(capsys)
+    assert len(lines) == 4
+    for name in ("broken.png", "nan.png", "tiny.png", "unpaired.png"):
+        assert sum(name in line for line in lines) == 1
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert written == ["a.png", "sub/b.png"]
+
+
+def test_run_folder_with_one_mask_for_all(tmp_path, tiny_pipeline_dir, capsys):
+    write_photo(tmp_path / "photos/a.png"), write_photo(tmp_path / "photos/b.png", (64, 48), seed=1)
+    mask = write_mask(tmp_path / "m.png")
+    arguments = ["--image", tmp_path / "photos", "--mask", mask, "--output", tmp_path / "out", "--rounds", "0"]
+    assert main(["run", *map(str, arguments), "--model", str(tiny_pipeline_dir)]) == 0
+    assert Image.open(tmp_path / "out/b.png").size == (64, 48)
+
+
+# ---------------------------------------------------------------------------------------------- evaluate
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Six street scenes with labels but for the last, and one mask for each."""
+    folder = tmp_path_factory.mktemp("data")
+    write_scenes(folder, "cityscapes", count=6, size=(64, 48), seed=0)
+    (folder / "labels/0005.png").unlink()
+    for path in (folder / "images").iterdir():
+        write_mask(folder / "masks" / path.name, (64, 48))
+    return folder
+
+
+@pytest.fixture
+def only_alex(tmp_path, monkeypatch):
+    """No LPIPS-VGG, whatever this machine has cached."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv(metrics.BACKBONES_VARIABLE, raising=False)
+
+
+def test_evaluate_writes_the_report(tmp_path, data, tiny_pipeline_dir, only_alex, capsys):
+    output = tmp_path / "reports/report.json"
+    arguments = ["--model", tiny_pipeline_dir, "--data", data, "--output", output, "--resolution", "32"]
+    assert main(["evaluate", *map(str, arguments), "--rounds", "2,0,1"]) == 0
+    assert "lpips_vgg is left out" in capsys.readouterr().out
+
+    report = json.loads(output.read_text())
+    assert set(report) == {"protocol", "variants", "paired"}
+    assert report["protocol"]["n"] == 6 and report["protocol"]["n_with_labels"] == 5
+    assert report["protocol"]["label_space"] == "cityscapes"
+    assert list(report["variants"]) == ["rounds=0", "rounds=1", "rounds=2", "telea", "navier-stokes"]
+    for name, variant in report["variants"].items():
+        scores = variant["overall"]
+        assert set(scores) == {
+            "lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole", "miou_hole_before", "miou_hole_after", "n"
+        }  # fmt: skip
+        assert scores["n"] == 6 and scores["lpips_vgg"] is None and scores["psnr_hole"] < scores["psnr"]
+        assert (scores["miou_hole_after"] is not None) == name.startswith("rounds")
+        assert list(variant["by_mask_ratio"]) == ["10-20%", "20-30%", "30-40%", "40-50%", "50-60%"]
+        assert sum(of_bin["n"] for of_bin in variant["by_mask_ratio"].values()) == 6
+    first = report["variants"]["rounds=0"]["overall"]
+    assert first["miou_hole_after"] == first["miou_hole_before"]
+    assert first["miou_hole_before"] == report["variants"]["rounds=2"]["overall"]["miou_hole_before"]
+
+    assert list(report["paired"]) == [
+        "rounds=1 vs rounds=0", "rounds=2 vs rounds=0", "rounds=2 vs telea", "rounds=2 vs navier-stokes"
+    ]  # fmt: skip
+    compared = report["paired"]["rounds=2 vs telea"]
+    ours, theirs = (report["variants"][name]["overall"]["psnr"] for name in ("rounds=2", "telea"))
+    assert compared["psnr"]["relative"] == pytest.approx((ours - theirs) / theirs, abs=1e-5)
+    assert compared["psnr"]["ci95"][0] <= compared["psnr"]["relative"] <= compared["psnr"]["ci95"][1]
+    assert compared["lpips_vgg"] is None and compared["miou_hole_after"] is None
+
+    rows = list(csv.DictReader(output.with_suffix(".csv").open()))
+    assert len(rows) == 6 * 5 and [row["photo"] for row in rows[:6]] == [f"000{i}" for i in range(6)]
+    mean = np.mean([float(row["lpips_alex"]) for row in rows if row["variant"] == "telea"])
+    assert mean == pytest.approx(report["variants"]["telea"]["overall"]["lpips_alex"], abs=1e-5)
+    assert rows[5]["miou_hole_after"] == "" and rows[0]["miou_hole_after"] != ""
+    assert sorted(path.name for path in output.parent.iterdir()) == ["report.csv", "report.json"]
+
+
+def test_evaluate_scores_files_as_they_are(data, tiny_pipeline_dir, only_alex):
+    """One photo by hand: given masks, at the resolution of the files, so that nothing is resized."""
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    found = evaluate(pipe, data, masks=data / "masks", resolution=48, rounds=(1,), baselines=("telea",), limit=1)
+    photo = np.asarray(Image.open(data / "images/0000.png").convert("RGB"))
+    mask = np.asarray(Image.open(data / "masks/0000.png"))
+    truth = np.asarray(Image.open(data / "labels/0000.png"))
+
+    out = pipe(Image.fromarray(photo), mask > 0, num_feedback_rounds=1)
+    (ours,), (theirs,) = found.scores["rounds=1"], found.scores["telea"]
+    by_hand = (np.asarray(out.images[0]), cv2.inpaint(photo, mask, 3, cv2.INPAINT_TELEA))
+    for score, result in zip((ours, theirs), by_hand, strict=True):
+        error = (result.astype(float) - photo) ** 2
+        assert score.psnr == pytest.approx(10 * np.log10(255**2 / error.mean()), abs=1e-3)
+        assert score.psnr_hole == pytest.approx(10 * np.log10(255**2 / error[mask > 0].mean()), abs=1e-3)
+    after = metrics.hole_confusion(truth, np.asarray(out.semantic_after[0]), mask > 0, 19)
+    assert np.array_equal(ours.after, after) and ours.after.sum() == (mask > 0).sum()
+    assert ours.mask_ratio == pytest.approx((mask > 0).mean())
+    assert list(found.report["variants"]["telea"]["by_mask_ratio"]) == ["0-10%"]
+
+
+def test_evaluate_twice_gives_the_same_report(data, tiny_pipeline_dir, only_alex):
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    settings = {"resolution": 32, "rounds": (0, 1), "baselines": (), "limit": 3}
+    first, second = (evaluate(pipe, data, **settings).report for _ in range(2))
+    assert first == second and list(first["paired"]) == ["rounds=1 vs rounds=0"]
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (["--data", "{tmp}"], "images/"),
+        (["--masks", "{tmp}/masks"], "0001.png"),
+        (["--masks", "{tmp}/nowhere"], "nowhere"),
+        (["--masks", "{tmp}/black"], "no hole"),
+        (["--output", "{tmp}/report.txt"], "report.txt"),
+        (["--resolution", "16"], "16"),
+        (["--baselines", "telea,magic"], "magic"),
+    ],
+)
+def test_evaluate_refuses_in_one_line(tmp_path, data, tiny_pipeline_dir, only_alex, capsys, change, named):
+    write_mask(tmp_path / "masks/0000.png", (64, 48))
+    (tmp_path / "black").mkdir()
+    for path in (data / "images").iterdir():
+        Image.new("L", (64, 48)).save(tmp_path / "black" / path.name)
+    arguments = ["--model", tiny_pipeline_dir, "--data", data, "--output", tmp_path / "report.json", "--limit", "2"]
+    change = [text.format(tmp=tmp_path) for text in change]
+    assert main(["evaluate", *map(str, arguments), "--resolution", "32", *change]) == 1
+    (line,) = errors(capsys)
+    assert named in line and not (tmp_path / "report.json").exists()
+
+
+def test_evaluate_refuses_labels_of_another_space(tmp_path, tiny_pipeline_dir, only_alex, capsys):
+    write_photo(tmp_path / "images/a.png")
+    (tmp_path / "labels").mkdir()
+    Image.new("L", (48, 40), 200).save(tmp_path / "labels/a.png")
+    arguments = ["--model", tiny_pipeline_dir, "--data", tmp_path, "--output", tmp_path / "r.json"]
+    assert main(["evaluate", *map(str, arguments), "--resolution", "32"]) == 1
+    (line,) = errors(capsys)
+    assert "labels/a.png" in line and "200" in line
+
+
+# ---------------------------------------------------------------------------------------------- publish
+
+
+def test_publish_takes_a_saved_pipeline_only(tmp_path, tiny_pipeline_dir, capsys):
+    check_pipeline_folder(Path(tiny_pipeline_dir))
+    with pytest.raises(InputError, match="model_index.json"):
+        check_pipeline_folder(tmp_path)
+    index = tmp_path / "model_index.json"
+    for text, said in (("{", "not the index"), ("[]", "not the index"), ('{"_class_name": "OtherPipeline"}', "Other")):
+        index.write_text(text)
+        with pytest.raises(InputError, match=said):
+            check_pipeline_folder(tmp_path)
+    index.write_text('{"_class_name": "FeedbackInpaintPipeline"}')
+    with pytest.raises(InputError, match="no weights"):
+        check_pipeline_folder(tmp_path)
+    (tmp_path / "segmenter").mkdir()
+    (tmp_path / "segmenter/diffusion_pytorch_model.bin").touch()
+    assert main(["publish", "--model", str(tmp_path), "--repo-id", "user/name"]) == 1
+    (line,) = errors(capsys)
+    assert "diffusion_pytorch_model.bin" in line

@@ -1,0 +1,504 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fbinpaint.errors import InputError
+from fbinpaint.images import (
+    MAX_CROPS,
+    Crop,
+    composite,
+    load_image,
+    mask_to_tensor,
+    pad_to_multiple,
+    plan_crops,
+    resize_image,
+    save_image,
+    shorter_side,
+    to_index_map,
+    to_mask,
+    to_rgb,
+    to_tensor,
+    to_uint8,
+    unpad,
+)
+
+MODES = "1 L P RGB RGBA RGBX RGBa CMYK YCbCr HSV LAB LA La PA I F I;16 I;16L I;16B I;16N".split()
+ORIENTED = {  # EXIF orientation -> what a viewer shows of the stored pixels, in numpy's words
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """23 rows, 17 columns."""
+    return np.random.default_rng(0).integers(0, 256, (23, 17, 3), dtype=np.uint8)
+
+
+def in_mode(grey: np.ndarray, mode: str) -> Image.Image:
+    """The same opaque (H, W) uint8 greys, stored in any PIL mode at that mode's own full scale."""
+    image = Image.fromarray(grey)
+    if mode.startswith("I"):
+        deep = grey.astype({"I": np.int32, "I;16B": ">u2"}.get(mode, "<u2")) * 257
+        return Image.frombytes(mode, image.size, deep.tobytes())
+    if mode == "PA":
+        return with_alpha(image.convert("LA"), mode)
+    route = {"La": ["LA"], "RGBa": ["RGBA"], "1": [], "L": [], "P": [], "F": []}.get(mode, ["RGB"])
+    for step in [*route, mode]:
+        image = image.convert(step)
+    return image
+
+
+def with_alpha(image: Image.Image, mode: str) -> Image.Image:
+    """An LA image in another mode with alpha."""
+    if mode == "PA":  # PIL's own conversion drops the alpha
+        palette = Image.frombytes("PA", image.size, image.tobytes())
+        palette.putpalette(np.arange(256, dtype=np.uint8).repeat(3).tobytes())
+        return palette
+    return (image.convert("RGBA") if mode == "RGBa" else image).convert(mode)
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (b"hello, I am not an image", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image"),
+    ],
+)
+def test_load_image_names_the_file_and_the_problem(tmp_path: Path, content: bytes | None, words: str):
+    path = tmp_path / "photo.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        load_image(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_load_image_refuses_a_folder(tmp_path: Path):
+    with pytest.raises(InputError, match="is a folder"):
+        load_image(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_load_image_refuses_every_truncated_file(tmp_path: Path, photo: np.ndarray, suffix: str):
+    path = tmp_path / f"photo{suffix}"
+    save_image(Image.fromarray(photo), path)
+    content = path.read_bytes()
+    for length in (1, len(content) // 4, len(content) // 2):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match="photo"):
+            load_image(path)
+
+
+def test_load_image_refuses_bombs_by_their_header(tmp_path: Path):
+    for side in (8_001, 12_000, 60_000):  # above our limit, above PIL's warning, above PIL's error
+        path = tmp_path / f"{side}.ppm"
+        path.write_bytes(f"P5 {side} {side} 255 ".encode())  # no pixels needed: refused before decoding
+        with pytest.raises(InputError, match="larger than 64 megapixels"):
+            load_image(path)
+
+
+def test_images_opened_by_the_user_are_checked_too(tmp_path: Path, photo: np.ndarray):
+    path = tmp_path / "photo.bmp"
+    Image.fromarray(photo).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with Image.open(path) as image, pytest.raises(InputError, match="broken or truncated"):
+        to_rgb(image)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".webp", ".tif", ".tiff", ".bmp"])
+def test_save_image_is_lossless(tmp_path: Path, photo: np.ndarray, suffix: str):
+    path = tmp_path / f"photo{suffix}"
+    save_image(Image.fromarray(photo), path)
+    assert np.array_equal(to_rgb(load_image(path)), photo)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_save_image_replaces_and_has_the_usual_permissions(tmp_path: Path, photo: np.ndarray):
+    (tmp_path / "usual").touch()
+    path = tmp_path / "photo.jpg"
+    for image in (Image.new("RGB", (20, 20)), Image.fromarray(photo)):
+        save_image(image, path)
+    assert load_image(path).size == (17, 23)
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_save_image_keeps_the_icc_profile(tmp_path: Path, photo: np.ndarray):
+    image = Image.fromarray(photo)
+    image.info["icc_profile"] = b"profile"
+    for name in ("photo.png", "photo.jpg"):
+        save_image(image, tmp_path / name)
+        assert load_image(tmp_path / name).info["icc_profile"] == b"profile"
+
+
+def test_save_image_that_fails_midway_leaves_the_old_file_and_nothing_else(tmp_path: Path, photo: np.ndarray):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"old")
+    with pytest.raises(InputError, match="could not be written"):
+        save_image(Image.fromarray(photo).convert("RGBA"), path)  # JPEG cannot hold it
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match="folder.png: could not be written"):
+        save_image(Image.fromarray(photo), tmp_path / "folder.png")
+    assert path.read_bytes() == b"old" and sorted(os.listdir(tmp_path)) == ["folder.png", "photo.jpg"]
+
+
+def test_save_image_refuses_unknown_suffixes_and_bad_folders(tmp_path: Path, photo: np.ndarray):
+    image = Image.fromarray(photo)
+    for name in ("photo", "photo.xyz", "photo.png.gz"):
+        with pytest.raises(InputError, match="unknown suffix"):
+            save_image(image, tmp_path / name)
+    (tmp_path / "file").touch()
+    for folder in ("missing", "file"):
+        with pytest.raises(InputError, match=f"{folder} does not exist"):
+            save_image(image, tmp_path / folder / "photo.png")
+
+
+def test_save_image_refuses_a_read_only_folder(tmp_path: Path, photo: np.ndarray):
+    tmp_path.chmod(0o500)
+    try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        with pytest.raises(InputError, match="could not be written"):
+            save_image(Image.fromarray(photo), tmp_path / "photo.png")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+# ----------------------------------------------------------------------------------------------------------- photos
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_to_rgb_of_every_mode(mode: str):
+    grey = np.linspace(0, 255, 23 * 17).round().astype(np.uint8).reshape(23, 17)
+    if mode == "1":
+        grey = np.where(grey > 127, 255, 0).astype(np.uint8)
+    image = in_mode(grey, mode)
+    rgb = to_rgb(image)
+    assert image.mode == mode and rgb.shape == (23, 17, 3) and rgb.dtype == np.uint8 and rgb.flags.writeable
+    tolerance = {"LAB": 3, "YCbCr": 1}.get(mode, 0)
+    assert np.abs(rgb.astype(int) - grey[..., None]).max() <= tolerance
+
+
+def test_to_rgb_of_arrays(photo: np.ndarray):
+    assert np.array_equal(to_rgb(photo), photo)
+    assert np.array_equal(to_rgb(photo[::-1, ::-1]), photo[::-1, ::-1])
+    assert np.array_equal(to_rgb(photo[..., 0]), photo[..., :1].repeat(3, axis=2))
+    opaque = np.dstack([photo, np.full((23, 17), 255, np.uint8)])
+    assert np.array_equal(to_rgb(opaque), photo)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa", "La"])
+def test_to_rgb_composites_alpha_on_white(mode: str):
+    image = Image.new("LA", (20, 20), (40, 255))
+    image.putpixel((3, 2), (40, 0))
+    image.putpixel((4, 2), (0, 128))
+    rgb = to_rgb(with_alpha(image, mode))
+    assert rgb[0, 0].tolist() == [40] * 3 and rgb[2, 3].tolist() == [255] * 3 and rgb[2, 4].tolist() == [127] * 3
+
+
+def test_to_rgb_of_a_palette_with_transparency(tmp_path: Path):
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30, 40, 50, 60])
+    image.putpixel((5, 6), 2)
+    image.save(tmp_path / "p.png", transparency=2)
+    rgb = to_rgb(load_image(tmp_path / "p.png"))
+    assert rgb[0, 0].tolist() == [10, 20, 30] and rgb[6, 5].tolist() == [255] * 3
+
+
+def test_to_rgb_of_16_bit_and_cmyk_files(tmp_path: Path):
+    deep = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert np.array_equal(to_rgb(load_image(tmp_path / "deep.png"))[..., 0], np.rint(deep / 257))
+
+    Image.new("RGB", (20, 20), (200, 100, 50)).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    cmyk = load_image(tmp_path / "cmyk.jpg")
+    assert cmyk.mode == "CMYK" and np.abs(to_rgb(cmyk).astype(int) - [200, 100, 50]).max() <= 2
+
+
+def test_to_rgb_reads_the_range_of_i_and_f_from_the_maximum():
+    def level(value: float, mode: str) -> int:
+        return to_rgb(Image.new(mode, (16, 16), value))[0, 0, 0]
+
+    assert level(255, "I") == 255 and level(65535, "I") == 255 and level(32896, "I") == 128 and level(-5, "I") == 0
+    assert level(1.0, "F") == 255 and level(0.5, "F") == 128 and level(200.0, "F") == 200 and level(300.0, "F") == 255
+    with pytest.raises(InputError, match="NaN"):
+        level(float("nan"), "F")
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_exif_orientation_of_photos_masks_and_maps(tmp_path: Path, photo: np.ndarray, orientation: int):
+    path = tmp_path / "photo.png"
+    upright = ORIENTED[orientation]
+    size = upright(photo).shape[1::-1]
+    Image.fromarray(photo).save(path, exif=exif(orientation))
+    assert np.array_equal(to_rgb(load_image(path)), upright(photo))
+
+    labels = photo[..., 0] % 3
+    Image.fromarray(labels).save(path, exif=exif(orientation))
+    assert np.array_equal(to_mask(load_image(path), size), upright(labels > 0))
+    assert np.array_equal(to_index_map(load_image(path), size, 3), upright(labels))
+
+
+@pytest.mark.filterwarnings("ignore")  # PIL mentions what it skips
+def test_broken_exif_is_no_reason_to_refuse_a_photo(tmp_path: Path, photo: np.ndarray):
+    path = tmp_path / "photo.png"
+    tags = exif(6)
+    tags[0x010F] = "maker"
+    good = tags.tobytes()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        bad = bytearray(good)
+        for position in rng.integers(0, len(bad), 3):
+            bad[position] = rng.integers(256)
+        Image.fromarray(photo).save(path, exif=bytes(bad), compress_level=0)
+        assert to_rgb(load_image(path)).size == photo.size
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((20, 20, 3), np.float32),
+        np.full((20, 20, 3), np.nan),
+        np.zeros((20, 20), bool),
+        np.zeros((20, 20, 2), np.uint8),
+        np.zeros((1, 20, 20, 3), np.uint8),
+        np.zeros((0, 0, 3), np.uint8),
+        np.zeros((15, 20, 3), np.uint8),
+        Image.new("RGB", (15, 300)),
+        np.broadcast_to(np.uint8(0), (8001, 8001)),  # takes one byte
+        "photo.png",
+        None,
+    ],
+    ids=lambda image: str(getattr(image, "shape", image)),
+)
+def test_to_rgb_refuses(image):
+    with pytest.raises(InputError) as caught:
+        to_rgb(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_to_rgb_from_16x16_to_12_megapixels():
+    for size in ((16, 16), (16, 1000), (4000, 3000)):
+        assert to_rgb(Image.new("L", size)).shape == (size[1], size[0], 3)
+
+
+# --------------------------------------------------------------------------------------------------- masks and maps
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_to_mask_of_every_mode(mode: str):
+    holes = np.random.default_rng(0).random((23, 17)) < 0.3
+    image = in_mode(holes.astype(np.uint8) * 255, mode)
+    assert image.mode == mode and np.array_equal(to_mask(image, (17, 23)), holes)
+
+
+@pytest.mark.parametrize("mode", ["L", "I", "F", "I;16"])
+def test_to_mask_counts_the_smallest_value(mode: str):
+    image = Image.new(mode, (20, 20))
+    image.putpixel((3, 2), 1)
+    assert np.argwhere(to_mask(image, (20, 20))).tolist() == [[2, 3]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_to_mask_needs_colour_and_alpha(mode: str):
+    image = Image.new("LA", (20, 20), (0, 255))
+    for x, value in enumerate([(255, 0), (0, 0), (255, 1), (1, 255)]):
+        image.putpixel((x, 0), value)
+    assert np.argwhere(to_mask(with_alpha(image, mode), (20, 20))).tolist() == [[0, 2], [0, 3]]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.uint16, np.float32, np.float64])
+def test_to_mask_of_arrays(dtype: type):
+    holes = np.random.default_rng(0).random((23, 17)) < 0.3
+    values = holes.astype(dtype)
+    blank = np.zeros_like(values)
+    for array in (values, values[..., None], np.dstack([blank, values, blank]), np.dstack([values] * 4)):
+        assert np.array_equal(to_mask(array, (17, 23)), holes)
+    assert not to_mask(blank, (17, 23)).any()
+
+
+def test_to_mask_resizes_with_nearest():
+    holes = np.random.default_rng(0).random((6, 8)) < 0.5
+    assert np.array_equal(to_mask(holes, (24, 18)), holes.repeat(3, axis=0).repeat(3, axis=1))
+    assert np.array_equal(to_mask(holes.repeat(3, axis=0).repeat(3, axis=1), (8, 6)), holes)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.full((20, 20), np.nan),
+        np.zeros((20, 20, 2)),
+        np.zeros((0, 5)),
+        np.zeros(9),
+        np.full((20, 20), "x"),
+        "mask.png",
+    ],
+    ids=lambda mask: str(getattr(mask, "shape", mask)),
+)
+def test_to_mask_refuses(mask):
+    with pytest.raises(InputError):
+        to_mask(mask, (20, 20))
+
+
+def test_to_index_map_takes_indices_not_colours():
+    ids = np.random.default_rng(0).integers(0, 19, (23, 17)).astype(np.uint8)
+    ids[0, 0] = 255
+    image = Image.fromarray(ids)
+    image.putpalette(np.random.default_rng(1).integers(0, 256, 768).astype(np.uint8).tobytes())
+    assert image.mode == "P"
+    for semantic_map in (image, Image.fromarray(ids), ids, ids.astype(np.int64), Image.fromarray(ids.astype(np.int32))):
+        assert np.array_equal(to_index_map(semantic_map, (17, 23), 19), ids)
+    assert np.array_equal(to_index_map(image, (34, 46), 19), ids.repeat(2, axis=0).repeat(2, axis=1))
+
+
+@pytest.mark.parametrize("bad", [-1, 19, 254, 256, 10_000])
+def test_to_index_map_names_the_unknown_id(bad: int):
+    ids = np.zeros((23, 17), np.int64)
+    ids[5, 5] = bad
+    with pytest.raises(InputError, match=f"class id {bad};"):
+        to_index_map(ids, (4, 4), 19)  # even where the resize would drop it
+
+
+def test_to_index_map_refuses_colours_and_floats():
+    for semantic_map in (Image.new("RGB", (20, 20)), np.zeros((20, 20)), np.zeros((20, 20, 3), int), None):
+        with pytest.raises(InputError, match="semantic map"):
+            to_index_map(semantic_map, (20, 20), 19)
+
+
+# -------------------------------------------------------------------------------------------------- sizes and crops
+
+
+@pytest.mark.parametrize("height, width", [(17, 23), (16, 32), (1, 9)])
+def test_pad_and_unpad(height: int, width: int):
+    x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    padded = pad_to_multiple(x, 8)
+    assert padded.shape[-2] == -(-height // 8) * 8 and padded.shape[-1] == -(-width // 8) * 8
+    assert torch.equal(unpad(padded, height, width), x)
+    assert torch.equal(padded[..., :height, -1], x[..., -1])
+    assert not pad_to_multiple(x, 8, mode="constant")[..., height:, :].any()
+
+
+def test_crop():
+    crop = Crop(2, 3, 7, 13)
+    assert (crop.width, crop.height) == (5, 10)
+    assert np.zeros((20, 20, 3))[crop.slices].shape == (10, 5, 3)
+
+
+def random_mask(rng: np.random.Generator) -> np.ndarray:
+    """From a few rectangles to thousands of specks, in photos of any shape."""
+    height, width = np.exp(rng.uniform(np.log(16), np.log(2500), 2)).astype(int)
+    mask = rng.random((height, width)) < 10 ** rng.uniform(-7, -2)
+    for _ in range(rng.integers(0, 30)):
+        y, x = rng.integers(height), rng.integers(width)
+        mask[y : y + rng.integers(1, 100), x : x + rng.integers(1, 100)] = True
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_crops_cover_every_hole(seed: int):
+    rng = np.random.default_rng(seed)
+    mask = random_mask(rng)
+    height, width = mask.shape
+    min_size = int(rng.integers(16, 300))
+    crops = plan_crops(mask, min_size, rng.uniform(0, 2))
+
+    covered = np.zeros_like(mask)
+    for crop in crops:
+        assert 0 <= crop.left < crop.right <= width and 0 <= crop.top < crop.bottom <= height
+        assert crop.width >= min(min_size, width) and crop.height >= min(min_size, height)
+        covered[crop.slices] = True
+    assert covered[mask].all() and len(crops) <= MAX_CROPS and bool(crops) == mask.any()
+
+
+def test_plan_crops_of_one_hole():
+    mask = np.zeros((1000, 1000), bool)
+    mask[480:520, 450:550] = True
+    assert plan_crops(mask, 64, 0.5) == [Crop(400, 430, 600, 570)]  # 50 pixels, half the longer side, all around
+    assert plan_crops(mask, 256, 0.5) == [Crop(372, 372, 628, 628)]  # at least min_size
+    mask[:] = False
+    mask[0, 999] = True
+    assert plan_crops(mask, 256, 0.5) == [Crop(744, 0, 1000, 256)]  # moved into the photo, not cut
+
+
+def test_plan_crops_separates_far_holes_and_joins_near_ones():
+    mask = np.zeros((1000, 2000), bool)
+    mask[480:520, 100:140] = mask[480:520, 1800:1840] = True
+    assert len(plan_crops(mask, 128, 0.5)) == 2
+    mask[480:520, 150:190] = True
+    near, far = sorted(plan_crops(mask, 128, 0.5), key=lambda crop: crop.left)
+    assert near == Crop(55, 435, 235, 565) and far == Crop(1756, 436, 1884, 564)
+
+
+def test_plan_crops_takes_the_whole_photo_when_it_is_small_or_mostly_needed():
+    small = np.zeros((300, 384), bool)
+    small[5, 5] = True
+    assert plan_crops(small, 256, 0.5) == [Crop(0, 0, 384, 300)]
+    large = np.zeros((1000, 1000), bool)
+    large[200:800, 200:800] = True
+    assert plan_crops(large, 256, 0.5) == [Crop(0, 0, 1000, 1000)]
+
+
+def test_resize_image_averages_areas(photo: np.ndarray):
+    enlarged = photo.repeat(4, axis=0).repeat(4, axis=1)
+    assert np.array_equal(resize_image(enlarged, (17, 23)), photo)
+    assert np.array_equal(resize_image(photo, (17, 23)), photo)
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    assert (resize_image(stripes, (16, 200)) == 100).all()  # one side shrinks while the other grows
+    assert resize_image(photo[2:20, 3:15], (50, 60)).shape == (60, 50, 3)
+
+
+def test_shorter_side_keeps_the_aspect():
+    assert shorter_side((4000, 3000), 300) == (400, 300)
+    assert shorter_side((30, 60), 512) == (512, 1024)
+    assert shorter_side((17, 23), 17) == (17, 23)
+
+
+# ----------------------------------------------------------------------------------------------- arrays and tensors
+
+
+def test_composite_is_bit_identical_outside_the_mask(photo: np.ndarray):
+    mask = np.random.default_rng(1).random((23, 17)) < 0.5
+    fill = 255 - photo
+    result = composite(photo, fill, mask)
+    assert result.dtype == np.uint8
+    assert np.array_equal(result[~mask], photo[~mask]) and np.array_equal(result[mask], fill[mask])
+
+
+def test_tensors_and_back():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    array = np.dstack([levels, levels.T, levels[::-1]])
+    tensor = to_tensor(array)
+    assert tensor.shape == (1, 3, 16, 16) and tensor.dtype == torch.float32
+    assert tensor.min() == -1 and tensor.max() == 1
+    assert np.array_equal(to_uint8(tensor)[0], array)
+    assert np.array_equal(to_uint8(to_tensor(array[:, ::-1]))[0], array[:, ::-1])
+    assert to_uint8(torch.tensor([-9.0, 0.001, 9.0]).reshape(1, 3, 1, 1)).tolist() == [[[[0, 128, 255]]]]
+
+
+def test_mask_to_tensor():
+    mask = np.random.default_rng(0).random((23, 17)) < 0.5
+    tensor = mask_to_tensor(mask)
+    assert tensor.shape == (1, 1, 23, 17) and tensor.dtype == torch.float32
+    assert np.array_equal(tensor[0, 0].numpy() == 1, mask)

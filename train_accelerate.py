@@ -1,0 +1,302 @@
+"""Train all networks of the feedback loop together, on labelled and unlabelled photos.
+
+    accelerate launch train_accelerate.py --train_data_dir data/streets --label_space cityscapes \
+        --encoder_weights lite0.safetensors --perceptual_weights vgg16.safetensors --output_dir runs/streets
+
+A data folder holds `images/` and, for labelled photos, `labels/` (same stem, index PNG); give as many folders as you
+like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never
+stopped. The result, `<output_dir>/pipeline`, loads with `FeedbackInpaintPipeline.from_pretrained`.
+
+One step: the loop runs on a batch with 0 to 2 rounds, every fill and every map is supervised; the last fill also meets
+VGG features and a discriminator. What is saved, validated and used as teacher is the moving average of the weights.
+"""
+
+import argparse
+import copy
+import json
+import shutil
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from datasets import concatenate_datasets
+from diffusers.optimization import get_scheduler
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from fbinpaint import FeedbackInpaintPipeline, InputError
+from fbinpaint.data.folder import load_photo_folder
+from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops, collate
+from fbinpaint.labels import LABEL_SPACES, get_label_space
+from fbinpaint.loop import Networks
+from fbinpaint.losses import (
+    PerceptualLoss,
+    discriminator_hinge_loss,
+    feature_matching_loss,
+    generator_hinge_loss,
+    r1_penalty,
+)
+from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from fbinpaint.training.bank import build_bank
+from fbinpaint.training.semi_supervised import STRATEGIES
+from fbinpaint.training.step import Learner, LossWeights, paired_crops
+from fbinpaint.training.validation import Validator
+
+ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
+R1_EVERY, R1_WEIGHT = 16, 1e-3
+LOG_EVERY = 10
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Train the feedback loop on labelled and unlabelled photos.",
+        epilog="example: accelerate launch train_accelerate.py --train_data_dir data/streets --label_space cityscapes",
+    )
+    add = parser.add_argument
+    add("--train_data_dir", nargs="+", required=True, help="folders with images/ and, where labelled, labels/")
+    add("--label_space", choices=sorted(LABEL_SPACES), required=True)
+    add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
+    add("--labelled_ratio", type=float, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
+    add("--output_dir", default="runs/model")
+    add("--pretrained_model", help="a pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
+    add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
+    add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
+    add("--resolution", type=int, default=128, help="side of the training crops, a multiple of 16")
+    add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
+    add("--train_batch_size", type=int, default=8, help="photos per process and step")
+    add("--max_train_steps", type=int, default=3000)
+    add("--learning_rate", type=float, default=1e-3)
+    add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
+    add("--discr_learning_rate", type=float, default=2e-4)
+    add("--lr_warmup_steps", type=int, default=100)
+    add("--adversarial_start", type=float, default=0.3, help="share of the steps before the discriminator joins")
+    for field in fields(LossWeights):
+        add(f"--{field.name}_weight", type=float, default=field.default)
+    add("--perceptual_crop", type=int, default=64, help="side of the random window that VGG sees of each photo")
+    add("--ema_decay", type=float, default=0.998)
+    add("--num_exemplars", type=int, default=96, help="labelled photos kept as prototypes with the model")
+    add("--num_validation_images", type=int, default=20, help="photos held out of training")
+    add("--validation_steps", type=int, default=500)
+    add("--checkpointing_steps", type=int, default=500)
+    add("--checkpoints_total_limit", type=int, default=2)
+    add("--resume_from_checkpoint", help="a checkpoint folder, or 'latest'")
+    add("--dataloader_num_workers", type=int, default=1)
+    add("--report_to", help="a tracker that accelerate knows, such as tensorboard")
+    add("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.resolution % 16:
+        parser.error(f"--resolution {args.resolution}: must be a multiple of 16")
+    if not 16 <= args.perceptual_crop <= args.resolution:
+        parser.error(f"--perceptual_crop {args.perceptual_crop}: must lie between 16 and --resolution")
+    return args
+
+
+def build_data(args: argparse.Namespace, label_space) -> tuple[PhotoCrops, Validator]:
+    photos = concatenate_datasets([load_photo_folder(folder) for folder in args.train_data_dir])
+    held_out = np.linspace(0, len(photos) - 1, args.num_validation_images).round().astype(int)
+    kept = np.setdiff1d(np.arange(len(photos)), held_out)
+    crops = PhotoCrops(photos.select(kept), label_space, args.resolution, args.max_zoom)
+    if not crops.labelled.any():
+        raise InputError(f"{' '.join(args.train_data_dir)}: no labelled photo; at least one folder needs labels/")
+    return crops, Validator(photos.select(held_out), label_space, args.resolution)
+
+
+def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discriminator]:
+    if args.pretrained_model:
+        networks = FeedbackInpaintPipeline.from_pretrained(args.pretrained_model).networks
+        networks.requires_grad_(True)
+    else:
+        segmenter = Segmenter(num_classes=label_space.num_classes)
+        segmenter.load_encoder(args.encoder_weights)
+        networks = Networks(
+            initial_inpainter=InitialInpainter(),
+            segmenter=segmenter,
+            recorrector=Recorrector(num_classes=label_space.num_classes),
+            guided_inpainter=GuidedInpainter(num_classes=label_space.num_classes),
+        )
+    return networks.train().to(memory_format=torch.channels_last), Discriminator()
+
+
+def ema_update(decay: float):
+    """Weight averaging that forgets its random start: the decay rises with the updates, (1 + n) / (10 + n), to `decay`."""
+
+    @torch.no_grad()
+    def update(averaged: list[torch.Tensor], current: list[torch.Tensor], count) -> None:
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return update
+
+
+class Trainer:
+    """Everything a step touches; `state` of a run is what accelerate saves of it."""
+
+    def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
+        self.args, self.accelerator = args, accelerator
+        self.label_space = get_label_space(args.label_space)
+        self.crops, self.validator = build_data(args, self.label_space)
+        networks, discriminator = build_models(args, self.label_space)
+        self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
+        self.perceptual = PerceptualLoss(args.perceptual_weights).to(accelerator.device)
+        self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
+        self.ema.requires_grad_(False).eval()
+
+        encoder = set(networks.segmenter.encoder.parameters())
+        rest = [p for p in networks.parameters() if p not in encoder]
+        optimizer = torch.optim.AdamW(
+            [{"params": list(encoder), "lr": args.encoder_learning_rate}, {"params": rest, "lr": args.learning_rate}],
+            betas=(0.9, 0.99),
+            weight_decay=1e-4,
+        )
+        critic = torch.optim.AdamW(discriminator.parameters(), lr=args.discr_learning_rate, betas=(0.0, 0.9))
+        self.schedule = get_scheduler(
+            "cosine", optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=args.max_train_steps
+        )
+        learner = Learner(networks, STRATEGIES[args.semi_supervised])
+        self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
+            learner, discriminator, optimizer, critic
+        )
+        accelerator.register_for_checkpointing(self.ema, self.schedule)
+
+    def train_step(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
+        """One update of the networks and, once it has joined, of the discriminator."""
+        args, weights, accelerator = self.args, self.weights, self.accelerator
+        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)  # a function of the step: exact resume
+        num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=generator))
+        adversarial = weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
+
+        last, losses = self.learner(batch, self.ema.module, num_rounds)
+        window, truth = paired_crops(last.image, batch.image, args.perceptual_crop, generator)
+        perceptual = self.perceptual(window, truth)
+        total = losses.total(weights) + weights.perceptual * perceptual
+        log = {field.name: getattr(losses, field.name) for field in fields(losses)} | {"perceptual": perceptual}
+        if adversarial:
+            self.discriminator.requires_grad_(False)
+            fake, fake_features = self.discriminator(last.image, batch.mask)
+            _, real_features = self.discriminator(batch.image, batch.mask)
+            hole = F.interpolate(batch.mask, size=fake.shape[-2:], mode="area")
+            log["adversarial"] = generator_hinge_loss(fake, hole)
+            matching = feature_matching_loss(real_features, fake_features)
+            total = total + weights.adversarial * log["adversarial"] + weights.feature_matching * matching
+            self.discriminator.requires_grad_(True)
+        accelerator.backward(total)
+        log["gradient"] = accelerator.clip_grad_norm_(self.learner.parameters(), 5.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if adversarial:
+            log["critic"] = self.critic_step(batch, last.image.detach(), hole, step)
+        self.schedule.step()
+        self.ema.update_parameters(accelerator.unwrap_model(self.learner).networks)
+        return {name: value.detach() for name, value in log.items()}
+
+    def critic_step(self, batch, fake: torch.Tensor, hole: torch.Tensor, step: int) -> torch.Tensor:
+        penalised = step % R1_EVERY == 0
+        real = batch.image.detach().requires_grad_(penalised)
+        real_scores, _ = self.discriminator(real, batch.mask)
+        fake_scores, _ = self.discriminator(fake, batch.mask)
+        loss = discriminator_hinge_loss(real_scores, fake_scores, hole)
+        penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores, real) if penalised else 0.0
+        self.critic.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss + penalty)
+        self.critic.step()
+        return loss
+
+    def averaged_networks(self) -> Networks:
+        """A copy of the averaged networks with their exemplar bank, ready to restore photos."""
+        networks = copy.deepcopy(self.ema.module)
+        labelled = self.crops.photos.select(np.flatnonzero(self.crops.labelled))
+        networks.recorrector.set_bank(build_bank(networks, labelled, self.args.resolution, self.args.num_exemplars))
+        return networks
+
+    def validate(self, step: int) -> dict[str, float]:
+        return self.validator(self.averaged_networks(), Path(self.args.output_dir) / f"validation-{step:06d}.png")
+
+    def save_checkpoint(self, step: int) -> None:
+        """`checkpoint-<step>`, complete or absent: it is written under another name first."""
+        folder = Path(self.args.output_dir)
+        partial = folder / "checkpoint-partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.save_state(str(partial))
+        partial.rename(folder / f"checkpoint-{step:06d}")
+        for old in sorted(folder.glob("checkpoint-[0-9]*"))[: -self.args.checkpoints_total_limit]:
+            shutil.rmtree(old)
+
+    def save_pipeline(self) -> Path:
+        folder = Path(self.args.output_dir) / "pipeline"
+        FeedbackInpaintPipeline.from_networks(self.averaged_networks(), self.label_space.name).save_pretrained(folder)
+        return folder
+
+
+def find_checkpoint(args: argparse.Namespace) -> Path | None:
+    """The checkpoint to resume from. Raises InputError where one was named and is not there."""
+    if args.resume_from_checkpoint is None:
+        return None
+    if args.resume_from_checkpoint == "latest":
+        return max(Path(args.output_dir).glob("checkpoint-[0-9]*"), default=None)
+    checkpoint = Path(args.resume_from_checkpoint)
+    if not checkpoint.is_dir():
+        raise InputError(f"--resume_from_checkpoint {checkpoint}: no such folder")
+    return checkpoint
+
+
+def train(args: argparse.Namespace) -> None:
+    accelerator = Accelerator(log_with=args.report_to, project_dir=args.output_dir)
+    set_seed(args.seed)
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(args, accelerator)
+    (folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")
+    if args.report_to:
+        accelerator.init_trackers("fbinpaint")
+    start = 0
+    if checkpoint := find_checkpoint(args):
+        accelerator.load_state(str(checkpoint))
+        start = int(checkpoint.name.rsplit("-", 1)[1])
+
+    batches = MixedBatches(trainer.crops.labelled, args.train_batch_size, args.labelled_ratio, args.seed, start)
+    loader = DataLoader(
+        trainer.crops, batch_sampler=batches, collate_fn=collate, num_workers=args.dataloader_num_workers
+    )
+    bar = tqdm(range(start, args.max_train_steps), initial=start, total=args.max_train_steps, mininterval=5)
+    began, log = time.time(), (folder / "log.jsonl").open("a", buffering=1)
+
+    def record(scores: dict[str, float], step: int) -> None:
+        log.write(json.dumps({"step": step, "seconds": round(time.time() - began, 1)} | scores) + "\n")
+        accelerator.log(scores, step=step)
+
+    for step, batch in zip(bar, loader, strict=False):
+        losses = trainer.train_step(batch.to(accelerator.device), step)
+        done = step + 1
+        if done % LOG_EVERY == 0:
+            scores = {name: round(float(value), 5) for name, value in losses.items()}
+            bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
+            record(scores, done)
+        if done % args.validation_steps == 0 or done == args.max_train_steps:
+            scores = trainer.validate(done)
+            bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+            record(scores, done)
+        if done % args.checkpointing_steps == 0:
+            trainer.save_checkpoint(done)
+    log.close()
+    print(f"saved {trainer.save_pipeline()}")
+    accelerator.end_training()
+
+
+def main(argv: list[str] | None = None) -> int:
+    datasets.disable_progress_bars()
+    try:
+        train(parse_args(argv))
+    except InputError as error:
+        print(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
