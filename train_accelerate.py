@@ -38,6 +38,7 @@ from fbinpaint.labels import LABEL_SPACES, get_label_space
 from fbinpaint.loop import Networks
 from fbinpaint.losses import (
     PerceptualLoss,
+    class_balance,
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_hinge_loss,
@@ -125,7 +126,7 @@ def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discr
 
 
 def ema_update(decay: float):
-    """Weight averaging that forgets its random start: the decay rises with the updates, (1 + n) / (10 + n), to `decay`."""
+    """Weight averaging that forgets its random start: the decay rises with the updates n, (1 + n) / (10 + n)."""
 
     @torch.no_grad()
     def update(averaged: list[torch.Tensor], current: list[torch.Tensor], count) -> None:
@@ -158,7 +159,7 @@ class Trainer:
         self.schedule = get_scheduler(
             "cosine", optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=args.max_train_steps
         )
-        learner = Learner(networks, STRATEGIES[args.semi_supervised])
+        learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(self.crops.class_counts()))
         self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
             learner, discriminator, optimizer, critic
         )

@@ -115,17 +115,22 @@ def _names(text: str) -> list[str]:
 def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     """The pipeline of a folder or a Hub id, on the GPU if there is one. Raises InputError if it cannot be loaded."""
     import torch
+    from diffusers.utils import logging
 
     from fbinpaint import FeedbackInpaintPipeline
 
+    logging.disable_progress_bar()  # of loading; the commands have a bar of their own
+    logging.set_verbosity_error()
     try:
         pipe = FeedbackInpaintPipeline.from_pretrained(model)
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{model}: cannot be loaded ({reason}); name a saved pipeline folder or a Hub id") from error
-    pipe.set_progress_bar_config(disable=True)  # the commands have a bar of their own
+        if Path(model).is_dir():
+            reason = " ".join(str(error).split())
+            raise InputError(f"{model}: does not load as a pipeline ({reason}); save it again") from error
+        raise InputError(f"{model}: neither a folder nor on the Hub; name a saved pipeline or a Hub id") from error
+    pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -251,47 +251,52 @@ def fill_with_baseline(name: str, sample: Sample) -> Fill:
     return Fill(composite(sample.photo, filled, sample.hole))
 
 
-def score(
-    variant: str,
-    samples: Sequence[Sample],
-    fills: Sequence[Fill],
-    before: Sequence[Fill] | None,
-    lpips: dict[str, metrics.LPIPS],
-    num_classes: int,
-) -> list[PhotoScore]:
-    """Scores the fills of samples of one size. `before` = the fills of round 0; None = a baseline, without maps."""
-    truth = torch.stack([_levels(sample.photo) for sample in samples])  # (B,3,H,W) in [0,255]
-    result = torch.stack([_levels(fill.image) for fill in fills])  # (B,3,H,W)
-    holes = torch.stack([torch.from_numpy(sample.hole)[None] for sample in samples])  # (B,1,H,W)
-    columns = {
-        "psnr": metrics.psnr(result, truth),
-        "ssim": metrics.ssim(result, truth),
-        "psnr_hole": metrics.psnr_hole(result, truth, holes),
-    }
-    for net in ("alex", "vgg"):
-        columns[f"lpips_{net}"] = lpips[net](result / 127.5 - 1, truth / 127.5 - 1) if net in lpips else None
+class Scorer:
+    """Scores any number of fills of the same samples, all of one size; what depends on the truth alone is done once."""
 
-    def confusion(sample: Sample, fill: Fill) -> np.ndarray | None:
-        if before is None or sample.truth is None:
-            return None
-        return metrics.hole_confusion(sample.truth, fill.semantic_map, sample.hole, num_classes)
+    def __init__(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS], num_classes: int):
+        self.samples, self.lpips, self.num_classes = samples, lpips, num_classes
+        self.truth = _levels([sample.photo for sample in samples])  # (B,3,H,W)
+        self.truth_features = {net: scorer.features(self.truth / 127.5 - 1) for net, scorer in lpips.items()}
+        self.holes = torch.from_numpy(np.stack([sample.hole for sample in samples]))[:, None]  # (B,1,H,W)
 
-    return [
-        PhotoScore(
-            photo=sample.stem,
-            variant=variant,
-            mask_ratio=float(sample.hole.mean()),
-            before=None if before is None else confusion(sample, before[i]),
-            after=confusion(sample, fill),
-            **{name: None if column is None else float(column[i]) for name, column in columns.items()},
-        )
-        for i, (sample, fill) in enumerate(zip(samples, fills, strict=True))
-    ]
+    def __call__(self, variant: str, fills: Sequence[Fill], before: Sequence[Fill] | None = None) -> list[PhotoScore]:
+        """One score for each sample. `before` = the fills of round 0; None = a baseline, which has no maps."""
+        result = _levels([fill.image for fill in fills])  # (B,3,H,W)
+        columns = {
+            "psnr": metrics.psnr(result, self.truth),
+            "ssim": metrics.ssim(result, self.truth),
+            "psnr_hole": metrics.psnr_hole(result, self.truth, self.holes),
+        }
+        for net, lpips in self.lpips.items():
+            columns[f"lpips_{net}"] = lpips.distance(lpips.features(result / 127.5 - 1), self.truth_features[net])
+        nothing = [None] * len(fills)
+        after = nothing if before is None else self._confusions(fills)
+        before = nothing if before is None else self._confusions(before)
+        return [
+            PhotoScore(
+                photo=sample.stem,
+                variant=variant,
+                mask_ratio=float(sample.hole.mean()),
+                before=before[i],
+                after=after[i],
+                **{name: float(columns[name][i]) if name in columns else None for name in IMAGE_METRICS},
+            )
+            for i, sample in enumerate(self.samples)
+        ]
+
+    def _confusions(self, fills: Sequence[Fill]) -> list[np.ndarray | None]:
+        return [
+            None
+            if sample.truth is None
+            else metrics.hole_confusion(sample.truth, fill.semantic_map, sample.hole, self.num_classes)
+            for sample, fill in zip(self.samples, fills, strict=True)
+        ]
 
 
-def _levels(image: np.ndarray) -> torch.Tensor:
-    """(H,W,3) uint8 -> (3,H,W) float in [0,255]."""
-    return torch.from_numpy(image.copy()).permute(2, 0, 1).float()
+def _levels(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """B images (H,W,3) uint8 -> (B,3,H,W) float in [0,255]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
 
 
 # ---------------------------------------------------------------------------------------------- all photos
@@ -361,13 +366,12 @@ def evaluate(
                 load_sample(pair, labels.get(pair.stem), index[pair.stem], resolution, seed, pipe.label_space)
                 for pair in batch
             ]
+            scorer = Scorer(samples, lpips, pipe.label_space.num_classes)
             fills = fill_with_pipeline(pipe, samples, rounds, seed)
             for k in rounds:
-                name = f"rounds={k}"
-                scores[name] += score(name, samples, fills[k], fills[0], lpips, pipe.label_space.num_classes)
+                scores[f"rounds={k}"] += scorer(f"rounds={k}", fills[k], before=fills[0])
             for name in baselines:
-                filled = [fill_with_baseline(name, sample) for sample in samples]
-                scores[name] += score(name, samples, filled, None, lpips, pipe.label_space.num_classes)
+                scores[name] += scorer(name, [fill_with_baseline(name, sample) for sample in samples])
             progress.update(len(batch))
     for of_variant in scores.values():
         of_variant.sort(key=lambda one: index[one.photo])

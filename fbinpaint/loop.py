@@ -108,7 +108,7 @@ def feedback_rounds(
     prototypes, shared = networks.recorrector.consult(segmented.features, probabilities, mask, exemplars, allowed)
     depth = hole_depth(mask)
 
-    correction = None
+    correction = painted = None
     for index in range(num_rounds + 1):
         disagreement = F.avg_pool2d((fill - last).abs().mean(1, keepdim=True), 4)
         uncertainty = 1 - probabilities.detach().amax(1, keepdim=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,9 +48,9 @@ class PerceptualLoss(nn.Module):
                 raise InputError(f"perceptual weights {weights}: no such file; give VGG16 features as safetensors")
             try:
                 self.features.load_state_dict({k: v.float() for k, v in load_file(weights).items()})
-            except Exception as error:
+            except (SafetensorError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
-                raise InputError(f"perceptual weights {weights}: not torchvision's VGG16 features ({reason})") from error
+                raise InputError(f"perceptual weights {weights}: not VGG16 features ({reason})") from error
         self.features = self.features[: self.TAPS[-1] + 1].requires_grad_(False)
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
@@ -98,6 +99,18 @@ def semantic_loss(log_probabilities: Tensor, labels: Tensor, weight: Tensor) -> 
     """Cross-entropy, mean under weight (B,h,w); label 255 is ignored. log_probabilities (B,C,h,w)."""
     loss = F.nll_loss(log_probabilities, labels, ignore_index=255, reduction="none")
     return weighted_mean(loss, weight * (labels != 255))
+
+
+def class_balance(counts: Tensor) -> Tensor:
+    """Class weights (C,) from pixel counts (C,): frequency ** -0.5, at most 5.
+
+    Plain cross-entropy gives an unsure pixel to the surroundings; the square root gives poles, signs and people a
+    hearing without letting them take over. The mean weight of a pixel is 1 before the cap.
+    """
+    frequency = counts / counts.sum().clamp_min(1)
+    weights = frequency.clamp_min(1e-6).rsqrt()
+    weights = weights / (weights * frequency).sum()
+    return weights.clamp_max(5.0)
 
 
 def consistency_loss(consistency: Tensor, labels: Tensor, shared: Tensor, weight: Tensor) -> Tensor:

@@ -83,13 +83,27 @@ class LPIPS:
             warnings.simplefilter("ignore", UserWarning)  # torchvision's, about an argument that lpips passes
             self.model = lpips.LPIPS(net=net, version=LPIPS_VERSION, pretrained=True, pnet_rand=True, verbose=False)
         _load_backbone(self.model.net, path)
-        self.model.requires_grad_(False).eval().to(device)
+        self.model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         self.device = torch.device(device)
 
-    @torch.no_grad()
     def __call__(self, result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Images (B,3,H,W) in [-1,1], sides of `LPIPS_MIN_SIDE` or more -> distances (B,), on the CPU."""
-        return self.model(result.to(self.device), truth.to(self.device)).reshape(-1).cpu()
+        return self.distance(self.features(result), self.features(truth))
+
+    @torch.no_grad()
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Images -> what `distance` compares: five maps (B,C,h,w), unit length along C.
+
+        `lpips` computes them anew for each pair; they are most of its time, and a photo meets many variants of itself.
+        """
+        images = images.to(self.device, memory_format=torch.channels_last)
+        return [lpips.normalize_tensor(level) for level in self.model.net(self.model.scaling_layer(images))]
+
+    @torch.no_grad()
+    def distance(self, result: list[torch.Tensor], truth: list[torch.Tensor]) -> torch.Tensor:
+        """Equation 1 of the paper: squared differences, weighted by channel, mean over space, summed over levels."""
+        levels = zip(self.model.lins, result, truth, strict=True)
+        return sum(lpips.spatial_average(lin((a - b) ** 2)) for lin, a, b in levels).reshape(-1).cpu()
 
 
 def find_backbone(net: str) -> Path | None:

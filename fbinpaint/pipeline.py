@@ -41,8 +41,8 @@ MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample
 class RoundOutput:
     """One round of one photo, at the photo's size.
 
-    image and semantic_map as in `FeedbackInpaintPipelineOutput`; changed is the share of the hole's map that has another
-    class than one round before (0 in round 0), confidence the mean probability of the map's classes in the hole.
+    image and semantic_map as in `FeedbackInpaintPipelineOutput`; changed is the share of the hole of another class
+    than one round before (0 in round 0), confidence the mean probability of the map's classes in the hole.
     """
 
     image: Any
@@ -56,8 +56,8 @@ class FeedbackInpaintPipelineOutput(BaseOutput):
     """Lists as long as the batch.
 
     images: restored photos. semantic_before / semantic_after: class ids before and after feedback, at the photo's size
-    ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64). rounds[i][k]: round k of
-    photo i, k = 0 being the one-way pass.
+    ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64). rounds[i][k]: round k
+    of photo i, k = 0 being the one-way pass.
     """
 
     images: list[Any]
@@ -281,7 +281,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             before = labels
             progress.update()
             if callback is not None and not overview:
-                callback(self, round_.index, round_.index, {"image": round_.image, "probabilities": round_.probabilities})
+                tensors = {"image": round_.image, "probabilities": round_.probabilities}
+                callback(self, round_.index, round_.index, tensors)
 
     @staticmethod
     def _write(job: _Job, index: int, fill: np.ndarray, labels: np.ndarray) -> None:

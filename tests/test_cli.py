@@ -180,13 +180,12 @@ def test_run_one_photo(tmp_path, tiny_pipeline_dir):
     output = tmp_path / "new/result.png"
     arguments = ["--image", photo, "--mask", mask, "--output", output, "--model", tiny_pipeline_dir, "--save-semantics"]
     assert main(["run", *map(str, arguments), "--rounds", "1", "--seed", "3"]) == 0
-    before, after, result = (np.asarray(Image.open(path)) for path in sorted(output.parent.iterdir()))
+    written = {path.name: Image.open(path) for path in output.parent.iterdir()}
+    assert sorted(written) == ["result.png", "result_after.png", "result_before.png"]
     hole = np.asarray(Image.open(mask)) > 0
-    assert np.array_equal(result[~hole], np.asarray(Image.open(photo))[~hole])
-    assert Image.open(tmp_path / "new/result_before.png").mode == "P"
-    assert sorted(path.name for path in output.parent.iterdir()) == [
-        "result.png", "result_after.png", "result_before.png"
-    ]  # fmt: skip
+    assert np.array_equal(np.asarray(written["result.png"])[~hole], np.asarray(Image.open(photo))[~hole])
+    for name in ("result_before.png", "result_after.png"):
+        assert written[name].mode == "P" and written[name].size == (48, 40) and np.asarray(written[name]).max() < 19
 
 
 def test_run_keeps_the_colour_profile(tmp_path, tiny_pipeline_dir):
@@ -318,7 +317,7 @@ def test_evaluate_twice_gives_the_same_report(data, tiny_pipeline_dir, only_alex
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
     pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
-    settings = {"resolution": 32, "rounds": (0, 1), "baselines": (), "limit": 3}
+    settings = {"resolution": 32, "rounds": (0, 1), "baselines": (), "limit": 2}
     first, second = (evaluate(pipe, data, **settings).report for _ in range(2))
     assert first == second and list(first["paired"]) == ["rounds=1 vs rounds=0"]
 

@@ -65,6 +65,7 @@ def test_lpips_on_the_bundled_backbone(pair):
     a, b = (image / 127.5 - 1 for image in pair)
     assert lpips(a, a).item() == 0
     assert lpips(a, b).item() == pytest.approx(0.202924, abs=1e-4)
+    assert lpips(a, b).item() == pytest.approx(lpips.model(a, b).item(), abs=1e-6)
     assert lpips(torch.cat([a, b]), torch.cat([a, a])).tolist() == pytest.approx([0, lpips(b, a).item()], abs=1e-5)
 
 

@@ -46,18 +46,18 @@ def test_same_seed_same_scene(name):
 
 def test_same_seed_same_layout_at_another_size(name):
     small, large = draw(name, 5, (64, 48))[1], draw(name, 5, (128, 96))[1]
-    assert (small == large[1::2, 1::2]).mean() > 0.93
+    assert (small == large[::2, ::2]).mean() > 0.95
 
 
-@pytest.mark.parametrize("name, always, least", [
-    ("celebamask-hq", ["background", "skin", "nose", "l_eye", "r_eye", "l_brow", "r_brow", "u_lip", "l_lip", "neck"], 19),
-    ("cityscapes", ["road", "sidewalk", "building", "sky"], 19),
+@pytest.mark.parametrize("name, always", [
+    ("celebamask-hq", "background skin nose l_eye r_eye l_brow r_brow u_lip l_lip neck".split()),
+    ("cityscapes", "road sidewalk building sky".split()),
 ])
-def test_classes_are_diverse(name, always, least):
-    seen = [set(np.unique(draw(name, seed, (96, 96))[1]).tolist()) for seed in range(40)]
+def test_classes_are_diverse(name, always):
+    seen = [set(np.unique(draw(name, seed, (100, 96))[1]).tolist()) for seed in range(25)]
     classes = LABEL_SPACES[name].classes
     assert {classes.index(label) for label in always} <= set.intersection(*seen)
-    assert len(set.union(*seen)) >= least
+    assert len(set.union(*seen)) == len(classes)
 
 
 def test_pictures_have_contrast_and_no_large_clipping(name):
@@ -68,16 +68,17 @@ def test_pictures_have_contrast_and_no_large_clipping(name):
 
 
 def test_picture_edges_lie_on_label_edges(name):
-    """Shifting the labels must make every class less uniform in colour than it is where it was drawn."""
+    """Shifting the labels makes every class less uniform in colour than it is where it was drawn."""
+    inside = np.s_[3:-3, 3:-3]  # what a shift wraps around does not count
 
     def spread(pixels: np.ndarray, ids: np.ndarray) -> float:
         return sum(((pixels[ids == label] - mean_colour(pixels, ids, label)) ** 2).sum() for label in np.unique(ids))
 
-    for seed in range(4):
-        pixels, ids = draw(name, seed, (96, 96))
-        pixels = pixels.astype(np.float64)
-        aligned = spread(pixels, ids)
-        assert all(aligned < spread(pixels, np.roll(ids, shift, axis=axis)) for shift in (-2, 2) for axis in (0, 1))
+    def total(shift: int, axis: int) -> float:
+        return sum(spread(pixels[inside], np.roll(ids, shift, axis=axis)[inside]) for pixels, ids in scenes)
+
+    scenes = [draw(name, seed, (96, 96)) for seed in range(6)]
+    assert all(total(shift, axis) > 1.05 * total(0, axis) for shift in (-2, 2) for axis in (0, 1))
 
 
 def test_street_sky_is_above_and_bluer_than_the_road():
@@ -92,11 +93,12 @@ def test_street_sky_is_above_and_bluer_than_the_road():
 def test_face_parts_are_where_they_belong():
     for seed in range(6):
         pixels, ids = draw("celebamask-hq", seed, (96, 96))
-        centre = {label: np.argwhere(ids == FACE[label]).mean(axis=0) for label in ("l_eye", "r_eye", "nose", "l_lip", "neck")}
+        parts = ("l_eye", "r_eye", "nose", "l_lip", "neck")
+        centre = {part: np.argwhere(ids == FACE[part]).mean(axis=0) for part in parts}
         assert centre["l_eye"][1] < centre["nose"][1] < centre["r_eye"][1]
         assert centre["l_eye"][0] < centre["nose"][0] < centre["l_lip"][0] < centre["neck"][0]
-        skin, brow = (mean_colour(pixels, ids, FACE[label]) for label in ("skin", "l_brow"))
-        assert skin[0] > skin[2] and skin.sum() > brow.sum()
+        skin, eye = (mean_colour(pixels, ids, FACE[part]) for part in ("skin", "l_eye"))
+        assert skin[0] / skin[2] > eye[0] / eye[2] > 0.8
 
 
 def test_write_scenes_makes_a_plain_data_folder(name, tmp_path):

@@ -17,7 +17,7 @@ from ..masks import training_mask
 
 @dataclass
 class Batch:
-    """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, all 255 without labels; labelled (B,)."""
+    """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, 255 = unknown; labelled (B,) bool."""
 
     image: Tensor
     mask: Tensor
@@ -32,7 +32,7 @@ class Batch:
 class PhotoCrops(TorchDataset):
     """Square crops at the working resolution, half of them zoomed in, mirrored at random, with a training mask.
 
-    Items are asked for by (index, seed): the same key always gives the same example, whichever worker makes it, which is
+    Items are asked for by (index, seed): the same key always gives the same example, whichever worker makes it. That is
     what makes a resumed run exact.
 
     Args:
@@ -69,6 +69,12 @@ class PhotoCrops(TorchDataset):
             image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
         mask = training_mask(*labels.shape, generator, labels if self.labelled[index] else None)
         return {"image": image, "labels": labels, "mask": mask, "labelled": self.labelled[index]}
+
+    def class_counts(self) -> Tensor:
+        """Labelled pixels of each class, (C,), over all photos."""
+        labelled = self.photos.select(np.flatnonzero(self.labelled)).select_columns("semantic_map")
+        counts = sum(np.bincount(np.asarray(row["semantic_map"]).ravel(), minlength=256) for row in labelled)
+        return torch.from_numpy(counts[: self.label_space.num_classes]).float()
 
     def _labels(self, semantic_map, size: tuple[int, int], resized: tuple[int, int], index: int) -> np.ndarray:
         if semantic_map is None:

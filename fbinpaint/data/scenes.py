@@ -6,8 +6,8 @@
 A scene is painted back to front on a `Canvas`: every call lays down a shape, its colour and, unless it is mere shading,
 its class, so picture and labels cannot disagree. Colours are functions of position ("materials"). A street is seen
 through a pinhole camera, so facades, road and cars are textured in metres and foreshorten by themselves; a face is lit
-as a small height field. Both are drawn several times larger than asked, then averaged (picture) or sampled at the
-pixel centres (labels). The same generator state gives the same scene at every size.
+as a small height field. Both are drawn several times larger than asked, then averaged (picture) or sampled within a
+quarter of a pixel of the pixel centres (labels). The same generator state gives the same scene at every size.
 """
 
 from collections.abc import Callable
@@ -347,7 +347,7 @@ def _body(canvas: Canvas, look: Look, noise: Noise, g: np.random.Generator) -> N
     canvas.fill(smooth(mirrored(right)), throat, FACE["neck"])
     if look.made_up and g.random() < 0.5:
         drop = g.uniform(1.95, 2.15)
-        chain = smooth(mirrored([(0.0, drop), (0.3, drop - 0.1), (thick + 0.04, 1.6)])[[2, 1, 0, 3, 4, 5]],
+        chain = smooth(mirrored([(0.0, drop), (0.3, drop - 0.1), (thick + 0.04, 1.6)])[[2, 1, 0, 4, 3]],
                        closed=False)
         canvas.stroke(chain + (0.015, 0.03), 0.05, look.skin * 0.5, opacity=0.5, blur=0.015)
         canvas.stroke(chain, 0.045, pick(g, "d9b45b", "e9e6df", "b9bcc2"), FACE["neck_l"])
@@ -395,7 +395,8 @@ def _ears(canvas: Canvas, look: Look, skin: Material, g: np.random.Generator) ->
 
 def _face(canvas: Canvas, look: Look, skin: Material) -> None:
     chin = [(0.78 * look.jaw, 0.78), (0.5 * look.jaw, 1.13), (0.2, 1.31), (0, 1.32)]
-    canvas.fill(smooth(mirrored([(0, -1.24), (0.5, -1.18), (0.86, -0.78), (0.94, -0.15), (0.9, 0.32), *chin])), skin, FACE["skin"])
+    head = smooth(mirrored([(0, -1.24), (0.5, -1.18), (0.86, -0.78), (0.94, -0.15), (0.9, 0.32), *chin]))
+    canvas.fill(head, skin, FACE["skin"])
     right = [(0.09, -0.16), (0.1, 0.15), (0.26, 0.36), (0.22, 0.48), (0.08, 0.54)]
     nose = mirrored(right)
     canvas.fill(smooth(nose + np.stack([look.turn * ramp(-0.3, 0.4, nose[:, 1]), 0 * nose[:, 1]], 1)), None,

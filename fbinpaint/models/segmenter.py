@@ -8,6 +8,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,8 +38,10 @@ def fold_batchnorms(encoder: nn.Module) -> None:
             if isinstance(child, nn.Conv2d):
                 last_conv = name
             elif isinstance(child, nn.BatchNorm2d):
-                fused = fuse_conv_bn_eval(getattr(parent, last_conv).eval(), child.eval())
-                setattr(parent, last_conv, fused)
+                conv = getattr(parent, last_conv)
+                # While a saved model is being loaded, parameters are still on "meta" but buffers are not.
+                child = child.to(conv.weight.device)
+                setattr(parent, last_conv, fuse_conv_bn_eval(conv.eval(), child.eval()))
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
 
 
@@ -46,7 +49,7 @@ def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool
     """A timm feature pyramid (strides 2 to 32) with its BatchNorms folded.
 
     Args:
-        weights: a safetensors file in timm's own layout, without classifier; None = random, or timm's when `pretrained`.
+        weights: a safetensors file in timm's own layout, without classifier; None = random, or timm's if `pretrained`.
 
     Raises:
         InputError: the file is missing or does not fit the encoder.
@@ -57,7 +60,7 @@ def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool
             raise InputError(f"encoder weights {weights}: no such file; give a safetensors file of timm's {name}")
         try:
             encoder.load_state_dict(load_file(weights))
-        except Exception as error:
+        except (SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"encoder weights {weights}: not the features of timm's {name} ({reason})") from error
     fold_batchnorms(encoder)

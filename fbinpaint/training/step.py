@@ -14,6 +14,8 @@ from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
 KNOWN_WEIGHT = 0.25
+# So many labelled photos of a batch are also segmented intact and serve as exemplars: more cost time, teach little.
+MAX_EXEMPLARS = 4
 
 
 @dataclass
@@ -44,11 +46,14 @@ class Learner(nn.Module):
     Args:
         networks: trained jointly.
         strategy: what the teacher's maps of unlabelled photos are worth.
+        class_weights: (C,), of the corrected maps' loss. The segmenter keeps the plain one: its map is the calibrated
+            first opinion, the recorrector is to bring back what that one lost.
     """
 
-    def __init__(self, networks: Networks, strategy: Strategy):
+    def __init__(self, networks: Networks, strategy: Strategy, class_weights: Tensor):
         super().__init__()
         self.networks, self.strategy = networks, strategy
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, batch: Batch, teacher: Networks, num_rounds: int) -> tuple[Round, Losses]:
         """Run the loop with the batch's labelled photos as exemplars.
@@ -56,7 +61,7 @@ class Learner(nn.Module):
         Returns the last round (its image is the input of the perceptual and adversarial losses) and the other losses.
         """
         networks = self.networks
-        chosen = batch.labelled.nonzero()[:, 0]
+        chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
         photos, photo_labels = batch.image[chosen], labels[chosen]
         intact = networks.segmenter(photos, torch.zeros_like(photos[:, :1]))
@@ -71,6 +76,7 @@ class Learner(nn.Module):
 
         reconstruction, semantic, consistency = [], [], []
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
+        balance = self.class_weights[labels.clamp_max(len(self.class_weights) - 1)]
         everywhere = weight * (KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole)
         for round_ in feedback_rounds(
             networks, batch.image, batch.mask, num_rounds, exemplars=exemplars, allowed=allowed
@@ -81,7 +87,7 @@ class Learner(nn.Module):
                 semantic.append(semantic_loss(round_.logits.log_softmax(1), labels, everywhere))
             else:
                 # Later rounds can only change the hole.
-                semantic.append(semantic_loss((round_.probabilities + 1e-6).log(), labels, weight * hole))
+                semantic.append(semantic_loss((round_.probabilities + 1e-6).log(), labels, weight * hole * balance))
                 consistency.append(
                     consistency_loss(round_.consistency, labels[:, 1::2, 1::2], round_.shared, weight[:, 1::2, 1::2])
                 )
@@ -116,6 +122,7 @@ def paired_crops(a: Tensor, b: Tensor, size: int, generator: torch.Generator) ->
     lefts = torch.randint(width - size + 1, (len(a),), generator=generator).tolist()
 
     def cut(x: Tensor) -> Tensor:
-        return torch.stack([x[i, :, t : t + size, s : s + size] for i, (t, s) in enumerate(zip(tops, lefts))])
+        windows = zip(x, tops, lefts, strict=True)
+        return torch.stack([photo[:, top : top + size, left : left + size] for photo, top, left in windows])
 
     return cut(a), cut(b)

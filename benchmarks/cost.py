@@ -1,0 +1,99 @@
+"""What the loop costs: parameters, forward FLOPs by round, training speed.
+
+    python -m benchmarks.cost [--model checkpoints/streets] [--train_steps 10]
+
+FLOPs come from torch's FlopCounterMode (a multiply-add counts as two), on one 256x256 photo. Training speed is that of
+the recipe's own step at 128x128, losses and discriminator included (VGG16 with random weights costs the same). It is
+worth something on a quiet machine only; the machine and its threads are printed beside it.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+import train_accelerate
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.data.photos import collate
+from fbinpaint.data.scenes import write_scenes
+from fbinpaint.labels import get_label_space
+from fbinpaint.loop import Networks, feedback_rounds
+from fbinpaint.masks import centre_mask
+
+
+@torch.no_grad()
+def forward_flops(networks: Networks, num_rounds: int, size: int = 256) -> tuple[float, dict[str, float]]:
+    """GFLOP of the whole loop, and by network."""
+    image = torch.zeros(1, 3, size, size)
+    mask = torch.from_numpy(centre_mask(size, size)).float()[None, None]
+    with FlopCounterMode(display=False) as counter:
+        list(feedback_rounds(networks, image, mask, num_rounds))
+    parts = {type(part).__name__: part for part in networks.children()}
+    counts = {name: sum(counter.get_flop_counts().get(name, {}).values()) / 1e9 for name in parts}
+    return counter.get_total_flops() / 1e9, counts
+
+
+def training_speed(label_space: str, steps: int) -> float:
+    """Photos per second of the training step with the default options, data loading left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_scenes(Path(folder) / "data", label_space, count=16, size=(160, 128), seed=0)
+        encoder, vgg = Path(folder) / "encoder.safetensors", Path(folder) / "vgg.safetensors"
+        write_random_backbones(encoder, vgg)
+        args = train_accelerate.parse_args(
+            ["--train_data_dir", f"{folder}/data", "--label_space", label_space, "--output_dir", f"{folder}/run"]
+            + ["--encoder_weights", str(encoder), "--perceptual_weights", str(vgg)]
+            + ["--adversarial_start", "0", "--num_validation_images", "1"]
+        )
+        trainer = train_accelerate.Trainer(args, Accelerator(cpu=True))
+        batch = collate([trainer.crops[i, i] for i in range(args.train_batch_size)]).to(torch.device("cpu"))
+        for step in range(3):
+            trainer.train_step(batch, step)
+        began = time.perf_counter()
+        for step in range(steps):
+            trainer.train_step(batch, 3 + step)
+        return steps * args.train_batch_size / (time.perf_counter() - began)
+
+
+def write_random_backbones(encoder: Path, vgg: Path) -> None:
+    """Files with the layout of the pretrained weights: their values do not change the cost."""
+    import timm
+    from torchvision.models import vgg16
+
+    save_file(timm.create_model("tf_efficientnet_lite0", features_only=True).state_dict(), encoder)
+    save_file(vgg16().features.state_dict(), vgg)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Print what the loop costs.",
+        epilog="example: python -m benchmarks.cost --model checkpoints/streets",
+    )
+    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
+    parser.add_argument("--train_steps", type=int, default=10, help="training steps to time; 0 = none")
+    args = parser.parse_args()
+    pipe = FeedbackInpaintPipeline.from_pretrained(args.model)
+    bytes_on_disk = sum(path.stat().st_size for path in Path(args.model).rglob("*.safetensors"))
+    parameters = sum(p.numel() for p in pipe.networks.parameters())
+    print(f"{args.model}: {parameters / 1e6:.2f} M parameters, {bytes_on_disk / 1e6:.1f} MB on disk")
+    costs = []
+    for num_rounds in range(3):
+        total, parts = forward_flops(pipe.networks, num_rounds)
+        costs.append(total)
+        detail = ", ".join(f"{name} {cost:.2f}" for name, cost in parts.items() if cost)
+        print(f"K={num_rounds} at 256x256: {total:.2f} GFLOP ({detail})")
+    print(f"one more round: {(costs[2] - costs[1]) / costs[0]:.1%} of K=0")
+    if args.train_steps:
+        speed = training_speed(get_label_space(pipe.config.label_space).name, args.train_steps)
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+        print(f"training step at 128x128: {speed:.2f} photos a second ({machine})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Shared fixtures: a miniature pipeline with random weights, procedural scenes on disk."""
+
+import os
+
+# Before any import of the libraries that read them: tests never leave this machine.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.data.scenes import write_scenes
+from fbinpaint.labels import get_label_space
+from fbinpaint.loop import Networks
+from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+
+
+def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networks:
+    """All four networks at a few thousand parameters each, every weight random (zero-initialised ones included)."""
+    num_classes = get_label_space(label_space).num_classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = Networks(
+            initial_inpainter=InitialInpainter(channels=(8, 16, 16, 24), bottleneck_dilations=(1, 2)),
+            segmenter=Segmenter(num_classes=num_classes, encoder_name="test_efficientnet", channels=16),
+            recorrector=Recorrector(
+                num_classes=num_classes, channels=16, segmenter_channels=16, inpainter_channels=16, prototype_channels=8
+            ),
+            guided_inpainter=GuidedInpainter(
+                num_classes=num_classes, channels=(8, 16, 16), context_channels=(16, 16), guide_channels=16
+            ),
+        )
+        for parameter in networks.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.05)
+        features = torch.rand(3, 16, 8, 8)
+        labels = torch.randint(0, num_classes, (3, 8, 8))
+        with torch.no_grad():
+            networks.recorrector.set_bank(networks.recorrector.make_exemplars(features, labels))
+    return networks
+
+
+@pytest.fixture(scope="session")
+def tiny_networks() -> Networks:
+    return make_tiny_networks().eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> FeedbackInpaintPipeline:
+    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), "cityscapes", sample_size=96)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline_dir(tiny_pipeline, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def street_folder(tmp_path_factory) -> Path:
+    """A plain data folder of 12 labelled procedural streets, 96x64."""
+    folder = tmp_path_factory.mktemp("data") / "streets"
+    write_scenes(folder, "cityscapes", count=12, size=(96, 64), seed=0)
+    return folder

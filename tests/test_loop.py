@@ -1,0 +1,95 @@
+"""The loop's promises: known pixels and labels never change, rounds nest, the user's map is obeyed."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fbinpaint.loop import feedback_rounds, hole_depth, keep_user_pixels
+
+from .conftest import make_tiny_networks
+
+
+@pytest.fixture(scope="module")
+def scene():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 48, 64, generator=generator) * 2 - 1
+    mask = torch.zeros(2, 1, 48, 64)
+    mask[0, :, 10:30, 20:50] = 1
+    mask[1, :, 20:44, 5:25] = 1
+    return image, mask
+
+
+@torch.no_grad()
+def run(networks, scene, rounds, **kwargs):
+    return list(feedback_rounds(networks, *scene, rounds, **kwargs))
+
+
+def test_known_pixels_are_the_photos_own(tiny_networks, scene):
+    image, mask = scene
+    known = (mask == 0).expand_as(image)
+    for round_ in run(tiny_networks, scene, 3):
+        assert torch.equal(round_.image[known], image[known])
+        assert not torch.equal(round_.image, image)
+
+
+def test_what_lies_under_the_mask_is_never_read(tiny_networks, scene):
+    image, mask = scene
+    other = torch.where(mask > 0, torch.rand_like(image), image)
+    for a, b in zip(run(tiny_networks, scene, 2), run(tiny_networks, (other, mask), 2), strict=True):
+        assert torch.equal(a.prediction, b.prediction)
+
+
+def test_fewer_rounds_are_a_prefix_of_more(tiny_networks, scene):
+    three, one = run(tiny_networks, scene, 3), run(tiny_networks, scene, 1)
+    assert [r.index for r in three] == [0, 1, 2, 3]
+    for a, b in zip(one, three, strict=False):
+        assert torch.equal(a.image, b.image) and torch.equal(a.probabilities, b.probabilities)
+
+
+def test_known_labels_never_drift_but_the_holes_do(tiny_networks, scene):
+    first, *later = run(tiny_networks, scene, 2)
+    hole = F.max_pool2d(scene[1], 4).bool().expand_as(first.probabilities)
+    for round_ in later:
+        torch.testing.assert_close(round_.probabilities[~hole], first.probabilities[~hole], atol=2e-3, rtol=0)
+        assert (round_.probabilities[hole] - first.probabilities[hole]).abs().max() > 1e-3
+        torch.testing.assert_close(round_.probabilities.sum(1), torch.ones_like(round_.probabilities[:, 0]))
+
+
+def test_the_users_pixels_are_kept_and_change_the_picture(tiny_networks, scene):
+    drawn = torch.full((2, 48, 64), 255)
+    drawn[:, 12:28, 24:44] = 10
+    rounds = run(tiny_networks, scene, 2, semantic_map=drawn)
+    for round_ in rounds:
+        assert (round_.probabilities.argmax(1)[:, 3:7, 6:11] == 10).all()
+    assert not torch.equal(rounds[-1].image, run(tiny_networks, scene, 2)[-1].image)
+
+
+def test_an_undecided_map_changes_nothing():
+    probabilities = torch.rand(1, 5, 4, 4).softmax(1)
+    assert torch.equal(keep_user_pixels(probabilities, torch.full((1, 16, 16), 255)), probabilities)
+
+
+def test_image_loss_reaches_the_map_networks(scene):
+    """SOFT maps: taking an arg-max would cut the gradient from the picture to segmenter and recorrector."""
+    networks = make_tiny_networks().train()
+    *_, last = feedback_rounds(networks, *scene, 1)
+    last.image.sum().backward()
+    assert networks.segmenter.classify.weight.grad.any()
+    assert networks.recorrector.gather.weight.grad.any()
+    assert networks.initial_inpainter.stem.weight.grad.any()
+
+
+def test_exemplars_change_the_correction(tiny_networks, scene):
+    bank = tiny_networks.recorrector.bank
+    nobody = torch.zeros(2, len(bank), dtype=torch.bool)
+    with_bank, without = run(tiny_networks, scene, 1), run(tiny_networks, scene, 1, allowed=nobody)
+    assert torch.equal(with_bank[0].image, without[0].image)
+    assert not torch.equal(with_bank[1].probabilities, without[1].probabilities)
+
+
+def test_depth_rises_into_the_hole():
+    mask = torch.zeros(1, 1, 96, 96)
+    mask[..., 16:80, 16:80] = 1
+    depth = hole_depth(mask)[0, 0]
+    assert depth[0, 0] == 0 and depth[4, 4] == 0.125 and depth[12, 12] == 1
+    assert (depth[4:12, 12].diff() >= 0).all()
