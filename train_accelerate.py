@@ -148,10 +148,11 @@ class Trainer:
         self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
         self.ema.requires_grad_(False).eval()
 
-        encoder = set(networks.segmenter.encoder.parameters())
-        rest = [p for p in networks.parameters() if p not in encoder]
+        encoder, rest = [], []  # in their own order: a resumed optimizer finds its state by position
+        for name, parameter in networks.named_parameters():
+            (encoder if name.startswith("segmenter.encoder.") else rest).append(parameter)
         optimizer = torch.optim.AdamW(
-            [{"params": list(encoder), "lr": args.encoder_learning_rate}, {"params": rest, "lr": args.learning_rate}],
+            [{"params": encoder, "lr": args.encoder_learning_rate}, {"params": rest, "lr": args.learning_rate}],
             betas=(0.9, 0.99),
             weight_decay=1e-4,
         )

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(
         commands, run_command, "run",
         "Fill the holes of one photo, or of a folder of photos and one of masks of the same names.",
-        "--image examples/street.jpg --mask examples/street_mask.png --output restored.png",
+        "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
     run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
     run.add_argument("--mask", type=Path, required=True, metavar="FILE|DIR", help="white = hole; one FILE serves all")
@@ -155,7 +155,7 @@ def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
     from tqdm import tqdm
 
-    from fbinpaint.evaluation import equal_size_batches
+    from fbinpaint.folders import equal_size_batches
 
     jobs, problems, notes = plan_jobs(args.image, args.mask, args.output, args.save_semantics)
     for line in [f"error: {problem}" for problem in problems] + [f"note: {note}" for note in notes]:
@@ -178,7 +178,7 @@ def plan_jobs(image: Path, mask: Path, output: Path, save_semantics: bool) -> tu
     A folder keeps its sub-folders in the output; nothing is read or written yet. Raises InputError where the arguments
     do not fit each other.
     """
-    from fbinpaint.evaluation import files_by_stem, pair_by_stem, visible_files
+    from fbinpaint.folders import files_by_stem, pair_by_stem, visible_files
     from fbinpaint.images import SAVE_FORMATS
 
     for path in (image, mask):

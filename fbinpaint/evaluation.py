@@ -4,8 +4,7 @@
     evaluation.report["variants"]["rounds=2"]["overall"]["lpips_alex"]
     evaluation.save(Path("report.json"))                    # and report.csv: one row for each photo and variant
 
-A data folder holds images/ and, optionally, labels/ (index PNG, same stem). This is also home to what `run` shares with
-`evaluate`: finding photos in folders, pairing them with masks by stem, cutting a list of them into batches of one size.
+A data folder holds images/ and, optionally, labels/ (index PNG, same stem).
 """
 
 import csv
@@ -14,12 +13,11 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import cv2
@@ -30,6 +28,7 @@ from tqdm import tqdm
 
 from fbinpaint import metrics
 from fbinpaint.errors import InputError
+from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem
 from fbinpaint.images import (
     SAVE_FORMATS,
     composite,
@@ -46,114 +45,13 @@ from fbinpaint.masks import protocol_mask
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
-Photo = TypeVar("Photo")
-
 BATCH_SIZE = 8
-BATCH_PIXELS = 1_500_000  # per batch: keeps the activations of eight large photos out of memory
 RATIO_EDGES = (0, 10, 20, 30, 40, 50, 60, 100)  # per cent of the photo that is hole; bins are [low, high)
 BASELINES = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 BASELINE_RADIUS = 3  # pixels
 BOOTSTRAP_RESAMPLES = 2000
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole")
 LIBRARIES = ("torch", "torchvision", "diffusers", "lpips", "torchmetrics", "opencv-python-headless", "pillow", "numpy")
-
-
-# ---------------------------------------------------------------------------------------------- photos on disk
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A photo and its mask; `stem` is the photo's path below its folder, "/" between, without suffix.
-
-    mask: None = make the protocol mask
-    """
-
-    stem: str
-    image: Path
-    mask: Path | None
-
-
-def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
-    """The files anywhere below `folder`, sorted, without hidden ones.
-
-    leave_out: folders whose files are not meant, where they lie inside `folder` (those of masks or results)
-    Raises InputError if there is no such folder.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name one that holds pictures")
-    inside = [other.resolve() for other in leave_out if folder.resolve() in other.resolve().parents]
-
-    def visible(path: Path) -> bool:
-        return not any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-    def meant(path: Path) -> bool:
-        return not any(other in path.resolve().parents for other in inside)
-
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and visible(path) and meant(path)]
-
-
-def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:
-    """The pictures among `visible_files`, keyed by their path below `folder`, "/" between, without suffix."""
-    found: dict[str, list[Path]] = {}
-    for path in visible_files(folder, leave_out):
-        if path.suffix.lower() in SAVE_FORMATS:
-            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    return found
-
-
-def pair_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | None) -> tuple[list[Pair], list[str]]:
-    """The photos with one mask of their stem (`masks` None = none needed), and one line for every photo without."""
-    pairs, problems = [], []
-    for stem, images in photos.items():
-        names = ", ".join(map(str, images))
-        candidates = [None] if masks is None else masks.get(stem, [])
-        if len(images) > 1:
-            problems.append(f"{names}: photos of the same stem cannot be told apart; rename all but one")
-        elif not candidates:
-            problems.append(f"{names}: has no mask; add {stem}.png to the folder of masks")
-        elif len(candidates) > 1:
-            problems.append(f"{names}: has several masks ({', '.join(map(str, candidates))}); keep one")
-        else:
-            pairs.append(Pair(stem, images[0], candidates[0]))
-    return pairs, problems
-
-
-def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int | None = None) -> list[list[Photo]]:
-    """Cuts `photos` (each has a path `.image`) into batches of one size, which the networks take at once.
-
-    resolution: length that the shorter side will be resized to; None = photos stay as they are
-
-    At most `batch_size` photos and, beyond the first, BATCH_PIXELS pixels. Only headers are read; a file without a
-    readable one comes alone, to fail alone when it is loaded.
-    """
-    sized = sorted(((_photo_size(photo.image, resolution), photo) for photo in photos), key=lambda item: item[0])
-    batches = []
-    for (width, height), group in itertools.groupby(sized, key=lambda item: item[0]):
-        members = [photo for _, photo in group]
-        step = max(1, min(batch_size, BATCH_PIXELS // (width * height))) if width else 1
-        batches.extend(members[start : start + step] for start in range(0, len(members), step))
-    return batches
-
-
-def _photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
-    """(width, height) as the photo will be run, (0, 0) if the file cannot be read."""
-    try:
-        with Image.open(path) as image:
-            size = image.size[::-1] if image.getexif().get(0x0112, 1) >= 5 else image.size  # EXIF: lies on its side
-    except Exception:  # PIL raises many kinds on broken files; `load_image` words it when the photo's turn comes
-        return 0, 0
-    return size if resolution is None else shorter_side(size, resolution)
-
-
-@contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-    """Puts the file in front of an InputError that does not name it."""
-    try:
-        yield
-    except InputError as error:
-        if str(path) in str(error):
-            raise
-        raise InputError(f"{path}: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------- one photo

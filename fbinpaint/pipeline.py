@@ -10,6 +10,7 @@ import PIL.Image
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
+from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -136,6 +137,16 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
     def from_networks(cls, networks: Networks, label_space: str, sample_size: int = 192) -> "FeedbackInpaintPipeline":
         """A pipeline of trained networks; they are put into evaluation mode."""
         return cls(**dict(networks.named_children()), label_space=label_space, sample_size=sample_size)
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
+        """Fetch a pipeline from the Hub; the folder it lies in afterwards.
+
+        The base class looks for a Python file beside each component that is not its own; ours are installed.
+        """
+        wanted = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+        options = {name: kwargs[name] for name in wanted if kwargs.get(name) is not None}
+        return snapshot_download(pretrained_model_name, allow_patterns=["*.json", "*.safetensors"], **options)
 
     @property
     def label_space(self) -> LabelSpace:

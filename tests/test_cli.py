@@ -13,7 +13,8 @@ from fbinpaint import metrics
 from fbinpaint.cli import check_pipeline_folder, main, plan_jobs
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import equal_size_batches, evaluate, files_by_stem, pair_by_stem
+from fbinpaint.evaluation import evaluate
+from fbinpaint.folders import equal_size_batches, files_by_stem, pair_by_stem
 
 
 def write_photo(path: Path, size: tuple[int, int] = (48, 40), seed: int = 0) -> Path:

@@ -5,13 +5,8 @@ from pathlib import Path
 from datasets import Dataset, Features, Image
 
 from ..errors import InputError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-
-
-def find_photos(folder: Path) -> list[Path]:
-    """All photos below `folder`, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+from ..folders import visible_files
+from ..images import SAVE_FORMATS
 
 
 def load_photo_folder(folder: str | Path) -> Dataset:
@@ -23,9 +18,9 @@ def load_photo_folder(folder: str | Path) -> Dataset:
     folder = Path(folder)
     if not (folder / "images").is_dir():
         raise InputError(f"{folder}: no images/ folder in it; a data folder holds images/ and, if labelled, labels/")
-    photos = find_photos(folder / "images")
+    photos = [path for path in visible_files(folder / "images") if path.suffix.lower() in SAVE_FORMATS]
     if not photos:
-        raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(SUFFIXES)})")
+        raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(SAVE_FORMATS)})")
     labels = [folder / "labels" / path.relative_to(folder / "images").with_suffix(".png") for path in photos]
     return Dataset.from_dict(
         {

@@ -1,0 +1,101 @@
+"""Training examples: aligned crops, mirrored labels, batches that mix sources and resume anywhere."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fbinpaint.data.folder import load_photo_folder
+from fbinpaint.data.photos import MixedBatches, PhotoCrops, collate
+from fbinpaint.errors import InputError
+from fbinpaint.labels import get_label_space
+
+SPACE = get_label_space("cityscapes")
+
+
+def test_a_folder_pairs_labels_by_stem(street_folder, tmp_path):
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 32), (9, 9, 9)).save(tmp_path / "images" / f"{name}.jpg")
+    Image.new("L", (40, 32), 3).save(tmp_path / "labels" / "b.png")
+    photos = load_photo_folder(tmp_path)
+    assert photos[0]["semantic_map"] is None and np.asarray(photos[1]["semantic_map"]).min() == 3
+    assert len(load_photo_folder(street_folder)) == 12
+    with pytest.raises(InputError, match="images/"):
+        load_photo_folder(tmp_path / "images")
+
+
+def test_crops_are_a_function_of_their_key(street_folder):
+    crops = PhotoCrops(load_photo_folder(street_folder), SPACE, resolution=48)
+    assert len(crops) == 12 and crops.labelled.all()
+    a, b, c = crops[3, 5], crops[3, 5], crops[3, 6]
+    for name in ("image", "labels", "mask"):
+        assert np.array_equal(a[name], b[name]) and a[name].shape[:2] == (48, 48)
+    assert not np.array_equal(a["mask"], c["mask"])
+    assert a["mask"].any() and not a["mask"].all()
+
+
+def test_labels_follow_their_photo(tmp_path):
+    """A photo painted in its own label: after crop, zoom and mirror they still agree."""
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    labels = np.zeros((64, 90), np.uint8)
+    labels[:, 45:], labels[40:, :20] = 11, 5
+    Image.fromarray(np.repeat(labels[..., None] * 20, 3, axis=2)).save(tmp_path / "images" / "x.png")
+    SPACE.to_palette_image(labels).save(tmp_path / "labels" / "x.png")
+    crops = PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=64)
+    for seed in range(12):
+        example = crops[0, seed]
+        agree = np.abs(example["image"][..., 0].astype(int) - example["labels"].astype(int) * 20) < 12
+        assert agree.mean() > 0.93
+
+
+def test_mirrored_faces_swap_left_and_right(tmp_path):
+    space = get_label_space("celebamask-hq")
+    left, right = space.classes.index("l_eye"), space.classes.index("r_eye")
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    labels = np.full((32, 32), left, np.uint8)
+    labels[:, 16:] = right
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / "x.png")
+    space.to_palette_image(labels).save(tmp_path / "labels" / "x.png")
+    crops = PhotoCrops(load_photo_folder(tmp_path), space, resolution=32, max_zoom=1.0)
+    for seed in range(8):
+        assert (crops[0, seed]["labels"][:, 0] == left).all() and (crops[0, seed]["labels"][:, -1] == right).all()
+
+
+def test_a_label_of_another_space_is_refused(tmp_path):
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / "x.png")
+    Image.new("L", (32, 32), 77).save(tmp_path / "labels" / "x.png")
+    with pytest.raises(InputError, match="label space"):
+        PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=32)[0, 0]
+    Image.new("L", (30, 32), 7).save(tmp_path / "labels" / "x.png")
+    with pytest.raises(InputError, match="pixels"):
+        PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=32)[0, 0]
+
+
+def test_batches_keep_the_ratio_cover_everything_and_resume(street_folder):
+    labelled = np.arange(20) < 6
+    batches = MixedBatches(labelled, batch_size=8, labelled_ratio=0.25, seed=3)
+    first = list(itertools.islice(batches, 14))
+    assert all(sum(labelled[index] for index, _ in batch) == 2 for batch in first)
+    assert {index for batch in first[:3] for index, _ in batch if labelled[index]} == set(range(6))
+    assert {index for batch in first[:4] for index, _ in batch if not labelled[index]} == set(range(6, 20))
+    seeds = [seed for batch in first for _, seed in batch]
+    assert len(set(seeds)) == len(seeds)
+    resumed = MixedBatches(labelled, batch_size=8, labelled_ratio=0.25, seed=3, start=5)
+    assert list(itertools.islice(resumed, 9)) == first[5:]
+
+
+def test_a_single_source_fills_the_batch():
+    for labelled in (np.ones(5, bool), np.zeros(5, bool)):
+        assert len(MixedBatches(labelled, batch_size=4, labelled_ratio=0.25, seed=0).batch(0)) == 4
+
+
+def test_collate(street_folder):
+    crops = PhotoCrops(load_photo_folder(street_folder), SPACE, resolution=32)
+    batch = collate([crops[0, 0], crops[1, 1]])
+    assert batch.image.shape == (2, 3, 32, 32) and -1 <= batch.image.min() < batch.image.max() <= 1
+    assert batch.mask.shape == (2, 1, 32, 32) and set(batch.mask.unique().tolist()) == {0.0, 1.0}
+    assert batch.labels.dtype == torch.int64 and batch.labelled.tolist() == [True, True]

@@ -1,0 +1,89 @@
+"""Losses on numbers one can check by hand."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import vgg16
+
+from fbinpaint.errors import InputError
+from fbinpaint.losses import (
+    PerceptualLoss,
+    cisc_weight,
+    class_balance,
+    consistency_loss,
+    discriminator_hinge_loss,
+    feature_matching_loss,
+    generator_hinge_loss,
+    r1_penalty,
+    reconstruction_loss,
+    semantic_loss,
+)
+
+
+def test_reconstruction_weighs_hole_and_known_by_their_own_area():
+    target = torch.zeros(1, 3, 4, 4)
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 0, 0] = 1
+    prediction = torch.full_like(target, 0.5)
+    prediction[..., 0, 0] = 0.25
+    assert reconstruction_loss(prediction, target, mask).item() == pytest.approx(0.5 + 6 * 0.25)
+
+
+def test_hinge_losses():
+    scores, hole = torch.tensor([[[[2.0, -2.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
+    # Real: only the -2 is wrong (1+2)/2; fake: only the hole counts, 1+2.
+    assert discriminator_hinge_loss(scores, scores, hole).item() == pytest.approx(1.5 + 3)
+    assert generator_hinge_loss(scores, hole).item() == -2
+    assert feature_matching_loss([torch.ones(2)], [torch.zeros(2)]).item() == 1
+
+
+def test_r1_is_the_squared_gradient():
+    real = torch.rand(2, 3, 4, 4, requires_grad=True)
+    assert r1_penalty((2 * real).sum((1, 2, 3)), real).item() == pytest.approx(4 * 48)
+
+
+def test_semantic_loss_ignores_255_and_weight_zero():
+    log_p = torch.log(torch.tensor([0.9, 0.1])).view(1, 2, 1, 1).expand(1, 2, 1, 3)
+    labels, weight = torch.tensor([[[0, 255, 1]]]), torch.tensor([[[1.0, 1.0, 0.0]]])
+    assert semantic_loss(log_p, labels, weight).item() == pytest.approx(-torch.log(torch.tensor(0.9)).item())
+    assert semantic_loss(log_p, torch.full_like(labels, 255), weight).item() == 0
+
+
+def test_consistency_loss_prefers_the_right_map():
+    labels = torch.tensor([[[0, 1], [1, 255]]])
+    right = torch.tensor([[[1.0, 0.0], [0.0, 0.5]], [[0.0, 1.0], [1.0, 0.5]]])[None]
+    ones, weight = torch.ones(1, 2), torch.ones(1, 2, 2)
+    assert consistency_loss(right, labels, ones, weight) < 1e-3 < consistency_loss(1 - right, labels, ones, weight)
+    assert consistency_loss(1 - right, labels, torch.zeros(1, 2), weight).item() == 0
+
+
+def test_cisc_weight_is_agreement():
+    labels = torch.tensor([[[0, 1]]])
+    consistency = torch.tensor([[[0.9, 0.9]], [[0.1, 0.1]]])[None]
+    weight = cisc_weight(consistency, labels, torch.ones(1, 2))
+    torch.testing.assert_close(weight, torch.tensor([[[0.9, 0.1]]]))
+    assert cisc_weight(consistency, labels, torch.zeros(1, 2)).eq(1).all()
+
+
+def test_class_balance_lifts_the_rare():
+    weights = class_balance(torch.tensor([900.0, 100.0, 0.0]))
+    assert weights[0] < 1 < weights[1] <= weights[2] == 5
+    assert weights[1] / weights[0] == pytest.approx(3)
+
+
+def test_perceptual_loss(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        weights = {key: value.half() for key, value in vgg16().features.state_dict().items()}
+    save_file(weights, tmp_path / "vgg.safetensors")
+    loss = PerceptualLoss(tmp_path / "vgg.safetensors")
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    noisy = (image + 0.3 * torch.randn_like(image)).requires_grad_()
+    assert loss(image, image).item() == 0
+    loss(noisy, image).backward()
+    assert noisy.grad.any() and all(p.grad is None for p in loss.parameters())
+    with pytest.raises(InputError, match="no such file"):
+        PerceptualLoss(tmp_path / "missing.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="other.safetensors"):
+        PerceptualLoss(tmp_path / "other.safetensors")

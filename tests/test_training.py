@@ -1,0 +1,87 @@
+"""The training script end to end on procedural streets and a miniature pipeline: it learns, stops, resumes exactly."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torchvision.models import vgg16
+
+import train_accelerate
+from fbinpaint import FeedbackInpaintPipeline
+
+
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file({key: value.half() for key, value in vgg16().features.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture
+def mixed_data(street_folder, tmp_path):
+    """Half of the streets without labels."""
+    unlabelled = tmp_path / "unlabelled" / "images"
+    unlabelled.mkdir(parents=True)
+    for path in sorted((street_folder / "images").iterdir())[:6]:
+        shutil.copy(path, unlabelled / f"u{path.name}")
+    return [str(street_folder), str(unlabelled.parent)]
+
+
+def train(output, data, model, vgg, steps, *extra) -> int:
+    return train_accelerate.main(
+        ["--train_data_dir", *data, "--label_space", "cityscapes", "--output_dir", str(output)]
+        + ["--pretrained_model", str(model), "--perceptual_weights", str(vgg), "--max_train_steps", str(steps)]
+        + ["--resolution", "48", "--perceptual_crop", "32", "--train_batch_size", "4", "--labelled_ratio", "0.5"]
+        + ["--adversarial_start", "0.25", "--checkpointing_steps", "2", "--validation_steps", "4"]
+        + ["--num_validation_images", "3", "--num_exemplars", "5", "--dataloader_num_workers", "0", *extra]
+    )
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return {
+        f"{path.parent.name}/{key}": value
+        for path in sorted(folder.rglob("*.safetensors"))
+        for key, value in load_file(path).items()
+    }
+
+
+def test_training_writes_a_pipeline_that_resumes_bit_for_bit(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train(whole, mixed_data, tiny_pipeline_dir, vgg_file, 4) == 0
+    before, after = weights(tiny_pipeline_dir), weights(whole / "pipeline")
+    changed = {key.split("/")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"initial_inpainter", "segmenter", "recorrector", "guided_inpainter"}
+    assert after["recorrector/bank_keys"].shape[0] == 5
+    pipe = FeedbackInpaintPipeline.from_pretrained(whole / "pipeline")
+    assert np.isfinite(np.asarray(pipe(np.zeros((32, 32, 3), np.uint8), np.eye(32)).images[0])).all()
+
+    log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert {"lpips_alex/0", "psnr/2", "miou_hole/1"} <= set(log[-1])
+    assert (whole / "validation-000004.png").is_file() and (whole / "training_options.json").is_file()
+    assert sorted(path.name for path in whole.glob("checkpoint-*")) == ["checkpoint-000002", "checkpoint-000004"]
+
+    # As if it had been stopped after step 3: what was done past the last checkpoint is done again.
+    shutil.copytree(whole / "checkpoint-000002", cut / "checkpoint-000002")
+    assert train(cut, mixed_data, tiny_pipeline_dir, vgg_file, 4, "--resume_from_checkpoint", "latest") == 0
+    resumed = weights(cut / "pipeline")
+    assert resumed.keys() == after.keys() and all(torch.equal(after[key], resumed[key]) for key in after)
+
+
+@pytest.mark.parametrize("strategy", sorted(train_accelerate.STRATEGIES))
+def test_every_strategy_trains(strategy, mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+    options = ("--semi_supervised", strategy, "--validation_steps", "9")
+    assert train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 1, *options) == 0
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run" / "pipeline").values())
+
+
+def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    assert train(tmp_path / "a", [mixed_data[1]], tiny_pipeline_dir, vgg_file, 1) == 1
+    assert train(tmp_path / "b", [str(tmp_path / "none")], tiny_pipeline_dir, vgg_file, 1) == 1
+    assert train(tmp_path / "c", mixed_data, tiny_pipeline_dir, tmp_path / "no.safetensors", 1) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 3 and "labels/" in lines[0] and "no.safetensors" in lines[2]
