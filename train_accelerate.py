@@ -23,7 +23,7 @@ import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from datasets import concatenate_datasets
 from diffusers.optimization import get_scheduler
 from torch.nn import functional as F
@@ -223,8 +223,13 @@ class Trainer:
         """`checkpoint-<step>`, complete or absent: it is written under another name first."""
         folder = Path(self.args.output_dir)
         partial = folder / "checkpoint-partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        if self.accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
         partial.rename(folder / f"checkpoint-{step:06d}")
         for old in sorted(folder.glob("checkpoint-[0-9]*"))[: -self.args.checkpoints_total_limit]:
             shutil.rmtree(old)
@@ -248,12 +253,15 @@ def find_checkpoint(args: argparse.Namespace) -> Path | None:
 
 
 def train(args: argparse.Namespace) -> None:
-    accelerator = Accelerator(log_with=args.report_to, project_dir=args.output_dir)
+    # A step that ends before the first correction leaves the recorrector without gradients.
+    uneven = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(log_with=args.report_to, project_dir=args.output_dir, kwargs_handlers=[uneven])
     set_seed(args.seed)
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(args, accelerator)
-    (folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")
+    if accelerator.is_main_process:
+        (folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")
     if args.report_to:
         accelerator.init_trackers("fbinpaint")
     start = 0
@@ -261,15 +269,31 @@ def train(args: argparse.Namespace) -> None:
         accelerator.load_state(str(checkpoint))
         start = int(checkpoint.name.rsplit("-", 1)[1])
 
-    batches = MixedBatches(trainer.crops.labelled, args.train_batch_size, args.labelled_ratio, args.seed, start)
+    batches = MixedBatches(
+        trainer.crops.labelled,
+        args.train_batch_size,
+        args.labelled_ratio,
+        args.seed,
+        start,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
     loader = DataLoader(
         trainer.crops, batch_sampler=batches, collate_fn=collate, num_workers=args.dataloader_num_workers
     )
-    bar = tqdm(range(start, args.max_train_steps), initial=start, total=args.max_train_steps, mininterval=5)
-    began, log = time.time(), (folder / "log.jsonl").open("a", buffering=1)
+    bar = tqdm(
+        range(start, args.max_train_steps),
+        initial=start,
+        total=args.max_train_steps,
+        mininterval=5,
+        disable=not accelerator.is_main_process,
+    )
+    began = time.time()
 
     def record(scores: dict[str, float], step: int) -> None:
-        log.write(json.dumps({"step": step, "seconds": round(time.time() - began, 1)} | scores) + "\n")
+        if accelerator.is_main_process:
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps({"step": step, "seconds": round(time.time() - began, 1)} | scores) + "\n")
         accelerator.log(scores, step=step)
 
     for step, batch in zip(bar, loader, strict=False):
@@ -279,14 +303,14 @@ def train(args: argparse.Namespace) -> None:
             scores = {name: round(float(value), 5) for name, value in losses.items()}
             bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
             record(scores, done)
-        if done % args.validation_steps == 0 or done == args.max_train_steps:
+        if accelerator.is_main_process and (done % args.validation_steps == 0 or done == args.max_train_steps):
             scores = trainer.validate(done)
             bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
             record(scores, done)
         if done % args.checkpointing_steps == 0:
             trainer.save_checkpoint(done)
-    log.close()
-    print(f"saved {trainer.save_pipeline()}")
+    if accelerator.is_main_process:
+        print(f"saved {trainer.save_pipeline()}")
     accelerator.end_training()
 
 

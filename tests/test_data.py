@@ -86,6 +86,10 @@ def test_batches_keep_the_ratio_cover_everything_and_resume(street_folder):
     assert len(set(seeds)) == len(seeds)
     resumed = MixedBatches(labelled, batch_size=8, labelled_ratio=0.25, seed=3, start=5)
     assert list(itertools.islice(resumed, 9)) == first[5:]
+    # Two processes share the work of one: no example twice, none left out.
+    halves = [MixedBatches(labelled, 8, 0.25, seed=3, process=p, processes=2) for p in range(2)]
+    steps = zip(*(itertools.islice(half, 7) for half in halves), strict=True)
+    assert [batch for step in steps for batch in step] == first
 
 
 def test_a_single_source_fills_the_batch():

@@ -1,5 +1,6 @@
 """Training examples: random crops of photos with their labels and masks, each a pure function of (photo, seed)."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -109,10 +110,20 @@ class MixedBatches:
     Args:
         labelled: (N,) bool, which photos carry labels.
         labelled_ratio: share of each batch drawn from them.
-        start: number of the first batch.
+        start: number of the first step.
+        process, processes: of several training processes, each takes its own batch of a step.
     """
 
-    def __init__(self, labelled: np.ndarray, batch_size: int, labelled_ratio: float, seed: int, start: int = 0):
+    def __init__(
+        self,
+        labelled: np.ndarray,
+        batch_size: int,
+        labelled_ratio: float,
+        seed: int,
+        start: int = 0,
+        process: int = 0,
+        processes: int = 1,
+    ):
         with_labels = round(batch_size * labelled_ratio)
         if labelled.all() or not labelled.any():
             with_labels = batch_size if labelled.all() else 0
@@ -120,7 +131,7 @@ class MixedBatches:
             (np.flatnonzero(labelled), with_labels),
             (np.flatnonzero(~labelled), batch_size - with_labels),
         )
-        self.seed, self.start = seed, start
+        self.seed, self.start, self.process, self.processes = seed, start, process, processes
 
     def batch(self, number: int) -> list[tuple[int, int]]:
         keys = []
@@ -134,7 +145,5 @@ class MixedBatches:
         return keys
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        number = self.start
-        while True:
-            yield self.batch(number)
-            number += 1
+        for step in itertools.count(self.start):
+            yield self.batch(step * self.processes + self.process)
