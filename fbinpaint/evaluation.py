@@ -368,9 +368,9 @@ def _miou(confusions: Sequence[np.ndarray | None]) -> float | None:
 def _comparisons(
     rounds: Sequence[int], baselines: Sequence[str], scores: dict[str, list[PhotoScore]], seed: int
 ) -> dict[str, dict]:
-    """Every number of rounds against none, and the highest against each baseline."""
+    """Every number of rounds against none, and against each baseline."""
     against_none = [(f"rounds={k}", "rounds=0") for k in rounds if k > 0 and 0 in rounds]
-    against_baselines = [(f"rounds={max(rounds)}", name) for name in baselines]
+    against_baselines = [(f"rounds={k}", name) for k in rounds for name in baselines]
     return {f"{a} vs {b}": _comparison(scores[a], scores[b], seed) for a, b in against_none + against_baselines}
 
 
