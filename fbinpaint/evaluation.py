@@ -275,10 +275,10 @@ def evaluate(
         of_variant.sort(key=lambda one: index[one.photo])
 
     protocol = {
-        "data": str(data),
+        "data": _name(data),
         "n": len(pairs),
         "n_with_labels": sum(pair.stem in labels for pair in pairs),
-        "masks": str(masks) if masks else f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are",
+        "masks": _name(masks) if masks else f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are",
         "mask_ratio": "share of hole pixels at the scored resolution; bins are [low, high)",
         "resolution": resolution,
         "resize": "before inpainting, shorter side to the resolution, aspect kept: photos by area averages (bicubic if "
@@ -294,6 +294,11 @@ def evaluate(
     }
     paired = _comparisons(rounds, baselines, scores, seed)
     return Evaluation(_plain({"protocol": protocol, "variants": _summaries(scores), "paired": paired}), scores)
+
+
+def _name(folder: Path) -> str:
+    """The folder and the one it lies in: enough to tell data apart, and the same on every machine."""
+    return "/".join(folder.resolve().parts[-2:])
 
 
 def _labels(data: Path) -> dict[str, Path]:
