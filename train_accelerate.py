@@ -213,7 +213,8 @@ class Trainer:
         """A copy of the averaged networks with their exemplar bank, ready to restore photos."""
         networks = copy.deepcopy(self.ema.module)
         labelled = self.crops.photos.select(np.flatnonzero(self.crops.labelled))
-        networks.recorrector.set_bank(build_bank(networks, labelled, self.args.resolution, self.args.num_exemplars))
+        bank = build_bank(networks, labelled, self.label_space, self.args.resolution, self.args.num_exemplars)
+        networks.recorrector.set_bank(bank)
         return networks
 
     def validate(self, step: int) -> dict[str, float]:

@@ -49,6 +49,10 @@ class Round:
     shared: Tensor | None  # (B,C); None in round 0
     trust: Tensor | None  # (B,1,h,w); None in round 0
 
+    def labels(self) -> Tensor:
+        """The map's classes at the photo's size, (B,H,W) int64."""
+        return F.interpolate(self.probabilities, size=self.image.shape[-2:], mode="bilinear").argmax(1)
+
 
 def composite(fill: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """The fill inside the hole, the photo's very own values outside."""

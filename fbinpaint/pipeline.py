@@ -29,7 +29,7 @@ from .images import (
     to_uint8,
 )
 from .labels import IGNORE, LabelSpace, get_label_space
-from .loop import Networks, Round, feedback_rounds
+from .loop import Networks, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 
 STRIDE = 16  # the networks' inputs are multiples of this
@@ -274,10 +274,9 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
         overview = jobs[0].overview
-        before = None
+        before, hole4 = None, F.avg_pool2d(mask, 4)
         for round_ in feedback_rounds(self.networks, image, mask, 0 if overview else num_rounds, semantic_map=drawn):
-            labels = full_size_labels(round_, image.shape[-2:])
-            hole4 = F.avg_pool2d(mask, 4)
+            labels = round_.labels()
             confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
             changed = torch.zeros(len(jobs))
             if before is not None:
@@ -285,8 +284,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             fills, maps = to_uint8(round_.image.float()), labels.cpu().numpy().astype(np.uint8)
             for i, job in enumerate(jobs):
                 self._write(job, round_.index, fills[i], maps[i])
-                area = int(job.photo.hole[job.crop.slices].sum())
                 if not overview:
+                    area = int(job.photo.hole[job.crop.slices].sum())
                     job.photo.confidence[round_.index] += area * float(confidence[i])
                     job.photo.changed[round_.index] += area * float(changed[i])
             before = labels
@@ -357,8 +356,3 @@ def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
     """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, bounded area."""
     scale = min(1.0, sample_size / min(width, height), (MAX_ASPECT * sample_size**2 / (width * height)) ** 0.5)
     return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def full_size_labels(round_: Round, size: tuple[int, int]) -> Tensor:
-    """The map's classes (B,H,W) int64 at the working size."""
-    return F.interpolate(round_.probabilities, size=size, mode="bilinear").argmax(1)

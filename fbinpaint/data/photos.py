@@ -30,6 +30,29 @@ class Batch:
         return Batch(image, self.mask.to(device), self.labels.to(device), self.labelled.to(device))
 
 
+def read_photo(photos: Dataset, index: int, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Photo number `index` with its shorter side resized to `shorter` pixels: (H,W,3) uint8 and labels (H,W) uint8.
+
+    Without a label all are 255. Raises InputError where the label is of another size or of another label space.
+    """
+    row = photos[index]
+    image = to_rgb(row["image"])
+    size = (image.shape[1], image.shape[0])
+    resized = shorter_side(size, shorter)
+    image, semantic_map = resize_image(image, resized), row["semantic_map"]
+    if semantic_map is None:
+        return image, np.full(image.shape[:2], IGNORE, np.uint8)
+    if semantic_map.size != size:
+        raise InputError(f"label of photo {index}: {semantic_map.size} pixels, but the photo has {size}")
+    labels = np.array(semantic_map.resize(resized, 0))  # 0 = nearest, also for palette images
+    if labels.ndim != 2 or ((labels >= label_space.num_classes) & (labels != IGNORE)).any():
+        raise InputError(
+            f"label of photo {index}: not an index image with ids 0..{label_space.num_classes - 1} or 255; "
+            f"is {label_space.name} its label space?"
+        )
+    return image, labels
+
+
 class PhotoCrops(TorchDataset):
     """Square crops at the working resolution, half of them zoomed in, mirrored at random, with a training mask.
 
@@ -54,14 +77,9 @@ class PhotoCrops(TorchDataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray]:
         index, seed = key
         generator = np.random.default_rng(seed)
-        row = self.photos[index]
-        image = to_rgb(row["image"])
-        size = (image.shape[1], image.shape[0])
         zoom = 1.0 if generator.random() < 0.5 else generator.uniform(1.0, self.max_zoom)
-        width, height = shorter_side(size, round(self.resolution * zoom))
-        image = resize_image(image, (width, height))
-        labels = self._labels(row["semantic_map"], size, (width, height), index)
-
+        image, labels = read_photo(self.photos, index, round(self.resolution * zoom), self.label_space)
+        height, width = labels.shape
         left = generator.integers(0, width - self.resolution + 1)
         top = generator.integers(0, height - self.resolution + 1)
         window = slice(top, top + self.resolution), slice(left, left + self.resolution)
@@ -76,19 +94,6 @@ class PhotoCrops(TorchDataset):
         labelled = self.photos.select(np.flatnonzero(self.labelled)).select_columns("semantic_map")
         counts = sum(np.bincount(np.asarray(row["semantic_map"]).ravel(), minlength=256) for row in labelled)
         return torch.from_numpy(counts[: self.label_space.num_classes]).float()
-
-    def _labels(self, semantic_map, size: tuple[int, int], resized: tuple[int, int], index: int) -> np.ndarray:
-        if semantic_map is None:
-            return np.full((resized[1], resized[0]), IGNORE, np.uint8)
-        if semantic_map.size != size:
-            raise InputError(f"label of photo {index}: {semantic_map.size} pixels, but the photo has {size}")
-        labels = np.asarray(semantic_map.resize(resized, 0))  # 0 = nearest, also for palette images
-        if labels.ndim != 2 or ((labels >= self.label_space.num_classes) & (labels != IGNORE)).any():
-            raise InputError(
-                f"label of photo {index}: not an index image with ids 0..{self.label_space.num_classes - 1} or 255; "
-                f"is {self.label_space.name} its label space?"
-            )
-        return labels
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> Batch:

@@ -7,8 +7,9 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
-from ..images import resize_image, save_image, shorter_side, to_rgb, to_uint8
-from ..labels import IGNORE, LabelSpace
+from ..data.photos import read_photo
+from ..images import save_image, to_uint8
+from ..labels import LabelSpace
 from ..loop import Networks, feedback_rounds
 from ..masks import protocol_mask
 from ..metrics import LPIPS, hole_confusion, miou_from_confusion, psnr
@@ -29,16 +30,13 @@ class Validator:
         self.label_space, self.num_rounds = label_space, num_rounds
         self.lpips = LPIPS("alex")
         images, labels, masks = [], [], []
-        for index, row in enumerate(photos):
-            image = to_rgb(row["image"])
-            width, height = shorter_side((image.shape[1], image.shape[0]), resolution)
+        for index in range(len(photos)):
+            photo, semantic_map = read_photo(photos, index, resolution, label_space)
+            height, width = semantic_map.shape
             left, top = (width - resolution) // 2, (height - resolution) // 2
             window = slice(top, top + resolution), slice(left, left + resolution)
-            images.append(resize_image(image, (width, height))[window])
-            if row["semantic_map"] is None:
-                labels.append(np.full((resolution, resolution), IGNORE, np.uint8))
-            else:
-                labels.append(np.array(row["semantic_map"].resize((width, height), 0))[window])
+            images.append(photo[window])
+            labels.append(semantic_map[window])
             masks.append(protocol_mask(resolution, resolution, index, seed=MASK_SEED))
         self.images, self.labels, self.masks = np.stack(images), np.stack(labels), np.stack(masks)
 
@@ -54,8 +52,7 @@ class Validator:
             x = x.to(device, memory_format=torch.channels_last)
             for round_ in feedback_rounds(networks, x, m.to(device), self.num_rounds):
                 fills[round_.index].append(to_uint8(round_.image))
-                logits = torch.nn.functional.interpolate(round_.probabilities, size=x.shape[-2:], mode="bilinear")
-                maps[round_.index].append(logits.argmax(1).cpu().numpy().astype(np.uint8))
+                maps[round_.index].append(round_.labels().cpu().numpy().astype(np.uint8))
         scores = {}
         for k in range(self.num_rounds + 1):
             fill, labels = np.concatenate(fills[k]), np.concatenate(maps[k])
