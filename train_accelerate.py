@@ -26,6 +26,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from datasets import concatenate_datasets
 from diffusers.optimization import get_scheduler
+from timm.optim import Muon
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -47,7 +48,7 @@ from fbinpaint.losses import (
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.semi_supervised import STRATEGIES
-from fbinpaint.training.step import Learner, LossWeights, paired_crops
+from fbinpaint.training.step import Learner, LossWeights, hole_windows
 from fbinpaint.training.validation import Validator
 
 ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
@@ -71,16 +72,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
     add("--resolution", type=int, default=128, help="side of the training crops, a multiple of 16")
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
+    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if theirs is another")
     add("--train_batch_size", type=int, default=8, help="photos per process and step")
     add("--max_train_steps", type=int, default=3000)
-    add("--learning_rate", type=float, default=1e-3)
+    add("--learning_rate", type=float, default=2e-3)
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
     add("--discr_learning_rate", type=float, default=2e-4)
     add("--lr_warmup_steps", type=int, default=100)
     add("--adversarial_start", type=float, default=0.3, help="share of the steps before the discriminator joins")
     for field in fields(LossWeights):
         add(f"--{field.name}_weight", type=float, default=field.default)
-    add("--perceptual_crop", type=int, default=64, help="side of the random window that VGG sees of each photo")
+    add("--perceptual_crop", type=int, default=56, help="side of the window in each hole that VGG sees")
     add("--ema_decay", type=float, default=0.998)
     add("--num_exemplars", type=int, default=96, help="labelled photos kept as prototypes with the model")
     add("--num_validation_images", type=int, default=20, help="photos held out of training")
@@ -103,7 +105,7 @@ def build_data(args: argparse.Namespace, label_space) -> tuple[PhotoCrops, Valid
     photos = concatenate_datasets([load_photo_folder(folder) for folder in args.train_data_dir])
     held_out = np.linspace(0, len(photos) - 1, args.num_validation_images).round().astype(int)
     kept = np.setdiff1d(np.arange(len(photos)), held_out)
-    crops = PhotoCrops(photos.select(kept), label_space, args.resolution, args.max_zoom)
+    crops = PhotoCrops(photos.select(kept), label_space, args.resolution, args.max_zoom, args.labelled_zoom)
     if not crops.labelled.any():
         raise InputError(f"{' '.join(args.train_data_dir)}: no labelled photo; at least one folder needs labels/")
     return crops, Validator(photos.select(held_out), label_space, args.resolution)
@@ -151,8 +153,13 @@ class Trainer:
         encoder, rest = [], []  # in their own order: a resumed optimizer finds its state by position
         for name, parameter in networks.named_parameters():
             (encoder if name.startswith("segmenter.encoder.") else rest).append(parameter)
-        optimizer = torch.optim.AdamW(
-            [{"params": encoder, "lr": args.encoder_learning_rate}, {"params": rest, "lr": args.learning_rate}],
+        # Orthogonalised momentum for the convolutions learns in a third of AdamW's steps here (docs/experiments.md); the
+        # pretrained encoder, norms and biases keep AdamW, which Muon falls back to.
+        optimizer = Muon(
+            [
+                {"params": encoder, "lr": args.encoder_learning_rate, "use_fallback": True},
+                {"params": rest, "lr": args.learning_rate},
+            ],
             betas=(0.9, 0.99),
             weight_decay=1e-4,
         )
@@ -174,7 +181,7 @@ class Trainer:
         adversarial = weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
 
         last, losses = self.learner(batch, self.ema.module, num_rounds)
-        window, truth = paired_crops(last.image, batch.image, args.perceptual_crop, generator)
+        window, truth = hole_windows(last.image, batch.image, batch.mask, args.perceptual_crop, generator)
         perceptual = self.perceptual(window, truth)
         total = losses.total(weights) + weights.perceptual * perceptual
         log = {field.name: getattr(losses, field.name) for field in fields(losses)} | {"perceptual": perceptual}
@@ -213,7 +220,11 @@ class Trainer:
         """A copy of the averaged networks with their exemplar bank, ready to restore photos."""
         networks = copy.deepcopy(self.ema.module)
         labelled = self.crops.photos.select(np.flatnonzero(self.crops.labelled))
-        bank = build_bank(networks, labelled, self.label_space, self.args.resolution, self.args.num_exemplars)
+        # Exemplars at the size of objects that the networks were trained on.
+        zoom = np.mean(self.args.labelled_zoom or (1.0, 1.0))
+        bank = build_bank(
+            networks, labelled, self.label_space, round(self.args.resolution * zoom), self.args.num_exemplars
+        )
         networks.recorrector.set_bank(bank)
         return networks
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fbinpaint.data.folder import load_photo_folder
-from fbinpaint.data.photos import MixedBatches, PhotoCrops, collate
+from fbinpaint.data.photos import MixedBatches, PhotoCrops, collate, jitter_colours
 from fbinpaint.errors import InputError
 from fbinpaint.labels import get_label_space
 
@@ -44,7 +44,7 @@ def test_labels_follow_their_photo(tmp_path):
     labels[:, 45:], labels[40:, :20] = 11, 5
     Image.fromarray(np.repeat(labels[..., None] * 20, 3, axis=2)).save(tmp_path / "images" / "x.png")
     SPACE.to_palette_image(labels).save(tmp_path / "labels" / "x.png")
-    crops = PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=64)
+    crops = PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=64, colour_jitter=0.0)
     for seed in range(12):
         example = crops[0, seed]
         agree = np.abs(example["image"][..., 0].astype(int) - example["labels"].astype(int) * 20) < 12
@@ -62,6 +62,37 @@ def test_mirrored_faces_swap_left_and_right(tmp_path):
     crops = PhotoCrops(load_photo_folder(tmp_path), space, resolution=32, max_zoom=1.0)
     for seed in range(8):
         assert (crops[0, seed]["labels"][:, 0] == left).all() and (crops[0, seed]["labels"][:, -1] == right).all()
+
+
+def test_crops_seek_out_small_classes(tmp_path):
+    """A class on 0.2 % of the picture is in far more of the crops than windows placed at random would catch."""
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    labels = np.zeros((96, 192), np.uint8)
+    labels[2:8, 2:8] = 7
+    Image.new("RGB", (192, 96)).save(tmp_path / "images" / "x.png")
+    SPACE.to_palette_image(labels).save(tmp_path / "labels" / "x.png")
+    crops = PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=32, labelled_zoom=(3.0, 3.0))
+    assert 6 <= sum((crops[0, seed]["labels"] == 7).any() for seed in range(40)) <= 30
+
+
+def test_zoom_of_labelled_photos(tmp_path):
+    """Stripes of 8 pixels, enlarged 3 times before the crop."""
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    labels = np.tile(np.repeat(np.arange(2, dtype=np.uint8), 8), (32, 2))
+    Image.new("RGB", (32, 32)).save(tmp_path / "images" / "x.png")
+    SPACE.to_palette_image(labels).save(tmp_path / "labels" / "x.png")
+    crops = PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=32, labelled_zoom=(3.0, 3.0))
+    for seed in range(6):
+        assert np.count_nonzero(np.diff(crops[0, seed]["labels"][0])) <= 2  # 24-pixel stripes; unzoomed: 3
+
+
+def test_colour_jitter_changes_light_not_shape():
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, 4:] = (120, 60, 40)
+    looks = [jitter_colours(image, np.random.default_rng(seed), 0.2) for seed in range(8)]
+    assert len({look.tobytes() for look in looks}) == 8
+    assert all(np.array_equal(look, look[:1, :].repeat(8, axis=0)) for look in looks)
+    assert np.array_equal(jitter_colours(image, np.random.default_rng(0), 0.0), image)
 
 
 def test_a_label_of_another_space_is_refused(tmp_path):

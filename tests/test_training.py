@@ -11,6 +11,7 @@ from torchvision.models import vgg16
 
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.training.step import hole_windows
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,15 @@ def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp
     assert train(tmp_path / "c", mixed_data, tiny_pipeline_dir, tmp_path / "no.safetensors", 1) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
     assert len(lines) == 3 and "labels/" in lines[0] and "no.safetensors" in lines[2]
+
+
+def test_windows_show_the_hole():
+    """Also one in the corner; both photos are cut alike."""
+    a, mask = torch.rand(3, 3, 40, 56), torch.zeros(3, 1, 40, 56)
+    mask[0, :, :2, :2], mask[1, :, 20:24, 30:34], mask[2, :, 39, 55] = 1, 1, 1
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        window, holes = hole_windows(a, mask.expand(3, 3, 40, 56), mask, 16, generator)
+        assert window.shape == (3, 3, 16, 16) and (holes.amax((1, 2, 3)) == 1).all()
+    same, again = hole_windows(a, a, mask, 16, generator)
+    assert torch.equal(same, again)

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset, Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torchvision.transforms.v2 import functional as transforms
 
 from ..errors import InputError
 from ..images import resize_image, shorter_side, to_rgb
@@ -53,8 +54,28 @@ def read_photo(photos: Dataset, index: int, shorter: int, label_space: LabelSpac
     return image, labels
 
 
+def jitter_colours(image: np.ndarray, generator: np.random.Generator, strength: float) -> np.ndarray:
+    """Brightness, contrast and saturation changed by up to +-strength each; image (H,W,3) uint8."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    for adjust in (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation):
+        tensor = adjust(tensor, generator.uniform(1 - strength, 1 + strength))
+    return tensor.permute(1, 2, 0).numpy()
+
+
+def class_centred(labels: np.ndarray, generator: np.random.Generator) -> tuple[int, int] | None:
+    """A random pixel (row, column) of a random class of the label map (H,W); None where nothing is labelled."""
+    classes = np.setdiff1d(np.unique(labels), [IGNORE])
+    if not len(classes):
+        return None
+    rows, columns = np.nonzero(labels == generator.choice(classes))
+    pixel = generator.integers(len(rows))
+    return int(rows[pixel]), int(columns[pixel])
+
+
 class PhotoCrops(TorchDataset):
-    """Square crops at the working resolution, half of them zoomed in, mirrored at random, with a training mask.
+    """Square crops at the working resolution, some zoomed in, mirrored and recoloured at random, with a training mask.
+
+    Half of the crops of labelled photos are centred on a random class, so that small ones (a pole, an eye) are seen.
 
     Items are asked for by (index, seed): the same key always gives the same example, whichever worker makes it. That is
     what makes a resumed run exact.
@@ -62,12 +83,23 @@ class PhotoCrops(TorchDataset):
     Args:
         photos: columns `image` and `semantic_map`.
         resolution: side of the crop, pixels. Unzoomed, it is the photo's shorter side (area averaging).
-        max_zoom: the largest factor by which a zoomed photo is larger than that.
+        max_zoom: half of the crops come from a photo enlarged by up to this factor.
+        labelled_zoom: (low, high), the factor for all labelled photos, where their objects are smaller than those of
+            the unlabelled ones; None = as for the others.
+        colour_jitter: largest relative change of brightness, contrast and saturation.
     """
 
-    def __init__(self, photos: Dataset, label_space: LabelSpace, resolution: int, max_zoom: float = 1.5):
-        self.photos, self.label_space = photos, label_space
-        self.resolution, self.max_zoom = resolution, max_zoom
+    def __init__(
+        self,
+        photos: Dataset,
+        label_space: LabelSpace,
+        resolution: int,
+        max_zoom: float = 1.5,
+        labelled_zoom: tuple[float, float] | None = None,
+        colour_jitter: float = 0.2,
+    ):
+        self.photos, self.label_space, self.resolution = photos, label_space, resolution
+        self.max_zoom, self.labelled_zoom, self.colour_jitter = max_zoom, labelled_zoom, colour_jitter
         paths = photos.cast_column("semantic_map", Image(decode=False))["semantic_map"]
         self.labelled = np.array([path is not None for path in paths])
 
@@ -78,12 +110,15 @@ class PhotoCrops(TorchDataset):
         index, seed = key
         generator = np.random.default_rng(seed)
         zoom = 1.0 if generator.random() < 0.5 else generator.uniform(1.0, self.max_zoom)
+        if self.labelled[index] and self.labelled_zoom:
+            zoom = generator.uniform(*self.labelled_zoom)
         image, labels = read_photo(self.photos, index, round(self.resolution * zoom), self.label_space)
-        height, width = labels.shape
-        left = generator.integers(0, width - self.resolution + 1)
-        top = generator.integers(0, height - self.resolution + 1)
-        window = slice(top, top + self.resolution), slice(left, left + self.resolution)
-        image, labels = image[window], labels[window]
+        free = np.array(labels.shape) - self.resolution  # how far a window can move
+        corner = generator.integers(0, free + 1)
+        if generator.random() < 0.5 and (centre := class_centred(labels, generator)):
+            corner = np.clip(np.array(centre) - self.resolution // 2, 0, free)
+        window = tuple(slice(start, start + self.resolution) for start in corner)
+        image, labels = jitter_colours(image[window], generator, self.colour_jitter), labels[window]
         if generator.random() < 0.5:
             image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
         mask = training_mask(*labels.shape, generator, labels if self.labelled[index] else None)

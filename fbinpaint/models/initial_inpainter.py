@@ -9,7 +9,8 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import ResBlock, conv3x3, resize_like
+from .harmonic_fill import harmonic_fill
+from .layers import ResBlock, conv3x3, resize_like, zero_init
 
 
 @dataclass
@@ -23,6 +24,9 @@ class InitialInpainterOutput(BaseOutput):
 
 class InitialInpainter(ModelMixin, ConfigMixin):
     """A U-Net from half resolution (pixel-unshuffled) down to 1/16, where dilated blocks see the whole picture.
+
+    It paints what a smooth continuation of the known pixels lacks: untrained it returns the harmonic fill itself, which
+    networks of this size otherwise spend thousands of steps to learn.
 
     Args:
         channels: widths at strides 2, 4, 8 and 16, multiples of 8.
@@ -51,11 +55,12 @@ class InitialInpainter(ModelMixin, ConfigMixin):
         self.decode4 = ResBlock(c4)
         self.up2 = nn.Conv2d(c4, c2, 1)
         self.decode2 = conv3x3(c2, c2)
-        self.to_rgb = conv3x3(c2, 12)
+        self.to_rgb = zero_init(conv3x3(c2, 12))
 
     def forward(self, image: Tensor, mask: Tensor) -> InitialInpainterOutput:
         """image (B,3,H,W) in [-1,1], mask (B,1,H,W) in {0,1}, 1 = hole; H and W multiples of 16."""
-        x = torch.cat([image * (1 - mask), mask], dim=1)  # (B, 4, H, W)
+        smooth = harmonic_fill(image, 1 - mask)  # (B, 3, H, W)
+        x = torch.cat([smooth, mask], dim=1)
         e2 = self.stem(F.pixel_unshuffle(x, 2))  # (B, c2, H/2, W/2)
         e4 = self.encode4(self.down4(F.silu(e2)))  # (B, c4, H/4, W/4)
         e8 = self.encode8(self.down8(F.silu(e4)))  # (B, c8, H/8, W/8)
@@ -63,5 +68,5 @@ class InitialInpainter(ModelMixin, ConfigMixin):
         d8 = self.decode8(e8 + resize_like(self.up8(h), e8))
         d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
         d2 = F.silu(e2 + resize_like(self.up2(F.silu(d4)), e2))
-        rgb = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))), 2)  # (B, 3, H, W)
-        return InitialInpainterOutput(image=rgb, context4=d4, context8=d8)
+        detail = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))), 2)  # (B, 3, H, W)
+        return InitialInpainterOutput(image=smooth + detail, context4=d4, context8=d8)

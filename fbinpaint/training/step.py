@@ -115,14 +115,17 @@ def detached(exemplars: Exemplars) -> Exemplars:
     return Exemplars(exemplars.prototypes.detach(), exemplars.present.detach(), exemplars.keys.detach())
 
 
-def paired_crops(a: Tensor, b: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The same random size x size window of each pair of photos; a window per photo. (B,3,H,W) -> (B,3,size,size)."""
+def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same size x size window of each pair of photos, around a random pixel of its hole: elsewhere nothing differs.
+
+    a, b (B,3,H,W), mask (B,1,H,W), no photo without a hole -> (B,3,size,size) each.
+    """
     height, width = a.shape[-2:]
-    tops = torch.randint(height - size + 1, (len(a),), generator=generator).tolist()
-    lefts = torch.randint(width - size + 1, (len(a),), generator=generator).tolist()
-
-    def cut(x: Tensor) -> Tensor:
-        windows = zip(x, tops, lefts, strict=True)
-        return torch.stack([photo[:, top : top + size, left : left + size] for photo, top, left in windows])
-
-    return cut(a), cut(b)
+    windows = []
+    for photo, hole in enumerate(mask[:, 0].cpu()):
+        pixels = hole.nonzero()
+        row, column = pixels[torch.randint(len(pixels), (), generator=generator)].tolist()
+        top = min(max(row - size // 2, 0), height - size)
+        left = min(max(column - size // 2, 0), width - size)
+        windows.append((photo, slice(None), slice(top, top + size), slice(left, left + size)))
+    return torch.stack([a[window] for window in windows]), torch.stack([b[window] for window in windows])
