@@ -36,7 +36,7 @@ from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.folder import load_photo_folder
 from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops, collate
 from fbinpaint.labels import LABEL_SPACES, get_label_space
-from fbinpaint.loop import Networks
+from fbinpaint.loop import VARIANTS, Networks
 from fbinpaint.losses import (
     PerceptualLoss,
     class_balance,
@@ -64,7 +64,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--train_data_dir", nargs="+", required=True, help="folders with images/ and, where labelled, labels/")
     add("--label_space", choices=sorted(LABEL_SPACES), required=True)
+    add("--variant", choices=VARIANTS, default="feedback", help="what guides the inpainter; the others are controls")
     add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
+    add("--label_fraction", type=float, default=1.0, help="share of the labels to use; the other photos lose theirs")
     add("--labelled_ratio", type=float, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
     add("--output_dir", default="runs/model")
     add("--pretrained_model", help="a pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
@@ -72,7 +74,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
     add("--resolution", type=int, default=128, help="side of the training crops, a multiple of 16")
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
-    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if theirs is another")
+    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if another")
     add("--train_batch_size", type=int, default=8, help="photos per process and step")
     add("--max_train_steps", type=int, default=3000)
     add("--learning_rate", type=float, default=2e-3)
@@ -96,6 +98,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.resolution % 16:
         parser.error(f"--resolution {args.resolution}: must be a multiple of 16")
+    if not 0 < args.label_fraction <= 1:
+        parser.error(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
     if not 16 <= args.perceptual_crop <= args.resolution:
         parser.error(f"--perceptual_crop {args.perceptual_crop}: must lie between 16 and --resolution")
     return args
@@ -105,7 +109,9 @@ def build_data(args: argparse.Namespace, label_space) -> tuple[PhotoCrops, Valid
     photos = concatenate_datasets([load_photo_folder(folder) for folder in args.train_data_dir])
     held_out = np.linspace(0, len(photos) - 1, args.num_validation_images).round().astype(int)
     kept = np.setdiff1d(np.arange(len(photos)), held_out)
-    crops = PhotoCrops(photos.select(kept), label_space, args.resolution, args.max_zoom, args.labelled_zoom)
+    crops = PhotoCrops(
+        photos.select(kept), label_space, args.resolution, args.max_zoom, args.labelled_zoom, args.label_fraction
+    )
     if not crops.labelled.any():
         raise InputError(f"{' '.join(args.train_data_dir)}: no labelled photo; at least one folder needs labels/")
     return crops, Validator(photos.select(held_out), label_space, args.resolution)
@@ -115,6 +121,7 @@ def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discr
     if args.pretrained_model:
         networks = FeedbackInpaintPipeline.from_pretrained(args.pretrained_model).networks
         networks.requires_grad_(True)
+        networks.variant = args.variant
     else:
         segmenter = Segmenter(num_classes=label_space.num_classes)
         segmenter.load_encoder(args.encoder_weights)
@@ -123,6 +130,7 @@ def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discr
             segmenter=segmenter,
             recorrector=Recorrector(num_classes=label_space.num_classes),
             guided_inpainter=GuidedInpainter(num_classes=label_space.num_classes),
+            variant=args.variant,
         )
     return networks.train().to(memory_format=torch.channels_last), Discriminator()
 
@@ -153,8 +161,8 @@ class Trainer:
         encoder, rest = [], []  # in their own order: a resumed optimizer finds its state by position
         for name, parameter in networks.named_parameters():
             (encoder if name.startswith("segmenter.encoder.") else rest).append(parameter)
-        # Orthogonalised momentum for the convolutions learns in a third of AdamW's steps here (docs/experiments.md); the
-        # pretrained encoder, norms and biases keep AdamW, which Muon falls back to.
+        # Orthogonalised momentum for the convolutions learns in a third of AdamW's steps here (docs/experiments.md).
+        # The pretrained encoder, norms and biases keep AdamW, which Muon falls back to.
         optimizer = Muon(
             [
                 {"params": encoder, "lr": args.encoder_learning_rate, "use_fallback": True},

@@ -13,12 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .errors import InputError
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.exemplar_bank import Exemplars
+from .models.layers import one_hot
+
+# What guides the passes: no map, the segmenter's own map (never corrected), or the map that feedback corrects.
+VARIANTS = ("unguided", "unidirectional", "feedback")
 
 
 class Networks(nn.Module):
-    """The four networks of the loop, in the order in which a photo meets them."""
+    """The four networks of the loop, in the order in which a photo meets them.
+
+    `variant` is one of VARIANTS. All have the same parameters and paint as often; "feedback" is the method, the others
+    are what it is measured against.
+    """
 
     def __init__(
         self,
@@ -26,8 +35,12 @@ class Networks(nn.Module):
         segmenter: Segmenter,
         recorrector: Recorrector,
         guided_inpainter: GuidedInpainter,
+        variant: str = "feedback",
     ):
         super().__init__()
+        if variant not in VARIANTS:
+            raise InputError(f"variant {variant!r}: must be one of {', '.join(VARIANTS)}")
+        self.variant = variant
         self.initial_inpainter = initial_inpainter
         self.segmenter = segmenter
         self.recorrector = recorrector
@@ -42,12 +55,14 @@ class Round:
     initial: Tensor  # (B,3,H,W), the first fill, composited
     image: Tensor  # (B,3,H,W), this round's fill, composited
     prediction: Tensor  # (B,3,H,W), the same before compositing
-    probabilities: Tensor  # (B,C,h,w), the map that guided it
+    probabilities: Tensor  # (B,C,h,w), the map that guided it (nothing did, if unguided)
     logits: Tensor  # (B,C,h,w), the segmenter's own, before any feedback
     doubt: Tensor  # (B,3,h,w): disagreement of the last two fills, depth into the hole, 1 - confidence
-    consistency: Tensor | None  # (B,C,h/2,w/2), S_c; None in round 0
-    shared: Tensor | None  # (B,C); None in round 0
-    trust: Tensor | None  # (B,1,h,w); None in round 0
+    # Of the correction before this round; None where there was none, as in round 0.
+    consistency: Tensor | None = None  # (B,C,h/2,w/2), S_c
+    shared: Tensor | None = None  # (B,C), the classes that some exemplar shows
+    speakers: Tensor | None = None  # (B,C) int64, the exemplar with the loudest voice for each class
+    trust: Tensor | None = None  # (B,1,h,w)
 
     def labels(self) -> Tensor:
         """The map's classes at the photo's size, (B,H,W) int64."""
@@ -73,9 +88,8 @@ def keep_user_pixels(probabilities: Tensor, semantic_map: Tensor | None) -> Tens
     """Overrule the map where the user drew: semantic_map (B,H,W) int64, 255 = let the model decide."""
     if semantic_map is None:
         return probabilities
-    num_classes = probabilities.shape[1]
-    drawn = F.one_hot(semantic_map.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1)
-    drawn = F.adaptive_avg_pool2d(drawn.to(probabilities.dtype), probabilities.shape[-2:])
+    drawn = one_hot(semantic_map, probabilities.shape[1]).to(probabilities.dtype)
+    drawn = F.adaptive_avg_pool2d(drawn, probabilities.shape[-2:])
     return drawn + (1 - drawn.sum(1, keepdim=True)) * probabilities
 
 
@@ -99,17 +113,23 @@ def feedback_rounds(
         allowed: (B,N) bool, which exemplars each photo may consult; None = all.
 
     Fills are detached between networks: each learns to improve the fill it is given, not to shape its input. Gradients
-    of the image losses still reach segmenter and recorrector through the soft map.
+    of the image losses still reach segmenter and recorrector through the soft map, in the feedback variant.
     """
+    feedback = networks.variant == "feedback"
     image = image * (1 - mask)
     initial = networks.initial_inpainter(image, mask)
     first = composite(initial.image, image, mask)
     last, fill = first.detach(), first.detach()
-    segmented = networks.segmenter(fill, mask)
+    with torch.set_grad_enabled(feedback and torch.is_grad_enabled()):  # one-way: the inpainter teaches it nothing
+        segmented = networks.segmenter(fill, mask)
     probabilities = keep_user_pixels(torch.softmax(segmented.logits, dim=1), semantic_map)
-    styles = networks.guided_inpainter.pool_styles(initial.context4, probabilities, mask)
-    exemplars = networks.recorrector.bank if exemplars is None else exemplars
-    prototypes, shared = networks.recorrector.consult(segmented.features, probabilities, mask, exemplars, allowed)
+    guide = probabilities
+    if networks.variant == "unguided":
+        guide = torch.full_like(probabilities, 1 / probabilities.shape[1])
+    styles = networks.guided_inpainter.pool_styles(initial.context4, guide, mask)
+    if feedback and num_rounds:
+        exemplars = networks.recorrector.bank if exemplars is None else exemplars
+        advice = networks.recorrector.consult(segmented.features, probabilities, mask, exemplars, allowed)
     depth = hole_depth(mask)
 
     correction = painted = None
@@ -117,15 +137,15 @@ def feedback_rounds(
         disagreement = F.avg_pool2d((fill - last).abs().mean(1, keepdim=True), 4)
         uncertainty = 1 - probabilities.detach().amax(1, keepdim=True)
         doubt = torch.cat([disagreement, depth, uncertainty], dim=1)
-        if index > 0:
+        if index > 0 and feedback:
             correction = networks.recorrector(
-                probabilities, segmented.features, painted.features, doubt, mask, prototypes, shared
+                probabilities, segmented.features, painted.features, doubt, mask, advice.prototypes, advice.shared
             )
-            probabilities = keep_user_pixels(correction.probabilities, semantic_map)
-        painted = networks.guided_inpainter(fill, mask, probabilities, styles, initial.context4, initial.context8)
+            guide = probabilities = keep_user_pixels(correction.probabilities, semantic_map)
+        painted = networks.guided_inpainter(fill, mask, guide, styles, initial.context4, initial.context8)
         result = composite(painted.image, image, mask)
         last, fill = fill, result.detach()
-        yield Round(
+        round_ = Round(
             index=index,
             initial=first,
             image=result,
@@ -133,7 +153,8 @@ def feedback_rounds(
             probabilities=probabilities,
             logits=segmented.logits,
             doubt=doubt,
-            consistency=correction.consistency if correction else None,
-            shared=correction.shared if correction else None,
-            trust=correction.trust if correction else None,
         )
+        if correction:
+            round_.consistency, round_.shared, round_.trust = correction.consistency, advice.shared, correction.trust
+            round_.speakers = advice.speakers
+        yield round_

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import InputError
+from .models.layers import one_hot
 
 
 def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
@@ -95,10 +96,12 @@ def r1_penalty(scores: Tensor, real: Tensor) -> Tensor:
     return gradient.square().sum((1, 2, 3)).mean()
 
 
-def semantic_loss(log_probabilities: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy, mean under weight (B,h,w); label 255 is ignored. log_probabilities (B,C,h,w)."""
-    loss = F.nll_loss(log_probabilities, labels, ignore_index=255, reduction="none")
-    return weighted_mean(loss, weight * (labels != 255))
+def semantic_loss(log_probabilities: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy with the class distributions target (B,C,h,w), mean under weight (B,h,w).
+
+    log_probabilities (B,C,h,w). A cell whose target is all zero (label 255) does not count.
+    """
+    return weighted_mean(-(target * log_probabilities).sum(1), weight * target.sum(1))
 
 
 def class_balance(counts: Tensor) -> Tensor:
@@ -119,10 +122,10 @@ def consistency_loss(consistency: Tensor, labels: Tensor, shared: Tensor, weight
     consistency (B,C,h,w) in [0,1], labels (B,h,w), shared (B,C), weight (B,h,w).
     """
     num_classes = consistency.shape[1]
-    target = F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1)
+    target = one_hot(labels, num_classes)
     # Both classes of each problem weigh the same: a pixel has one right class and many wrong ones.
     balance = torch.where(target > 0, 0.5, 0.5 / max(num_classes - 1, 1))
-    loss = F.binary_cross_entropy(consistency.clamp(1e-4, 1 - 1e-4), target.to(consistency.dtype), reduction="none")
+    loss = F.binary_cross_entropy(consistency.clamp(1e-4, 1 - 1e-4), target, reduction="none")
     weight = (weight * (labels != 255))[:, None] * shared[:, :, None, None] * balance
     return weighted_mean(loss, weight)
 
@@ -133,7 +136,7 @@ def cisc_weight(consistency: Tensor, labels: Tensor, shared: Tensor) -> Tensor:
     consistency (B,C,h,w), labels (B,h,w), shared (B,C) -> (B,h,w) in [0,1]; 1 where no class is shared.
     """
     num_classes = consistency.shape[1]
-    target = F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1)
+    target = one_hot(labels, num_classes)
     agreement = 1 - (target - consistency).abs()
     shared = shared[:, :, None, None]
     mean = (agreement * shared).sum(1) / shared.sum(1).clamp_min(1)

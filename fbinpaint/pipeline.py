@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from .errors import InputError
 from .images import (
     Crop,
-    composite,
     mask_to_tensor,
     pad_to_multiple,
     plan_crops,
@@ -29,7 +28,7 @@ from .images import (
     to_uint8,
 )
 from .labels import IGNORE, LabelSpace, get_label_space
-from .loop import Networks, feedback_rounds
+from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 
 STRIDE = 16  # the networks' inputs are multiples of this
@@ -42,14 +41,26 @@ MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample
 class RoundOutput:
     """One round of one photo, at the photo's size.
 
-    image and semantic_map as in `FeedbackInpaintPipelineOutput`; changed is the share of the hole of another class
-    than one round before (0 in round 0), confidence the mean probability of the map's classes in the hole.
+    image and semantic_map as in `FeedbackInpaintPipelineOutput`. The evidence behind them, arrays with 255 = 1, is zero
+    outside the hole, and all but the doubt in round 0, before which nothing was corrected.
+
+    doubt: (H,W,3) uint8, what was fed back: disagreement of the last two fills, depth into the hole, 1 - confidence.
+    consistency: (H,W) uint8, how much the pixel looks like its class in the retrieved exemplars, S_c.
+    trust: (H,W) uint8, how far the correction was let through.
+    exemplar: (H,W) int16, where this round changed the class: the exemplar (number in the bank) that spoke loudest for
+        the new one; -1 elsewhere.
+    changed: share of the hole of another class than one round before.
+    confidence: mean probability of the map's classes in the hole.
     """
 
     image: Any
     semantic_map: Any
-    changed: float
-    confidence: float
+    doubt: np.ndarray
+    consistency: np.ndarray
+    trust: np.ndarray
+    exemplar: np.ndarray
+    changed: float = 0.0
+    confidence: float = 0.0
 
 
 @dataclass
@@ -69,16 +80,14 @@ class FeedbackInpaintPipelineOutput(BaseOutput):
 
 @dataclass
 class _Photo:
-    """A photo on its way through: pixels (H,W,3) uint8, hole (H,W) bool, drawn (H,W) uint8 with 255 = undecided."""
+    """A photo on its way through: pixels (H,W,3) uint8, hole (H,W) bool, drawn (H,W) uint8 with 255 = undecided; the
+    rounds fill up crop by crop, their images (H,W,3) uint8, their maps (H,W) uint8."""
 
     pixels: np.ndarray
     hole: np.ndarray
     drawn: np.ndarray | None
     original: Tensor | None  # (3,H,W), the float photo a caller gave
-    fills: list[np.ndarray] = field(default_factory=list)  # per round, (H,W,3) uint8
-    maps: list[np.ndarray] = field(default_factory=list)  # per round, (H,W) uint8
-    changed: list[float] = field(default_factory=list)  # per round, in hole pixels
-    confidence: list[float] = field(default_factory=list)  # per round, in hole pixels
+    rounds: list[RoundOutput] = field(default_factory=list)
 
 
 @dataclass
@@ -104,6 +113,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
     Args:
         label_space: name of the label space, see `fbinpaint.labels`.
         sample_size: crops whose shorter side is longer than this are worked on at this size, pixels.
+        variant: what guides the inpainter, one of `fbinpaint.loop.VARIANTS`; all but "feedback" are controls.
 
     Example:
         >>> from PIL import Image
@@ -121,6 +131,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         guided_inpainter: GuidedInpainter,
         label_space: str = "cityscapes",
         sample_size: int = 192,
+        variant: str = "feedback",
     ):
         super().__init__()
         self.register_modules(
@@ -129,14 +140,15 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             recorrector=recorrector,
             guided_inpainter=guided_inpainter,
         )
-        self.register_to_config(label_space=label_space, sample_size=sample_size)
-        self.networks = Networks(initial_inpainter, segmenter, recorrector, guided_inpainter)
+        self.register_to_config(label_space=label_space, sample_size=sample_size, variant=variant)
+        self.networks = Networks(initial_inpainter, segmenter, recorrector, guided_inpainter, variant)
         self.networks.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     @classmethod
     def from_networks(cls, networks: Networks, label_space: str, sample_size: int = 192) -> "FeedbackInpaintPipeline":
         """A pipeline of trained networks; they are put into evaluation mode."""
-        return cls(**dict(networks.named_children()), label_space=label_space, sample_size=sample_size)
+        parts = dict(networks.named_children())
+        return cls(**parts, label_space=label_space, sample_size=sample_size, variant=networks.variant)
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
@@ -256,10 +268,18 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         return _Job(photo, crop, size, image, mask, drawn, overview)
 
     def _prepare(self, photo: _Photo, num_rounds: int) -> None:
-        rounds = num_rounds + 1
-        photo.fills = [photo.pixels.copy() for _ in range(rounds)]
-        photo.maps = [np.full(photo.hole.shape, IGNORE, np.uint8) for _ in range(rounds)]
-        photo.changed, photo.confidence = [0.0] * rounds, [0.0] * rounds
+        size = photo.hole.shape
+        photo.rounds = [
+            RoundOutput(
+                image=photo.pixels.copy(),
+                semantic_map=np.full(size, IGNORE, np.uint8),
+                doubt=np.zeros((*size, 3), np.uint8),
+                consistency=np.zeros(size, np.uint8),
+                trust=np.zeros(size, np.uint8),
+                exemplar=np.full(size, -1, np.int16),
+            )
+            for _ in range(num_rounds + 1)
+        ]
 
     @staticmethod
     def _batches(jobs: Sequence[_Job]) -> list[list[_Job]]:
@@ -274,58 +294,68 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
         overview = jobs[0].overview
-        before, hole4 = None, F.avg_pool2d(mask, 4)
+        before = None
         for round_ in feedback_rounds(self.networks, image, mask, 0 if overview else num_rounds, semantic_map=drawn):
             labels = round_.labels()
-            confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
-            changed = torch.zeros(len(jobs))
-            if before is not None:
-                changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
-            fills, maps = to_uint8(round_.image.float()), labels.cpu().numpy().astype(np.uint8)
-            for i, job in enumerate(jobs):
-                self._write(job, round_.index, fills[i], maps[i])
-                if not overview:
-                    area = int(job.photo.hole[job.crop.slices].sum())
-                    job.photo.confidence[round_.index] += area * float(confidence[i])
-                    job.photo.changed[round_.index] += area * float(changed[i])
+            if overview:
+                for job, map_ in zip(jobs, labels.cpu().numpy().astype(np.uint8), strict=True):
+                    self._write_overview(job, map_)
+                progress.update()
+                return
+            self._write(jobs, round_, labels, labels if before is None else before, mask)
             before = labels
             progress.update()
-            if callback is not None and not overview:
+            if callback is not None:
                 tensors = {"image": round_.image, "probabilities": round_.probabilities}
                 callback(self, round_.index, round_.index, tensors)
 
     @staticmethod
-    def _write(job: _Job, index: int, fill: np.ndarray, labels: np.ndarray) -> None:
-        """Put a crop's fill and map into its photo: the fill into the hole, the map into the hole and, where it is the
-        only one that covers the photo, everywhere."""
-        photo, (width, height) = job.photo, job.size
-        target = (job.crop.width, job.crop.height)
-        labels = cv2.resize(labels[:height, :width], target, interpolation=cv2.INTER_NEAREST_EXACT)
-        if job.overview:
-            for map_ in photo.maps:
-                map_[:] = labels
-            return
-        hole = photo.hole[job.crop.slices]
-        whole = target == photo.hole.shape[::-1]
-        photo.maps[index][job.crop.slices][...] = (
-            labels if whole else np.where(hole, labels, photo.maps[index][job.crop.slices])
-        )
-        fill = resize_image(np.ascontiguousarray(fill[:height, :width]), target)
-        photo.fills[index][job.crop.slices] = composite(photo.fills[index][job.crop.slices], fill, hole)
+    def _write_overview(job: _Job, labels: np.ndarray) -> None:
+        """The map of the known part, the same in every round."""
+        (width, height), photo = job.size, job.photo
+        labels = cv2.resize(labels[:height, :width], photo.hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        for round_ in photo.rounds:
+            round_.semantic_map[:] = labels
+
+    @staticmethod
+    def _write(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor, mask: Tensor) -> None:
+        """Put what the loop made of some crops into the holes of their photos.
+
+        labels and before (B,H,W): the map and that of one round before; mask (B,1,H,W).
+        """
+        hole4 = F.avg_pool2d(mask, 4)
+        confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
+        changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
+        evidences = {name: x.cpu().numpy() for name, x in evidence(round_, labels, before).items()}
+        fills, maps = to_uint8(round_.image.float()), labels.cpu().numpy().astype(np.uint8)
+        for i, job in enumerate(jobs):
+            photo, crop, (width, height) = job.photo, job.crop, job.size
+            target, hole = (crop.width, crop.height), photo.hole[crop.slices]
+            written = photo.rounds[round_.index]
+            fill = resize_image(np.ascontiguousarray(fills[i, :height, :width]), target)
+            written.image[crop.slices][hole] = fill[hole]
+            planes = {"semantic_map": maps[i]} | {name: plane[i] for name, plane in evidences.items()}
+            for name, plane in planes.items():
+                plane = cv2.resize(plane[:height, :width], target, interpolation=cv2.INTER_NEAREST_EXACT)
+                # A crop that is the whole photo also knows the map of the known part.
+                inside = np.ones_like(hole) if name == "semantic_map" and hole.shape == photo.hole.shape else hole
+                getattr(written, name)[crop.slices][inside] = plane[inside]
+            share = hole.sum() / photo.hole.sum()
+            written.confidence += float(share * confidence[i])
+            written.changed += float(share * changed[i])
 
     def _finish(self, photo: _Photo, output_type: str) -> list[RoundOutput]:
-        area = max(int(photo.hole.sum()), 1)
-        rounds = []
-        for k, (fill, labels) in enumerate(zip(photo.fills, photo.maps, strict=True)):
+        first = None
+        for round_ in photo.rounds:
+            labels = round_.semantic_map
             if photo.drawn is not None:
                 labels = np.where(photo.drawn == IGNORE, labels, photo.drawn)
             # Known pixels never change, so neither may their labels.
-            labels = np.where(photo.hole, labels, rounds[0].semantic_map) if k else labels
-            rounds.append(RoundOutput(fill, labels, photo.changed[k] / area, photo.confidence[k] / area))
-        for round_ in rounds:
+            labels = labels if first is None else np.where(photo.hole, labels, first)
+            first = labels if first is None else first
             round_.image = self._picture(round_.image, photo, output_type)
-            round_.semantic_map = self._map(round_.semantic_map, output_type)
-        return rounds
+            round_.semantic_map = self._map(labels, output_type)
+        return photo.rounds
 
     def _picture(self, pixels: np.ndarray, photo: _Photo, output_type: str) -> Any:
         if output_type == "pil":
@@ -341,6 +371,24 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         if output_type == "pil":
             return self.label_space.to_palette_image(labels)
         return labels if output_type == "np" else torch.from_numpy(labels.astype(np.int64))
+
+
+def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]:
+    """The planes of a `RoundOutput` at the size of the crops: doubt (B,H,W,3), consistency and trust (B,H,W) uint8,
+    exemplar (B,H,W) int16."""
+
+    def levels(x: Tensor) -> Tensor:
+        x = F.interpolate(x.float(), size=labels.shape[-2:], mode="bilinear")
+        return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+    planes = {"doubt": levels(round_.doubt).movedim(1, -1)}
+    if round_.trust is not None:
+        planes["trust"] = levels(round_.trust)[:, 0]
+        planes["consistency"] = levels(round_.consistency).gather(1, labels[:, None])[:, 0]
+        speakers = torch.where(round_.shared > 0, round_.speakers, -1)  # (B, C)
+        speaker = speakers.gather(1, labels.flatten(1)).view_as(labels)
+        planes["exemplar"] = torch.where(labels != before, speaker, -1).to(torch.int16)
+    return planes
 
 
 def as_list(x: Any) -> list[Any]:

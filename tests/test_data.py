@@ -86,6 +86,17 @@ def test_zoom_of_labelled_photos(tmp_path):
         assert np.count_nonzero(np.diff(crops[0, seed]["labels"][0])) <= 2  # 24-pixel stripes; unzoomed: 3
 
 
+def test_a_fraction_of_the_labels(street_folder):
+    photos = load_photo_folder(street_folder)
+    crops = PhotoCrops(photos, SPACE, resolution=32, label_fraction=0.25)
+    assert np.flatnonzero(crops.labelled).tolist() == [0, 6, 11]
+    for index in (1, 10):
+        assert not crops[index, 0]["labelled"] and (crops[index, 0]["labels"] == 255).all()
+    assert (crops[6, 0]["labels"] != 255).any()
+    few = PhotoCrops(photos.select([0, 6, 11]), SPACE, resolution=32)
+    assert torch.equal(crops.class_counts(), few.class_counts())
+
+
 def test_colour_jitter_changes_light_not_shape():
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, 4:] = (120, 60, 40)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fbinpaint.loop import feedback_rounds, hole_depth, keep_user_pixels
+from fbinpaint.errors import InputError
+from fbinpaint.loop import Networks, feedback_rounds, hole_depth, keep_user_pixels
 
 from .conftest import make_tiny_networks
 
@@ -77,6 +78,34 @@ def test_image_loss_reaches_the_map_networks(scene):
     assert networks.segmenter.classify.weight.grad.any()
     assert networks.recorrector.gather.weight.grad.any()
     assert networks.initial_inpainter.stem.weight.grad.any()
+
+
+def test_unidirectional_never_corrects_and_teaches_the_segmenter_nothing(scene):
+    networks = make_tiny_networks()
+    networks.variant = "unidirectional"
+    rounds = list(feedback_rounds(networks.train(), *scene, 2))
+    assert all(torch.equal(round_.probabilities, rounds[0].probabilities) for round_ in rounds)
+    assert not torch.equal(rounds[1].image, rounds[2].image) and rounds[2].trust is None
+    rounds[-1].image.sum().backward()
+    assert networks.segmenter.classify.weight.grad is None
+    assert networks.guided_inpainter.embed_guide.weight.grad.any()
+
+
+def test_unguided_ignores_the_map(scene):
+    networks = make_tiny_networks().eval()
+    networks.variant = "unguided"
+    before = run(networks, scene, 1)
+    with torch.no_grad():
+        networks.segmenter.classify.bias += torch.randn_like(networks.segmenter.classify.bias)
+    after = run(networks, scene, 1)
+    assert torch.equal(before[-1].image, after[-1].image)
+    assert not torch.equal(before[-1].probabilities, after[-1].probabilities)
+
+
+def test_an_unknown_variant_is_refused():
+    parts = dict(make_tiny_networks().named_children())
+    with pytest.raises(InputError, match="unguided, unidirectional, feedback"):
+        Networks(**parts, variant="sideways")
 
 
 def test_exemplars_change_the_correction(tiny_networks, scene):

@@ -18,6 +18,7 @@ from fbinpaint.losses import (
     reconstruction_loss,
     semantic_loss,
 )
+from fbinpaint.models.layers import one_hot
 
 
 def test_reconstruction_weighs_hole_and_known_by_their_own_area():
@@ -45,8 +46,9 @@ def test_r1_is_the_squared_gradient():
 def test_semantic_loss_ignores_255_and_weight_zero():
     log_p = torch.log(torch.tensor([0.9, 0.1])).view(1, 2, 1, 1).expand(1, 2, 1, 3)
     labels, weight = torch.tensor([[[0, 255, 1]]]), torch.tensor([[[1.0, 1.0, 0.0]]])
-    assert semantic_loss(log_p, labels, weight).item() == pytest.approx(-torch.log(torch.tensor(0.9)).item())
-    assert semantic_loss(log_p, torch.full_like(labels, 255), weight).item() == 0
+    loss = semantic_loss(log_p, one_hot(labels, 2), weight).item()
+    assert loss == pytest.approx(-torch.log(torch.tensor(0.9)).item())
+    assert semantic_loss(log_p, one_hot(torch.full_like(labels, 255), 2), weight).item() == 0
 
 
 def test_consistency_loss_prefers_the_right_map():

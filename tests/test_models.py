@@ -71,7 +71,7 @@ def test_outputs_are_finite_and_sized(name):
     shapes = {
         "initial_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 6, 8)],
         "segmenter": [(2, CLASSES, 12, 16), (2, 16, 12, 16)],
-        "recorrector": [(2, CLASSES, 12, 16), (2, CLASSES, 6, 8), (2, CLASSES), (2, 1, 12, 16)],
+        "recorrector": [(2, CLASSES, 12, 16), (2, CLASSES, 6, 8), (2, 1, 12, 16)],
         "guided_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16)],
         "discriminator": [(2, 1, 6, 8), (2, 8, 24, 32), (2, 8, 12, 16), (2, 8, 6, 8)],
     }[name]
@@ -156,16 +156,15 @@ def test_retrieval_prefers_the_alike_and_never_the_forbidden():
     prototypes = torch.arange(4.0).view(4, 1, 1).expand(4, 2, 3).clone()
     present = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 1]])
     bank = Exemplars(prototypes, present, keys)
-    found, shared = retrieve(keys[2:3], bank, top_k=1)
-    torch.testing.assert_close(found[0, 0], torch.full((3,), 2.0), atol=1e-2, rtol=0)
+    advice = retrieve(keys[2:3], bank, top_k=1)
+    torch.testing.assert_close(advice.prototypes[0, 0], torch.full((3,), 2.0), atol=1e-2, rtol=0)
     # Class 1 is shown by exemplar 3 alone: taken from there although it is not among the nearest.
-    torch.testing.assert_close(found[0, 1], torch.full((3,), 3.0))
-    assert shared.tolist() == [[1, 1]]
+    torch.testing.assert_close(advice.prototypes[0, 1], torch.full((3,), 3.0))
+    assert advice.shared.tolist() == [[1, 1]] and advice.speakers.tolist() == [[2, 3]]
     allowed = torch.tensor([[True, True, False, False]])
-    found, shared = retrieve(keys[2:3], bank, top_k=1, allowed=allowed)
-    assert found[0, 0, 0] < 1.01 and shared.tolist() == [[1, 0]]
-    _, shared = retrieve(keys[:1], bank, top_k=1, allowed=torch.zeros(1, 4, dtype=torch.bool))
-    assert not shared.any()
+    advice = retrieve(keys[2:3], bank, top_k=1, allowed=allowed)
+    assert advice.prototypes[0, 0, 0] < 1.01 and advice.shared.tolist() == [[1, 0]]
+    assert not retrieve(keys[:1], bank, top_k=1, allowed=torch.zeros(1, 4, dtype=torch.bool)).shared.any()
 
 
 def test_retrieval_key_ignores_the_hole():

@@ -114,6 +114,28 @@ def test_rounds_are_reported(tiny_pipeline):
     assert one_way.images[0].tobytes() == rounds[0].image.tobytes() and len(one_way.rounds[0]) == 1
 
 
+def test_rounds_carry_their_evidence(tiny_pipeline):
+    """Also of a large photo, worked on in crops at another size."""
+    bank_size = len(tiny_pipeline.recorrector.bank)
+    for size in ((48, 64), (300, 420)):
+        hole = np.zeros(size, bool)
+        hole[10:40, 20:50] = True
+        rounds = tiny_pipeline(photo(size[1], size[0]), hole, num_feedback_rounds=2).rounds[0]
+        for k, round_ in enumerate(rounds):
+            assert round_.doubt.shape == (*size, 3) and round_.doubt.dtype == np.uint8
+            assert not round_.doubt[~hole].any() and round_.doubt[hole][:, 1:].any(axis=0).all()
+            for plane in (round_.trust, round_.consistency):
+                assert plane.shape == size and plane.dtype == np.uint8
+                assert not plane[~hole].any() and plane[hole].any() == (k > 0)
+            changed = round_.exemplar >= 0
+            assert round_.exemplar.max() < bank_size and not changed[~hole].any()
+            if k:
+                # Whatever an exemplar is named for did change its class.
+                before, after = (np.asarray(r.semantic_map) for r in rounds[k - 1 : k + 1])
+                assert (before != after)[changed].all()
+        assert any((round_.exemplar >= 0).any() for round_ in rounds)
+
+
 def test_the_users_map_is_kept_and_followed(tiny_pipeline):
     image, mask = photo(64, 48), box(64, 48)
     free = tiny_pipeline(image, mask)

@@ -11,7 +11,10 @@ from torchvision.models import vgg16
 
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.data.photos import Batch
 from fbinpaint.training.step import hole_windows
+
+from .conftest import make_tiny_networks
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,36 @@ def test_every_strategy_trains(strategy, mixed_data, tiny_pipeline_dir, vgg_file
     options = ("--semi_supervised", strategy, "--validation_steps", "9")
     assert train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 1, *options) == 0
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run" / "pipeline").values())
+
+
+@pytest.mark.parametrize("variant", ["unguided", "unidirectional"])
+def test_controls_train_and_remember_what_they_are(variant, mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+    options = ("--variant", variant, "--label_fraction", "0.5", "--validation_steps", "9")
+    assert train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 2, *options) == 0
+    pipe = FeedbackInpaintPipeline.from_pretrained(tmp_path / "run" / "pipeline")
+    assert pipe.config.variant == pipe.networks.variant == variant
+    before, after = weights(tiny_pipeline_dir), weights(tmp_path / "run" / "pipeline")
+    assert not torch.equal(before["segmenter/classify.weight"], after["segmenter/classify.weight"])
+    assert torch.equal(before["recorrector/gather.weight"], after["recorrector/gather.weight"])
+
+
+def test_strategies_weigh_what_the_teacher_says():
+    teacher = make_tiny_networks().eval()
+    with torch.no_grad():
+        teacher.segmenter.classify.weight.mul_(60)  # sure of some pixels
+    image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
+    batch = Batch(image, torch.ones(4, 1, 64, 64), labels, torch.tensor([True, True, False, False]))
+    said = {
+        name: strategy.pseudo_labels(teacher, batch, teacher.recorrector.bank)
+        for name, strategy in train_accelerate.STRATEGIES.items()
+    }
+    assert not said["supervised"][1].any()
+    confidence = said["mean_teacher"][0].amax(1)
+    assert torch.equal(said["fixmatch"][1], (confidence >= 0.95).float()) and 0 < said["fixmatch"][1].mean() < 1
+    assert torch.equal(said["cisc"][1] > 0, confidence >= 0.7) and len(said["cisc"][1].unique()) > 3
+    assert (said["mean_teacher"][1] == 1).all()
+    for target, _ in (said["fixmatch"], said["cisc"]):
+        assert torch.equal(target.argmax(1), said["mean_teacher"][0].argmax(1)) and target.amax() == 1
 
 
 def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):

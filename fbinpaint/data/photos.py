@@ -86,6 +86,7 @@ class PhotoCrops(TorchDataset):
         max_zoom: half of the crops come from a photo enlarged by up to this factor.
         labelled_zoom: (low, high), the factor for all labelled photos, where their objects are smaller than those of
             the unlabelled ones; None = as for the others.
+        label_fraction: the share of the labels that is used, evenly spaced; the others' photos count as unlabelled.
         colour_jitter: largest relative change of brightness, contrast and saturation.
     """
 
@@ -96,12 +97,16 @@ class PhotoCrops(TorchDataset):
         resolution: int,
         max_zoom: float = 1.5,
         labelled_zoom: tuple[float, float] | None = None,
+        label_fraction: float = 1.0,
         colour_jitter: float = 0.2,
     ):
         self.photos, self.label_space, self.resolution = photos, label_space, resolution
         self.max_zoom, self.labelled_zoom, self.colour_jitter = max_zoom, labelled_zoom, colour_jitter
         paths = photos.cast_column("semantic_map", Image(decode=False))["semantic_map"]
-        self.labelled = np.array([path is not None for path in paths])
+        with_label = np.flatnonzero([path is not None for path in paths])
+        used = max(1, round(label_fraction * len(with_label))) if len(with_label) else 0
+        self.labelled = np.zeros(len(photos), bool)
+        self.labelled[with_label[np.linspace(0, len(with_label) - 1, used).round().astype(int)]] = True
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -113,6 +118,8 @@ class PhotoCrops(TorchDataset):
         if self.labelled[index] and self.labelled_zoom:
             zoom = generator.uniform(*self.labelled_zoom)
         image, labels = read_photo(self.photos, index, round(self.resolution * zoom), self.label_space)
+        if not self.labelled[index]:
+            labels = np.full_like(labels, IGNORE)
         free = np.array(labels.shape) - self.resolution  # how far a window can move
         corner = generator.integers(0, free + 1)
         if generator.random() < 0.5 and (centre := class_centred(labels, generator)):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .layers import one_hot
+
 
 @dataclass
 class Exemplars:
@@ -23,15 +25,23 @@ class Exemplars:
         return len(self.keys)
 
 
+@dataclass
+class Advice:
+    """What the retrieved exemplars say."""
+
+    prototypes: Tensor  # (B,C,D)
+    shared: Tensor  # (B,C) in {0,1}, the classes that some exemplar shows
+    speakers: Tensor  # (B,C) int64, the exemplar with the largest share in a class's prototype, if shared
+
+
 def class_prototypes(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """v_c = sum_x F(x) 1[y(x)=c] / (sum_x 1[y(x)=c] + eps)   (CISC-R, Wu et al., TPAMI 2023).
 
     features (N,D,h,w), labels (N,h,w) int64 with 255 = ignore -> prototypes (N,C,D) and present (N,C) in {0,1}.
     """
-    one_hot = F.one_hot(labels.flatten(1).clamp_max(num_classes), num_classes + 1)[..., :num_classes]  # (N, hw, C)
-    one_hot = one_hot.to(features.dtype)
-    count = one_hot.sum(1)  # (N, C)
-    total = torch.einsum("npc,ndp->ncd", one_hot, features.flatten(2))
+    belongs = one_hot(labels, num_classes).to(features.dtype).flatten(2)  # (N, C, hw)
+    count = belongs.sum(2)  # (N, C)
+    total = torch.einsum("ncp,ndp->ncd", belongs, features.flatten(2))
     return total / (count[..., None] + 1e-6), (count > 0).to(features.dtype)
 
 
@@ -47,12 +57,12 @@ def retrieval_keys(features: Tensor, probabilities: Tensor, known: Tensor) -> Te
     return torch.cat([pooled, histogram], dim=1) / 2**0.5
 
 
-def retrieve(keys: Tensor, exemplars: Exemplars, top_k: int, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def retrieve(keys: Tensor, exemplars: Exemplars, top_k: int, allowed: Tensor | None = None) -> Advice:
     """The prototypes that the nearest exemplars agree on.
 
-    keys (B,K); allowed (B,N) bool, None = all (training excludes a photo from its own exemplars)
-    -> prototypes (B,C,D) and shared (B,C) in {0,1}. A class that none of the `top_k` nearest shows is taken from all
-    allowed exemplars; one that no exemplar shows is not shared: its prototype is zero.
+    keys (B,K); allowed (B,N) bool, None = all (training excludes a photo from its own exemplars). A class that none of
+    the `top_k` nearest shows is taken from all allowed exemplars; one that no exemplar shows is not shared: its
+    prototype is zero.
     """
     scores = keys @ exemplars.keys.T  # (B, N)
     if allowed is not None:
@@ -65,7 +75,7 @@ def retrieve(keys: Tensor, exemplars: Exemplars, top_k: int, allowed: Tensor | N
     weight = (near + far)[:, :, None] * exemplars.present  # (B, N, C)
     total = weight.sum(1)  # (B, C)
     prototypes = torch.einsum("bnc,ncd->bcd", weight, exemplars.prototypes) / (total[..., None] + 1e-12)
-    return prototypes, (total > 0).to(prototypes.dtype)
+    return Advice(prototypes, (total > 0).to(prototypes.dtype), weight.argmax(1))
 
 
 def consistency_maps(features: Tensor, prototypes: Tensor, shared: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ def downsample_mask(mask: Tensor, stride: int) -> Tensor:
     return F.max_pool2d(mask, stride)
 
 
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """(B,H,W) int64, 255 = ignore -> (B,C,H,W) float in {0,1}; all zero where ignored."""
+    return F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1).float()
+
+
 class ResBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x))))))."""
 

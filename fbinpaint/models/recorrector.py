@@ -9,18 +9,17 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .exemplar_bank import Exemplars, class_prototypes, consistency_maps, retrieval_keys, retrieve
-from .layers import ResBlock, downsample_mask, zero_init
+from .exemplar_bank import Advice, Exemplars, class_prototypes, consistency_maps, retrieval_keys, retrieve
+from .layers import ResBlock, downsample_mask, one_hot, zero_init
 
 
 @dataclass
 class RecorrectorOutput(BaseOutput):
-    """probabilities (B,C,H/4,W/4); consistency (B,C,H/8,W/8) in [0,1], S_c; shared (B,C) in {0,1}, the classes some
-    exemplar shows; trust (B,1,H/4,W/4) in [0,1], how far the correction was let through."""
+    """probabilities (B,C,H/4,W/4); consistency (B,C,H/8,W/8) in [0,1], S_c; trust (B,1,H/4,W/4) in [0,1], how far the
+    correction was let through."""
 
     probabilities: Tensor
     consistency: Tensor
-    shared: Tensor
     trust: Tensor
 
 
@@ -85,9 +84,8 @@ class Recorrector(ModelMixin, ConfigMixin):
         """Exemplars of intact labelled photos: features (N,D,h,w), labels (N,h,w) int64 with 255 = ignore."""
         num_classes = self.config.num_classes
         prototypes, present = class_prototypes(self.exemplar_features(segmenter_features), labels, num_classes)
-        one_hot = F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1)
-        known = (labels < num_classes)[:, None].to(segmenter_features.dtype)
-        keys = retrieval_keys(segmenter_features.detach(), one_hot.to(segmenter_features.dtype), known)
+        truth = one_hot(labels, num_classes).to(segmenter_features.dtype)
+        keys = retrieval_keys(segmenter_features.detach(), truth, truth.sum(1, keepdim=True))
         return Exemplars(prototypes, present, keys)
 
     def consult(
@@ -97,8 +95,8 @@ class Recorrector(ModelMixin, ConfigMixin):
         mask: Tensor,
         exemplars: Exemplars,
         allowed: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Prototypes (B,C,P) and shared classes (B,C) of the exemplars nearest to the photo's known part."""
+    ) -> Advice:
+        """What the exemplars nearest to the photo's known part say."""
         known = 1 - downsample_mask(mask, 4)
         keys = retrieval_keys(segmenter_features.detach(), probabilities.detach(), known)
         return retrieve(keys, exemplars, self.config.top_k, allowed)
@@ -130,6 +128,5 @@ class Recorrector(ModelMixin, ConfigMixin):
         return RecorrectorOutput(
             probabilities=torch.softmax(log_p + trust * push, dim=1),
             consistency=consistency,
-            shared=shared,
             trust=trust,
         )

@@ -4,6 +4,7 @@ Only the hole is synthetic, so the teacher (the weight average of the student) s
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,31 +13,71 @@ from ..data.photos import Batch
 from ..loop import Networks
 from ..losses import cisc_weight
 from ..models.exemplar_bank import Exemplars, consistency_maps
+from ..models.layers import one_hot
 
 # A teacher's pixel below this confidence teaches nothing; with a fresh teacher that is nearly every pixel.
-CONFIDENCE = 0.7
+CISC_CONFIDENCE = 0.7
+FIXMATCH_CONFIDENCE = 0.95
 
-# (teacher, batch, exemplars) -> labels (B,h,w) int64 and their weight (B,h,w) for the photos without labels
-Strategy = Callable[[Networks, Batch, Exemplars], tuple[Tensor, Tensor]]
+# (teacher, batch, exemplars) -> class distributions (B,C,h,w) to learn from, and their weight (B,h,w). Whatever it says
+# of labelled photos is not used.
+PseudoLabels = Callable[[Networks, Batch, Exemplars], tuple[Tensor, Tensor]]
 
 
+@dataclass(frozen=True)
+class Strategy:
+    """pseudo_labels supervise every map of the loop; with strong_view the student also segments a mixture of intact
+    photos (CutMix, Yun et al., ICCV 2019: each hole shows the next photo of the batch), labelled accordingly."""
+
+    pseudo_labels: PseudoLabels
+    strong_view: bool = False
+
+
+def intact_view(teacher: Networks, batch: Batch):
+    """The teacher's segmentation of the photos without holes, and its class probabilities (B,C,h,w)."""
+    segmented = teacher.segmenter(batch.image, torch.zeros_like(batch.mask))
+    return segmented, segmented.logits.softmax(1)
+
+
+@torch.no_grad()
 def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
     """Unlabelled photos teach the inpainters only."""
     labels = batch.labels[:, 2::4, 2::4]
-    return torch.full_like(labels, 255), torch.zeros_like(labels, dtype=batch.image.dtype)
+    classes = teacher.segmenter.config.num_classes
+    return one_hot(torch.full_like(labels, 255), classes), torch.zeros(labels.shape, device=labels.device)
 
 
 @torch.no_grad()
 def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
     """Cross-image semantic consistency (CISC-R, Wu et al., TPAMI 2023): trust a pseudo-label as far as the labelled
     photos nearest to this one agree with it."""
-    intact = torch.zeros_like(batch.mask)
-    segmented = teacher.segmenter(batch.image, intact)
-    probabilities = segmented.logits.softmax(1)
+    segmented, probabilities = intact_view(teacher, batch)
     confidence, labels = probabilities.max(1)
-    prototypes, shared = teacher.recorrector.consult(segmented.features, probabilities, intact, exemplars)
-    consistency = consistency_maps(teacher.recorrector.exemplar_features(segmented.features), prototypes, shared)
-    return labels, cisc_weight(consistency, labels, shared) * (confidence >= CONFIDENCE)
+    advice = teacher.recorrector.consult(segmented.features, probabilities, torch.zeros_like(batch.mask), exemplars)
+    features = teacher.recorrector.exemplar_features(segmented.features)
+    consistency = consistency_maps(features, advice.prototypes, advice.shared)
+    weight = cisc_weight(consistency, labels, advice.shared) * (confidence >= CISC_CONFIDENCE)
+    return one_hot(labels, probabilities.shape[1]), weight
 
 
-STRATEGIES: dict[str, Strategy] = {"supervised": supervised, "cisc": cisc}
+@torch.no_grad()
+def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
+    """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full weight."""
+    _, probabilities = intact_view(teacher, batch)
+    confidence, labels = probabilities.max(1)
+    return one_hot(labels, probabilities.shape[1]), (confidence >= FIXMATCH_CONFIDENCE).float()
+
+
+@torch.no_grad()
+def mean_teacher(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
+    """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017): the teacher's whole distribution, of every pixel."""
+    _, probabilities = intact_view(teacher, batch)
+    return probabilities, torch.ones_like(probabilities[:, 0])
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "supervised": Strategy(supervised),
+    "cisc": Strategy(cisc),
+    "fixmatch": Strategy(fixmatch, strong_view=True),
+    "mean_teacher": Strategy(mean_teacher),
+}

@@ -10,6 +10,7 @@ from ..data.photos import Batch
 from ..loop import Networks, Round, feedback_rounds
 from ..losses import consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
+from ..models.layers import one_hot
 from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
@@ -60,19 +61,22 @@ class Learner(nn.Module):
 
         Returns the last round (its image is the input of the perceptual and adversarial losses) and the other losses.
         """
-        networks = self.networks
+        networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
         photos, photo_labels = batch.image[chosen], labels[chosen]
-        intact = networks.segmenter(photos, torch.zeros_like(photos[:, :1]))
+        no_hole = torch.zeros_like(photos[:, :1])
+        intact = networks.segmenter(photos, no_hole)
         exemplars = networks.recorrector.make_exemplars(intact.features, photo_labels)
         allowed = torch.arange(len(labels), device=chosen.device)[:, None] != chosen[None]  # (B, N): not its own
 
-        weight = torch.ones_like(labels, dtype=batch.image.dtype)
+        target, weight = one_hot(labels, len(self.class_weights)), torch.ones_like(batch.mask[:, 0, 2::4, 2::4])
         if not batch.labelled.all():
-            pseudo, pseudo_weight = self.strategy(teacher, batch, detached(exemplars))
+            pseudo, pseudo_weight = self.strategy.pseudo_labels(teacher, batch, detached(exemplars))
             unlabelled = ~batch.labelled[:, None, None]
-            labels, weight = torch.where(unlabelled, pseudo, labels), torch.where(unlabelled, pseudo_weight, weight)
+            target = torch.where(unlabelled[:, None], pseudo, target)
+            weight = torch.where(unlabelled, pseudo_weight, weight)
+            labels = torch.where(target.sum(1) > 0, target.argmax(1), 255)
 
         reconstruction, semantic, consistency = [], [], []
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
@@ -84,21 +88,31 @@ class Learner(nn.Module):
             reconstruction.append(reconstruction_loss(round_.prediction, batch.image, batch.mask))
             if round_.index == 0:
                 reconstruction.append(0.5 * reconstruction_loss(round_.initial, batch.image, batch.mask))
-                semantic.append(semantic_loss(round_.logits.log_softmax(1), labels, everywhere))
-            else:
+                if feedback:
+                    semantic.append(semantic_loss(round_.logits.log_softmax(1), target, everywhere))
+            elif feedback:
                 # Later rounds can only change the hole.
-                semantic.append(semantic_loss((round_.probabilities + 1e-6).log(), labels, weight * hole * balance))
+                semantic.append(semantic_loss((round_.probabilities + 1e-6).log(), target, weight * hole * balance))
                 consistency.append(
                     consistency_loss(round_.consistency, labels[:, 1::2, 1::2], round_.shared, weight[:, 1::2, 1::2])
                 )
         if len(chosen):
-            ones = torch.ones_like(photo_labels, dtype=photos.dtype)
-            semantic.append(semantic_loss(intact.logits.log_softmax(1), photo_labels, ones))
-            prototypes, shared = networks.recorrector.consult(
-                intact.features, intact.logits.softmax(1), torch.zeros_like(photos[:, :1]), exemplars, allowed[chosen]
-            )
-            maps = consistency_maps(networks.recorrector.exemplar_features(intact.features), prototypes, shared)
-            consistency.append(consistency_loss(maps, photo_labels, shared, ones))
+            ones = torch.ones_like(weight[chosen])
+            semantic.append(semantic_loss(intact.logits.log_softmax(1), target[chosen], ones))
+            if feedback:
+                advice = networks.recorrector.consult(
+                    intact.features, intact.logits.softmax(1), no_hole, exemplars, allowed[chosen]
+                )
+                features = networks.recorrector.exemplar_features(intact.features)
+                maps = consistency_maps(features, advice.prototypes, advice.shared)
+                consistency.append(consistency_loss(maps, photo_labels, advice.shared, ones))
+        if self.strategy.strong_view:
+            mixed = torch.where(batch.mask > 0, batch.image.roll(1, 0), batch.image)
+            seen = networks.segmenter(mixed, torch.zeros_like(batch.mask))
+            swap = batch.mask[:, :, 2::4, 2::4] > 0
+            mixed_target = torch.where(swap, target.roll(1, 0), target)
+            mixed_weight = torch.where(swap[:, 0], weight.roll(1, 0), weight)
+            semantic.append(semantic_loss(seen.logits.log_softmax(1), mixed_target, mixed_weight))
         losses = Losses(
             reconstruction=mean_of(reconstruction, batch.image),
             semantic=mean_of(semantic, batch.image),
