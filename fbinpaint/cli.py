@@ -61,7 +61,12 @@ def _parser() -> argparse.ArgumentParser:
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
         "--model checkpoints/streets --data examples/streets --output report.json",
     )  # fmt: skip
-    evaluate.add_argument("--model", required=True, metavar="DIR|HUB_ID")
+    models = evaluate.add_mutually_exclusive_group(required=True)
+    models.add_argument("--model", metavar="DIR|HUB_ID")
+    models.add_argument(
+        "--compare", nargs="+", type=_named_model, metavar="NAME=DIR",
+        help="several models in one report; adds a table (.md) and curves (.png)",
+    )  # fmt: skip
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and, if any, labels/")
     evaluate.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
     evaluate.add_argument("--output", type=Path, required=True, metavar="report.json", help="a .csv is put beside it")
@@ -70,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--baselines", type=_names, default=["telea", "navier-stokes"], metavar="NAME,...",
         help="default: telea,navier-stokes",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--controls", type=_names, default=[], metavar="NAME,...",
+        help="oracle, shuffled-map, random-exemplar (default: none)",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N photos")
 
@@ -106,6 +115,13 @@ def _positive(text: str) -> int:
 
 def _counts(text: str) -> list[int]:
     return sorted({_count(part.strip()) for part in text.split(",")})
+
+
+def _named_model(text: str) -> tuple[str, str]:
+    name, equals, model = text.partition("=")
+    if not (name and equals and model):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR")
+    return name, model
 
 
 def _names(text: str) -> list[str]:
@@ -270,7 +286,8 @@ def restore(
 
 def evaluate_command(args: argparse.Namespace) -> int:
     """`evaluate`: writes the report and its CSV, and prints the overall scores."""
-    from fbinpaint.evaluation import evaluate
+    from fbinpaint.evaluation import compare, evaluate
+    from fbinpaint.report import markdown, plot
 
     if args.output.suffix != ".json" or args.output.is_dir():
         raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
@@ -279,21 +296,24 @@ def evaluate_command(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"{args.output.parent}: folder cannot be made ({error.strerror}); choose another") from error
 
-    evaluation = evaluate(
-        load_pipeline(args.model),
-        args.data,
-        masks=args.masks,
-        resolution=args.resolution,
-        rounds=args.rounds,
-        baselines=args.baselines,
-        limit=args.limit,
-    )
+    names = ("masks", "resolution", "rounds", "baselines", "limit", "controls")
+    settings = {name: getattr(args, name) for name in names}
+    if args.compare:
+        if len(dict(args.compare)) < len(args.compare):
+            raise InputError("--compare: two models have the same name; give each its own")
+        evaluation = compare({name: load_pipeline(model) for name, model in args.compare}, args.data, **settings)
+    else:
+        evaluation = evaluate(load_pipeline(args.model), args.data, **settings)
     evaluation.save(args.output)
+    if args.compare:
+        args.output.with_suffix(".md").write_text(markdown(evaluation.report), encoding="utf-8")
+        plot(evaluation.report, args.output.with_suffix(".png"))
     for name, variant in evaluation.report["variants"].items():
         scores = variant["overall"]
         shown = ("lpips_alex", "psnr", "ssim", "miou_hole_after")
-        print(f"{name:14}", *(f"{key} {scores[key]:.4f}" for key in shown if scores[key] is not None), sep="  ")
-    print(f"report: {args.output}, photo by photo: {args.output.with_suffix('.csv')}")
+        print(f"{name:24}", *(f"{key} {scores[key]:.4f}" for key in shown if scores[key] is not None), sep="  ")
+    beside = (".csv", ".md", ".png") if args.compare else (".csv",)
+    print("report:", *(args.output.with_suffix(suffix) for suffix in (".json", *beside)))
     return 0
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fbinpaint import metrics
+from fbinpaint.controls import CONTROLS, shuffled_maps, true_maps, with_random_exemplars
 from fbinpaint.errors import InputError
 from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem
 from fbinpaint.images import (
@@ -39,7 +40,7 @@ from fbinpaint.images import (
     to_mask,
     to_rgb,
 )
-from fbinpaint.labels import LabelSpace
+from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import protocol_mask
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class PhotoScore:
 
     before, after: (C,C) confusion in the hole of the map of round 0, and of the variant's own round; None = no map
                    (a baseline) or no label
+    fixed, broken: pixels of the hole whose class is wrong before and right after, and the other way round
     """
 
     photo: str
@@ -98,6 +100,8 @@ class PhotoScore:
     psnr_hole: float
     before: np.ndarray | None
     after: np.ndarray | None
+    fixed: int | None
+    broken: int | None
 
 
 def load_sample(
@@ -128,13 +132,18 @@ def load_sample(
 
 
 def fill_with_pipeline(
-    pipe: "FeedbackInpaintPipeline", samples: Sequence[Sample], rounds: Sequence[int], seed: int
+    pipe: "FeedbackInpaintPipeline",
+    samples: Sequence[Sample],
+    rounds: Sequence[int],
+    seed: int,
+    semantic_maps: list[np.ndarray] | None = None,
 ) -> dict[int, list[Fill]]:
     """Round -> fills, for `rounds` and always for round 0: one call with the highest number holds all of them."""
     out = pipe(
         [Image.fromarray(sample.photo) for sample in samples],
         [sample.hole for sample in samples],
         num_feedback_rounds=max(rounds),
+        semantic_map=semantic_maps,
         generator=torch.Generator().manual_seed(seed),
     )
     return {
@@ -170,6 +179,7 @@ class Scorer:
             columns[f"lpips_{net}"] = lpips.distance(lpips.features(result / 127.5 - 1), self.truth_features[net])
         nothing = [None] * len(fills)
         after = nothing if before is None else self._confusions(fills)
+        harm = [(None, None)] * len(fills) if before is None else self._harm(before, fills)
         before = nothing if before is None else self._confusions(before)
         return [
             PhotoScore(
@@ -178,6 +188,8 @@ class Scorer:
                 mask_ratio=float(sample.hole.mean()),
                 before=before[i],
                 after=after[i],
+                fixed=harm[i][0],
+                broken=harm[i][1],
                 **{name: float(columns[name][i]) if name in columns else None for name in IMAGE_METRICS},
             )
             for i, sample in enumerate(self.samples)
@@ -190,6 +202,17 @@ class Scorer:
             else metrics.hole_confusion(sample.truth, fill.semantic_map, sample.hole, self.num_classes)
             for sample, fill in zip(self.samples, fills, strict=True)
         ]
+
+    def _harm(self, before: Sequence[Fill], after: Sequence[Fill]) -> list[tuple[int | None, int | None]]:
+        counts = []
+        for sample, old, new in zip(self.samples, before, after, strict=True):
+            if sample.truth is None:
+                counts.append((None, None))
+                continue
+            was, is_ = (fill.semantic_map[sample.hole] == sample.truth[sample.hole] for fill in (old, new))
+            known = sample.truth[sample.hole] != IGNORE
+            counts.append((int((known & ~was & is_).sum()), int((known & was & ~is_).sum())))
+        return counts
 
 
 def _levels(images: Sequence[np.ndarray]) -> torch.Tensor:
@@ -231,14 +254,16 @@ def evaluate(
     baselines: Sequence[str] = tuple(BASELINES),
     limit: int | None = None,
     seed: int = 0,
+    controls: Sequence[str] = (),
 ) -> Evaluation:
-    """Scores `pipe` after each number of `rounds`, and the `baselines`, on the photos of a folder.
+    """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
 
     data:       holds images/ and, optionally, labels/ (index PNG of the pipeline's label space, same stem)
     masks:      folder of one mask for each photo, same stem, non-zero = hole; None = the protocol masks of `seed`
     resolution: length of the shorter side, in pixels, at which photos are run and scored
     limit:      only the first so many photos, by name; None = all
-    seed:       of the protocol masks, of the pipeline's generator and of the bootstrap
+    seed:       of the protocol masks, of the pipeline's generator, of the bootstrap and of random exemplars
+    controls:   of `fbinpaint.controls`, run with the highest of `rounds`
 
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
@@ -248,6 +273,9 @@ def evaluate(
     for name in baselines:
         if name not in BASELINES:
             raise InputError(f"unknown baseline {name!r}: use {', '.join(BASELINES)}")
+    for name in controls:
+        if name not in CONTROLS:
+            raise InputError(f"unknown control {name!r}: use {', '.join(CONTROLS)}")
     pairs = _protocol_pairs(data, masks, limit)
     labels = _labels(data)
     lpips = {"alex": metrics.LPIPS("alex", device=pipe.device)}
@@ -257,7 +285,12 @@ def evaluate(
         print(f"lpips_vgg is left out: no {metrics.BACKBONE_FILES['vgg'][0]} in ${metrics.BACKBONES_VARIABLE}")
 
     index = {pair.stem: i for i, pair in enumerate(pairs)}
-    scores: dict[str, list[PhotoScore]] = {name: [] for name in (*(f"rounds={k}" for k in rounds), *baselines)}
+    last = max(rounds)
+    named = {control: f"rounds={last}, {control}" for control in controls}
+    variants = (*(f"rounds={k}" for k in rounds), *named.values(), *baselines)
+    scores: dict[str, list[PhotoScore]] = {name: [] for name in variants}
+    random_pipe = with_random_exemplars(pipe, seed) if "random-exemplar" in controls else None
+    spare = None  # a map of the batch before
     with tqdm(total=len(pairs), desc="evaluate", unit="photo") as progress:
         for batch in equal_size_batches(pairs, BATCH_SIZE, resolution):
             samples = [
@@ -268,6 +301,16 @@ def evaluate(
             fills = fill_with_pipeline(pipe, samples, rounds, seed)
             for k in rounds:
                 scores[f"rounds={k}"] += scorer(f"rounds={k}", fills[k], before=fills[0])
+            for control in controls:
+                if control == "oracle":
+                    filled = fill_with_pipeline(pipe, samples, [last], seed, true_maps(samples))
+                elif control == "shuffled-map":
+                    maps = [fill.semantic_map for fill in fills[last]]
+                    filled = fill_with_pipeline(pipe, samples, [last], seed, shuffled_maps(samples, maps, spare))
+                    spare = maps[-1]
+                else:
+                    filled = fill_with_pipeline(random_pipe, samples, [last], seed)
+                scores[named[control]] += scorer(named[control], filled[last], before=fills[0])
             for name in baselines:
                 scores[name] += scorer(name, [fill_with_baseline(name, sample) for sample in samples])
             progress.update(len(batch))
@@ -286,14 +329,52 @@ def evaluate(
         "model": str(pipe.name_or_path),
         "label_space": pipe.label_space.name,
         "rounds": list(rounds),
+        "controls": list(controls),
         "baselines": {name: f"cv2.inpaint, radius {BASELINE_RADIUS} px" for name in baselines},
         "seed": seed,
         "metrics": _describe_metrics(),
         "paired": f"(mean a - mean b) / mean b; ci95: percentile bootstrap, {BOOTSTRAP_RESAMPLES} resamples of photos",
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    paired = _comparisons(rounds, baselines, scores, seed)
+    paired = _comparisons(rounds, [*named.values(), *baselines], scores, seed)
     return Evaluation(_plain({"protocol": protocol, "variants": _summaries(scores), "paired": paired}), scores)
+
+
+def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings) -> Evaluation:
+    """`evaluate` for several models on the same photos and holes, in one report.
+
+    pipes:    name -> model; variants are called "name: rounds=2", and each model is compared with those before it
+    settings: as of `evaluate`
+
+    Raises InputError also for models of different label spaces, whose maps cannot be compared.
+    """
+    spaces = {pipe.label_space.name for pipe in pipes.values()}
+    if len(spaces) > 1:
+        raise InputError(f"models of different label spaces ({', '.join(sorted(spaces))}) cannot be compared")
+    baselines = settings.pop("baselines", tuple(BASELINES))
+    variants, paired, scores, protocols = {}, {}, {}, {}
+    for number, (name, pipe) in enumerate(pipes.items()):
+        found = evaluate(pipe, data, baselines=() if number else baselines, **settings)
+
+        def called(variant: str, name: str = name) -> str:
+            return variant if variant in baselines else f"{name}: {variant}"
+
+        protocols[name] = found.report["protocol"]
+        variants |= {called(variant): scored for variant, scored in found.report["variants"].items()}
+        scores |= {
+            called(variant): [replace(one, variant=called(variant)) for one in of_variant]
+            for variant, of_variant in found.scores.items()
+        }
+        paired |= {
+            " vs ".join(map(called, pair.split(" vs "))): changes for pair, changes in found.report["paired"].items()
+        }
+    protocol = dict(protocols[next(iter(pipes))])
+    protocol["model"] = {name: of_model["model"] for name, of_model in protocols.items()}
+    for earlier, later in itertools.combinations(pipes, 2):
+        for k in protocol["rounds"]:
+            a, b = f"{later}: rounds={k}", f"{earlier}: rounds={k}"
+            paired[f"{a} vs {b}"] = _plain(_comparison(scores[a], scores[b], protocol["seed"]))
+    return Evaluation({"protocol": protocol, "variants": variants, "paired": paired}, scores)
 
 
 def _name(folder: Path) -> str:
@@ -350,9 +431,22 @@ def _summaries(scores: dict[str, list[PhotoScore]]) -> dict[str, dict]:
         return {name: _summary(members) for name, members in bins.items() if members}
 
     return {
-        name: {"overall": _summary(of_variant), "by_mask_ratio": by_mask_ratio(of_variant)}
+        name: {
+            "overall": _summary(of_variant),
+            "by_mask_ratio": by_mask_ratio(of_variant),
+            "do_no_harm": _harm_summary(of_variant),
+        }
         for name, of_variant in scores.items()
     }
+
+
+def _harm_summary(scores: list[PhotoScore]) -> dict | None:
+    """Shares of the labelled hole pixels of all photos; None without maps or labels."""
+    known = [one for one in scores if one.after is not None]
+    if not known:
+        return None
+    pixels = max(sum(int(one.after.sum()) for one in known), 1)
+    return {name: sum(getattr(one, name) for one in known) / pixels for name in ("fixed", "broken")}
 
 
 def _summary(scores: list[PhotoScore]) -> dict:
@@ -371,12 +465,12 @@ def _miou(confusions: Sequence[np.ndarray | None]) -> float | None:
 
 
 def _comparisons(
-    rounds: Sequence[int], baselines: Sequence[str], scores: dict[str, list[PhotoScore]], seed: int
+    rounds: Sequence[int], others: Sequence[str], scores: dict[str, list[PhotoScore]], seed: int
 ) -> dict[str, dict]:
-    """Every number of rounds against none, and against each baseline."""
+    """Every number of rounds against none, and against each of the other variants."""
     against_none = [(f"rounds={k}", "rounds=0") for k in rounds if k > 0 and 0 in rounds]
-    against_baselines = [(f"rounds={k}", name) for k in rounds for name in baselines]
-    return {f"{a} vs {b}": _comparison(scores[a], scores[b], seed) for a, b in against_none + against_baselines}
+    against_others = [(f"rounds={k}", name) for k in rounds for name in others]
+    return {f"{a} vs {b}": _comparison(scores[a], scores[b], seed) for a, b in against_none + against_others}
 
 
 def _comparison(a: list[PhotoScore], b: list[PhotoScore], seed: int) -> dict:

@@ -1,0 +1,90 @@
+"""Reports of `evaluate` for people: Markdown tables, sentences with intervals, curves.
+
+    python -m fbinpaint evaluate --compare one-way=DIR feedback=DIR ...     writes both beside its report
+    python -m benchmarks.table docs/reports/streets.json                    prints the tables of README.md
+"""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+COLUMNS = {
+    "lpips_alex": ("LPIPS-Alex", "{:.4f}"),
+    "lpips_vgg": ("LPIPS-VGG", "{:.4f}"),
+    "psnr": ("PSNR", "{:.2f}"),
+    "ssim": ("SSIM", "{:.4f}"),
+    "psnr_hole": ("PSNR in hole", "{:.2f}"),
+    "miou_hole_after": ("mIoU in hole", "{:.3f}"),
+}
+PLOTTED = ("lpips_alex", "miou_hole_after")
+
+
+def table(report: dict) -> str:
+    """The overall scores: a row for each variant."""
+    rows = [["variant", *(title for title, _ in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
+    for name, variant in report["variants"].items():
+        scores = variant["overall"]
+        cells = ["-" if scores[key] is None else form.format(scores[key]) for key, (_, form) in COLUMNS.items()]
+        rows.append([name, *cells])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def sentence(report: dict, pair: str) -> str:
+    """The relative change of each metric with its 95 % interval."""
+    changes = [
+        f"{COLUMNS[key][0]} {100 * x['relative']:+.1f} % [{100 * x['ci95'][0]:+.1f}, {100 * x['ci95'][1]:+.1f}]"
+        for key, x in report["paired"][pair].items()
+        if x is not None and x["relative"] is not None
+    ]
+    return f"{pair}: " + ", ".join(changes) + "."
+
+
+def harm_table(report: dict) -> str:
+    """What the correction did to the classes in the hole, by variant."""
+    rows = ["| variant | fixed | broken |", "| --- | --- | --- |"]
+    for name, variant in report["variants"].items():
+        if harm := variant.get("do_no_harm"):
+            rows.append(f"| {name} | {harm['fixed']:.2%} | {harm['broken']:.2%} |")
+    return "\n".join(rows) if rows[2:] else ""
+
+
+def markdown(report: dict) -> str:
+    """All of it: the protocol in a line, the table, who beats whom, harm done."""
+    protocol = report["protocol"]
+    parts = [
+        f"{protocol['data']}: {protocol['n']} photos, shorter side {protocol['resolution']} pixels, masks "
+        f"{protocol['masks']}.",
+        table(report),
+        "Relative changes of the means, 95 % intervals of a paired bootstrap over photos:",
+        "\n".join(f"- {sentence(report, pair)}" for pair in report["paired"]),
+    ]
+    if harm := harm_table(report):
+        parts += ["Labelled hole pixels whose class was fixed or broken since round 0:", harm]
+    return "\n\n".join(parts) + "\n"
+
+
+def plot(report: dict, path: Path) -> None:
+    """LPIPS and mIoU by round, and of the last round by mask ratio: one line for each model. Written whole or not."""
+    from matplotlib.figure import Figure  # half a second that only this command should pay
+
+    rounds = report["protocol"]["rounds"]
+    models = list(report["protocol"]["model"])
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(len(PLOTTED), 2, squeeze=False)
+    for row, metric in zip(axes, PLOTTED, strict=True):
+        for model in models:
+            variants = [report["variants"][f"{model}: rounds={k}"] for k in rounds]
+            row[0].plot(rounds, [variant["overall"][metric] for variant in variants], marker="o", label=model)
+            bins = variants[-1]["by_mask_ratio"]
+            row[1].plot(list(bins), [scores[metric] for scores in bins.values()], marker="o", label=model)
+        row[0].set(xlabel="feedback rounds", ylabel=COLUMNS[metric][0], xticks=rounds)
+        row[1].set(xlabel=f"share of the photo that is hole, after {rounds[-1]} rounds", ylabel=COLUMNS[metric][0])
+        for axis in row:
+            axis.grid(alpha=0.3)
+    axes[0][0].legend()
+    temporary = path.with_name(f".{uuid4().hex}.png")
+    try:
+        figure.savefig(temporary, dpi=110)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
