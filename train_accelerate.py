@@ -81,6 +81,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
     add("--discr_learning_rate", type=float, default=2e-4)
     add("--lr_warmup_steps", type=int, default=100)
+    add("--initial_steps", type=int, default=0, help="the first train the initial inpainter alone, at 5x the speed")
     add("--adversarial_start", type=float, default=0.3, help="share of the steps before the discriminator joins")
     for field in fields(LossWeights):
         add(f"--{field.name}_weight", type=float, default=field.default)
@@ -186,13 +187,16 @@ class Trainer:
         args, weights, accelerator = self.args, self.weights, self.accelerator
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)  # a function of the step: exact resume
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=generator))
-        adversarial = weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
+        alone = step < args.initial_steps
+        adversarial = not alone and weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
 
-        last, losses = self.learner(batch, self.ema.module, num_rounds)
-        window, truth = hole_windows(last.image, batch.image, batch.mask, args.perceptual_crop, generator)
-        perceptual = self.perceptual(window, truth)
-        total = losses.total(weights) + weights.perceptual * perceptual
-        log = {field.name: getattr(losses, field.name) for field in fields(losses)} | {"perceptual": perceptual}
+        last, losses = self.learner(batch, self.ema.module, None if alone else num_rounds)
+        total = losses.total(weights)
+        log = {field.name: getattr(losses, field.name) for field in fields(losses)}
+        if not alone:
+            window, truth = hole_windows(last.image, batch.image, batch.mask, args.perceptual_crop, generator)
+            log["perceptual"] = self.perceptual(window, truth)
+            total = total + weights.perceptual * log["perceptual"]
         if adversarial:
             self.discriminator.requires_grad_(False)
             fake, fake_features = self.discriminator(last.image, batch.mask)

@@ -278,6 +278,8 @@ def evaluate(
             raise InputError(f"unknown control {name!r}: use {', '.join(CONTROLS)}")
     pairs = _protocol_pairs(data, masks, limit)
     labels = _labels(data)
+    if "oracle" in controls and (unlabelled := [pair for pair in pairs if pair.stem not in labels]):
+        raise InputError(f"{unlabelled[0].image}: has no label, which the control oracle needs; leave the control out")
     lpips = {"alex": metrics.LPIPS("alex", device=pipe.device)}
     if metrics.find_backbone("vgg"):
         lpips["vgg"] = metrics.LPIPS("vgg", device=pipe.device)

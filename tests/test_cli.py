@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fbinpaint import metrics
+from fbinpaint import FeedbackInpaintPipeline, metrics
 from fbinpaint.cli import check_pipeline_folder, main, plan_jobs
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import evaluate
 from fbinpaint.folders import equal_size_batches, files_by_stem, pair_by_stem
+
+from .conftest import make_tiny_networks
 
 
 def write_photo(path: Path, size: tuple[int, int] = (48, 40), seed: int = 0) -> Path:
@@ -294,8 +296,6 @@ def test_evaluate_writes_the_report(tmp_path, data, tiny_pipeline_dir, only_alex
 
 def test_evaluate_scores_files_as_they_are(data, tiny_pipeline_dir, only_alex):
     """One photo by hand: given masks, at the resolution of the files, so that nothing is resized."""
-    from fbinpaint.pipeline import FeedbackInpaintPipeline
-
     pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
     found = evaluate(pipe, data, masks=data / "masks", resolution=48, rounds=(1,), baselines=("telea",), limit=1)
     photo = np.asarray(Image.open(data / "images/0000.png").convert("RGB"))
@@ -316,17 +316,86 @@ def test_evaluate_scores_files_as_they_are(data, tiny_pipeline_dir, only_alex):
 
 
 def test_evaluate_twice_gives_the_same_report(data, tiny_pipeline_dir, only_alex):
-    from fbinpaint.pipeline import FeedbackInpaintPipeline
-
     pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
     settings = {"resolution": 32, "rounds": (0, 1), "baselines": (), "limit": 2}
     first, second = (evaluate(pipe, data, **settings).report for _ in range(2))
     assert first == second and list(first["paired"]) == ["rounds=1 vs rounds=0"]
 
 
+def test_fixed_and_broken_pixels_are_counted(data, tiny_pipeline_dir, only_alex):
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    found = evaluate(pipe, data, masks=data / "masks", resolution=48, rounds=(0, 2), baselines=("telea",), limit=1)
+    photo = Image.open(data / "images/0000.png").convert("RGB")
+    hole = np.asarray(Image.open(data / "masks/0000.png")) > 0
+    truth = np.asarray(Image.open(data / "labels/0000.png"))
+    out = pipe(photo, hole, num_feedback_rounds=2)
+    right = [np.asarray(labels)[hole] == truth[hole] for labels in (out.semantic_before[0], out.semantic_after[0])]
+    (score,) = found.scores["rounds=2"]
+    assert (score.fixed, score.broken) == ((~right[0] & right[1]).sum(), (right[0] & ~right[1]).sum())
+    assert score.fixed + score.broken > 0
+    harm = found.report["variants"]["rounds=2"]["do_no_harm"]
+    assert harm["fixed"] == pytest.approx(score.fixed / hole.sum(), abs=1e-5)
+    assert found.report["variants"]["rounds=0"]["do_no_harm"] == {"fixed": 0.0, "broken": 0.0}
+    assert found.report["variants"]["telea"]["do_no_harm"] is None
+
+
+def test_controls(data, tiny_pipeline_dir, only_alex):
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    found = evaluate(
+        pipe, data, resolution=32, rounds=(0, 1), baselines=(), limit=5,
+        controls=("oracle", "shuffled-map", "random-exemplar"),
+    )  # fmt: skip
+    overall = {name: variant["overall"] for name, variant in found.report["variants"].items()}
+    assert overall["rounds=1, oracle"]["miou_hole_after"] > 0.8  # a quarter of the map's resolution is not all
+    assert overall["rounds=1, shuffled-map"]["miou_hole_after"] < overall["rounds=1, oracle"]["miou_hole_after"]
+    results = {name: scores["lpips_alex"] for name, scores in overall.items()}
+    assert len(set(results.values())) == 5
+    assert "rounds=1 vs rounds=1, shuffled-map" in found.report["paired"]
+    assert found.report["protocol"]["controls"] == ["oracle", "shuffled-map", "random-exemplar"]
+
+
+def test_compare_puts_several_models_into_one_report(tmp_path, data, tiny_pipeline_dir, only_alex, capsys):
+    output = tmp_path / "report.json"
+    other = tmp_path / "other"
+    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(seed=1), "cityscapes", sample_size=96)
+    pipe.save_pretrained(other)
+    arguments = ["--data", data, "--output", output, "--resolution", "32", "--rounds", "0,2", "--limit", "3"]
+    models = [f"a={tiny_pipeline_dir}", f"b={other}", f"c={tiny_pipeline_dir}"]
+    assert main(["evaluate", *map(str, arguments), "--compare", *models]) == 0
+    report = json.loads(output.read_text())
+    assert list(report["variants"]) == [
+        "a: rounds=0", "a: rounds=2", "telea", "navier-stokes",
+        "b: rounds=0", "b: rounds=2", "c: rounds=0", "c: rounds=2",
+    ]  # fmt: skip
+    assert report["protocol"]["model"] == dict(model.split("=") for model in models)
+    same, differ = report["paired"]["c: rounds=2 vs a: rounds=2"], report["paired"]["b: rounds=2 vs a: rounds=2"]
+    assert same["psnr"] == {"relative": 0.0, "ci95": [0.0, 0.0]} and differ["psnr"]["relative"] != 0
+    assert "b: rounds=2 vs b: rounds=0" in report["paired"] and "a: rounds=2 vs telea" in report["paired"]
+    text = (tmp_path / "report.md").read_text()
+    assert "| b: rounds=2 |" in text and "b: rounds=2 vs a: rounds=2: LPIPS-Alex" in text and "| fixed |" in text
+    curves = Image.open(tmp_path / "report.png")
+    assert min(curves.size) > 500 and len(curves.convert("RGB").getcolors(1 << 24)) > 50
+    names = {row["variant"] for row in csv.DictReader(output.with_suffix(".csv").open())}
+    assert names == set(report["variants"])
+
+
+def test_compare_refuses_what_cannot_be_compared(tmp_path, data, tiny_pipeline_dir, only_alex, capsys):
+    faces = tmp_path / "faces"
+    FeedbackInpaintPipeline.from_networks(make_tiny_networks("celebamask-hq"), "celebamask-hq").save_pretrained(faces)
+    arguments = ["evaluate", "--data", str(data), "--output", str(tmp_path / "r.json"), "--compare"]
+    assert main([*arguments, f"a={tiny_pipeline_dir}", f"b={faces}"]) == 1
+    assert main([*arguments, f"a={tiny_pipeline_dir}", f"a={tiny_pipeline_dir}"]) == 1
+    first, second = errors(capsys)
+    assert "label spaces" in first and "same name" in second
+    with pytest.raises(SystemExit):
+        main([*arguments, "without-a-name"])
+
+
 @pytest.mark.parametrize(
     "change, named",
     [
+        (["--controls", "oracle,placebo"], "placebo"),
+        (["--controls", "oracle", "--limit", "6"], "0005.png"),
         (["--data", "{tmp}"], "images/"),
         (["--masks", "{tmp}/masks"], "0001.png"),
         (["--masks", "{tmp}/nowhere"], "nowhere"),

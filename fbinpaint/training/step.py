@@ -23,6 +23,9 @@ MAX_EXEMPLARS = 4
 class LossWeights:
     """Image losses act on the last fill of a step (the reconstruction on every fill), semantic ones on every map."""
 
+    # Of the first fill. High, because its network also feeds the guided inpainter: with less, their gradients leave the
+    # first fill no better than a smooth one.
+    initial: float = 4.0
     reconstruction: float = 1.0  # 1 * L1(known) + 6 * L1(hole)
     perceptual: float = 1.0
     adversarial: float = 0.05
@@ -33,6 +36,7 @@ class LossWeights:
 
 @dataclass
 class Losses:
+    initial: Tensor
     reconstruction: Tensor
     semantic: Tensor
     consistency: Tensor
@@ -56,11 +60,15 @@ class Learner(nn.Module):
         self.networks, self.strategy = networks, strategy
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, batch: Batch, teacher: Networks, num_rounds: int) -> tuple[Round, Losses]:
-        """Run the loop with the batch's labelled photos as exemplars.
+    def forward(self, batch: Batch, teacher: Networks, num_rounds: int | None) -> tuple[Round | None, Losses]:
+        """Run the loop with the batch's labelled photos as exemplars; None = the initial inpainter alone.
 
         Returns the last round (its image is the input of the perceptual and adversarial losses) and the other losses.
         """
+        if num_rounds is None:
+            fill = self.networks.initial_inpainter(batch.image, batch.mask).image
+            nothing = fill.new_zeros(())
+            return None, Losses(reconstruction_loss(fill, batch.image, batch.mask), nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
@@ -87,7 +95,7 @@ class Learner(nn.Module):
         ):
             reconstruction.append(reconstruction_loss(round_.prediction, batch.image, batch.mask))
             if round_.index == 0:
-                reconstruction.append(0.5 * reconstruction_loss(round_.initial, batch.image, batch.mask))
+                initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
                     semantic.append(semantic_loss(round_.logits.log_softmax(1), target, everywhere))
             elif feedback:
@@ -114,6 +122,7 @@ class Learner(nn.Module):
             mixed_weight = torch.where(swap[:, 0], weight.roll(1, 0), weight)
             semantic.append(semantic_loss(seen.logits.log_softmax(1), mixed_target, mixed_weight))
         losses = Losses(
+            initial=initial,
             reconstruction=mean_of(reconstruction, batch.image),
             semantic=mean_of(semantic, batch.image),
             consistency=mean_of(consistency, batch.image),
