@@ -1,4 +1,4 @@
-"""The demo: mark a part of a photo, have it restored, and watch the semantic map that guided the fill being corrected.
+"""The demo: mark a part of a photo, have it restored, watch its semantic map being corrected, and edit the map by hand.
 
     python app.py                                         # the bundled models, http://127.0.0.1:7860
     python app.py --model my/pipeline user/name-on-hub    # others: folders or Hub ids
@@ -6,7 +6,7 @@
 Programs call the same page:
 
     from gradio_client import Client, handle_file
-    restored, before, after = Client("http://127.0.0.1:7860").predict(
+    restored, before, after, figures = Client("http://127.0.0.1:7860").predict(
         handle_file("photo.png"), handle_file("mask.png"), api_name="/inpaint"
     )
 """
@@ -20,47 +20,68 @@ import argparse
 import functools
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Read when Gradio is imported: without it, a machine without internet waits half a minute for the import.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+import cv2
 import gradio as gr
 import numpy as np
+from gradio.processing_utils import save_pil_to_cache
 from huggingface_hub import hf_hub_download
 from PIL import Image
 
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
-from fbinpaint.images import to_mask, to_rgb
-from fbinpaint.labels import LABEL_SPACES, LabelSpace, get_label_space
-from fbinpaint.masks import protocol_mask
+from fbinpaint.images import load_image, resize_image, to_index_map, to_mask, to_rgb
+from fbinpaint.labels import IGNORE, LABEL_SPACES, LabelSpace, get_label_space
+from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipelineOutput, RoundOutput
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 MAX_ROUNDS = 4
+MAX_SIDE = 2048  # pixels; longer photos are scaled down on the page: no screen shows more, and the browser is slow
 HOLE_COLOUR = (255, 255, 255)
+KNOWN_OPACITY = 0.3  # of the classes outside the hole in the map that is edited: there, nothing can be painted
+QUEUE_LENGTH = 32  # visitors who wait; the next ones are told to come back
+KEEP_FILES = 3600  # seconds
 
 EXAMPLE_SIZES = {"celebamask-hq": (256, 256), "cityscapes": (256, 192)}  # (width, height)
 EXAMPLE_INDICES = (0, 1, 5)  # of the scene and of its mask: small and medium holes
 EXAMPLE_SEED = 7
 
 COLOURS = {
-    name: f"#{red:02x}{green:02x}{blue:02x}"
+    name: "#{:02x}{:02x}{:02x}".format(*colour)
     for space in LABEL_SPACES.values()
-    for name, (red, green, blue) in zip(space.classes, space.palette, strict=True)
+    for name, colour in zip(space.classes, space.palette, strict=True)
 }
 
 HINT = "Drop in a photo or pick an example, mark a hole, and press **Restore**."
 TITLE = """# fbinpaint
 Mark what is damaged or should go: the hole is filled, a semantic map is read from the fill and corrected,
-and the corrected map guides the next fill, round after round."""
+and the corrected map guides the next fill, round after round. Not what you had in mind? Repaint the map."""
+EDIT_HINT = """### Edit the map: the photo follows
+Pick a class, paint it **into the hole** of the map ("sky here, road there"), and restore again."""
 
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # the themes' own are fetched from Google
+
+
+def class_swatches() -> str:
+    """CSS that shows each class's colour in front of its name in the class pickers."""
+    return "\n".join(
+        f".classes-{space.name} label:nth-of-type({i + 1})::before {{ background: {COLOURS[name]}; }}"
+        for space in LABEL_SPACES.values()
+        for i, name in enumerate(space.classes)
+    )
+
+
 STYLE = {
     "theme": gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="lg", font=SYSTEM_FONTS),
     "css": """
@@ -72,9 +93,18 @@ STYLE = {
         .map .image-container img { max-height: 420px; object-fit: contain; }
         #rounds .grid-wrap { min-height: 0; max-height: none; }
         #rounds .caption-label { max-width: 100%; white-space: normal; }
-        @media (max-width: 640px) { #rounds .grid-container { grid-template-columns: 1fr !important; } }
-    """,
+        .classes label { padding: 4px 8px; } .classes .wrap { gap: 4px; }
+        .classes label::before { content: ""; width: 0.9em; height: 0.9em; margin-right: 0.4em; border-radius: 3px;
+                                 border: 1px solid #8888; }
+        @media (max-width: 640px) {
+            #rounds .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
+            .gradio-container { padding: 4px !important; }
+        }
+    """
+    + class_swatches(),
 }
+
+SERVING = {"ssr_mode": False, "max_file_size": "100mb"}
 
 gpu = spaces.GPU if spaces else lambda function: function
 
@@ -102,28 +132,101 @@ def read_label_space(model: str) -> LabelSpace:
 
 @gpu
 def restore(
-    model: str, photo: np.ndarray, hole: np.ndarray, rounds: int, progress: gr.Progress
-) -> "FeedbackInpaintPipelineOutput":
-    """photo (H,W,3) uint8 and hole (H,W) bool -> the pipeline's output as arrays."""
-
-    def step(pipeline, index, _, tensors):
-        progress((index + 1, rounds + 1), desc=f"Round {index}", unit="rounds")
-
-    progress((0, rounds + 1), desc="First fill", unit="rounds")
-    return load(model)(photo, hole, num_feedback_rounds=rounds, output_type="np", callback_on_step_end=step)
+    model: str, photo: np.ndarray, hole: np.ndarray, rounds: int, semantic_map: np.ndarray | None = None
+) -> Iterator["FeedbackInpaintPipelineOutput"]:
+    """photo (H,W,3) uint8, hole (H,W) bool, a map edited by the user -> the pipeline's output after every step."""
+    yield from load(model).stream(photo, hole, rounds, semantic_map=semantic_map, output_type="np")
 
 
-# ---------------------------------------------------------------------------------------------- pictures
+@functools.cache
+def restored_example(model: str, index: int, rounds: int) -> "FeedbackInpaintPipelineOutput":
+    """An example's output, computed when it is first asked for."""
+    photo, mask = example(read_label_space(model).name, index)
+    *_, output = restore(model, np.asarray(photo), np.asarray(mask), rounds)
+    return output
 
 
-def read_hole(masks: list[Image.Image], size: tuple[int, int]) -> np.ndarray:
-    """The (H,W) bool union of the masks at the photo's (width, height). Raises InputError if nothing is marked."""
+# ---------------------------------------------------------------------------------------------- what the user gave
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a visitor's last restoration leaves for the next one.
+
+    photo: (H,W,3) uint8; result: (H,W,3) uint8; hole: (H,W) bool
+    edits: (H,W) uint8, the classes the user has painted so far, 255 = none
+    """
+
+    model: str
+    photo: np.ndarray
+    hole: np.ndarray
+    result: np.ndarray
+    edits: np.ndarray
+
+    def is_about(self, model: str, photo: np.ndarray) -> bool:
+        return self.model == model and np.array_equal(self.photo, photo)
+
+
+def read_photo(photo: Image.Image | None) -> np.ndarray:
+    """(H,W,3) uint8, at most MAX_SIDE pixels long. Raises InputError where there is none."""
+    if photo is None:
+        raise InputError("There is no photo yet: drop one into the editor, or pick an example.")
+    pixels = to_rgb(photo)
+    height, width = pixels.shape[:2]
+    if max(height, width) <= MAX_SIDE:
+        return pixels
+    scale = MAX_SIDE / max(height, width)
+    size = (max(16, round(width * scale)), max(16, round(height * scale)))
+    gr.Info(f"The photo of {width} × {height} pixels was scaled down to {size[0]} × {size[1]}.")
+    return resize_image(pixels, size)
+
+
+def image_path(**settings) -> gr.Image:
+    """An image that reaches the functions as the path of its file, unopened: Gradio would refuse a broken file without
+    telling the visitor why."""
+    image = gr.Image(**settings)
+    image.preprocess = lambda payload: payload and payload.path
+    return image
+
+
+def open_upload(path: str) -> Image.Image:
+    """The uploaded image. Raises InputError, naming the file as the sender called it."""
+    try:
+        return load_image(path)
+    except InputError as error:
+        raise InputError(str(error).replace(path, Path(path).name)) from None
+
+
+def read_hole(masks: list[Image.Image], size: tuple[int, int], grow: int = 0, invert: bool = False) -> np.ndarray:
+    """The (H,W) bool union of the masks at the photo's (width, height), inverted, then grown.
+
+    Raises InputError if nothing is marked, or everything.
+    """
     hole = np.zeros(size[::-1], bool)
     for mask in masks:
         hole |= to_mask(mask, size)
     if not hole.any():
         raise InputError("Nothing is marked: paint over a part of the photo, or add a mask that is white there.")
+    hole = grow_mask(~hole if invert else hole, grow)
+    if not hole.any():
+        raise InputError("Nothing of the marked part is left: shrink it less, or do not invert it.")
+    if hole.all():
+        raise InputError("Everything is marked: leave a part of the photo to restore the rest from.")
     return hole
+
+
+def read_edits(layers: list[np.ndarray], hole: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """The classes painted on the map: brush strokes, (H,W,4) uint8, in the colours of the classes -> (H,W) ids, 255
+    where nothing is painted, outside the hole, or where the colour is no class's."""
+    edits = np.full(hole.shape, IGNORE, np.uint8)
+    for layer in layers:
+        layer = cv2.resize(layer, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        for label, colour in enumerate(space.palette):
+            edits[hole & (layer[..., 3] > 127) & (layer[..., :3] == colour).all(axis=2)] = label
+    return edits
+
+
+# ---------------------------------------------------------------------------------------------- pictures
 
 
 def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -131,16 +234,48 @@ def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
     return np.where(hole[..., None], np.uint8(HOLE_COLOUR), photo)
 
 
-def annotate(round_: "RoundOutput", space: LabelSpace) -> tuple[np.ndarray, list[tuple[np.ndarray, str]]]:
-    """A round's fill and map as `gr.AnnotatedImage` takes them: the picture, and a mask per class that is present."""
-    ids = [i for i in np.unique(round_.semantic_map) if i < space.num_classes]
-    return round_.image, [((round_.semantic_map == i).astype(float), space.classes[i]) for i in ids]
+def feathered(photo: np.ndarray, fill: np.ndarray, hole: np.ndarray, pixels: int) -> np.ndarray:
+    """The fill of a hole that was grown by so many pixels, blended into the photo over that band. All (H,W,3) uint8."""
+    if pixels == 0:
+        return fill
+    weights = feather_weights(grow_mask(hole, -pixels), pixels)[..., None]
+    return np.where(hole[..., None], np.rint(weights * fill + (1 - weights) * photo), photo).astype(np.uint8)
 
 
-def caption(index: int, round_: "RoundOutput") -> str:
-    """The share of the hole whose class differs from one round before, and how sure the map is there."""
-    changed = f"{round_.changed:.0%} changed" if index else "one-way"
-    return f"Round {index}: {changed}, confidence {round_.confidence:.0%}"
+def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, list]:
+    """A picture and a map as `gr.AnnotatedImage` takes them: the picture, and a mask per class that is present."""
+    ids = [i for i in np.unique(labels) if i < space.num_classes]
+    return picture, [((labels == i).astype(float), space.classes[i]) for i in ids]
+
+
+def changes(output: "FeedbackInpaintPipelineOutput", photo: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, list]:
+    """The greyed photo, with the pixels of another class than before feedback in the colour of their new one."""
+    before, after = output.semantic_before[0], output.semantic_after[0]
+    grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return annotate(grey, np.where(before == after, IGNORE, after), space)
+
+
+def editable_map(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
+    """The map to paint on: classes in full colour in the hole, pale around it."""
+    colours = space.colorize(output.semantic_after[0]).astype(np.float32)
+    pale = KNOWN_OPACITY * colours + (1 - KNOWN_OPACITY) * 255
+    return {"background": np.where(hole[..., None], colours, pale).astype(np.uint8), "layers": [], "composite": None}
+
+
+def doubt_picture(round_: "RoundOutput") -> np.ndarray:
+    """Where the round before left doubt, dark to bright: disagreement, depth and uncertainty, added up."""
+    doubt = np.minimum(round_.doubt.sum(axis=2), 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(doubt, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def album(output: "FeedbackInpaintPipelineOutput") -> list[tuple[np.ndarray, str]]:
+    """Fill and doubt of every round, with the share of the hole that changed class, and how sure the map is there."""
+    pictures = []
+    for index, round_ in enumerate(output.rounds[0]):
+        changed = f"{round_.changed:.1%} changed" if index else "one-way"
+        pictures.append((round_.image, f"Round {index}: {changed}, confidence {round_.confidence:.0%}"))
+        pictures.append((doubt_picture(round_), f"Doubt fed into round {index}"))
+    return pictures
 
 
 def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
@@ -152,21 +287,38 @@ def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
         return f"{text} No feedback; confidence {rounds[0].confidence:.0%}."
     changed = (output.semantic_before[0] != output.semantic_after[0])[hole].mean()
     return (
-        f"{text} Feedback changed {changed:.0%} of the map in the hole; "
+        f"{text} Feedback changed {changed:.1%} of the map in the hole; "
         f"confidence {rounds[0].confidence:.0%} → {rounds[-1].confidence:.0%}."
     )
 
 
-def make_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[Image.Image, Image.Image, str]]:
-    """Procedural scenes as (photo, mask, model): for every label space some, with the first model that knows it."""
-    examples = []
+def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
+    """The same for programs."""
+    height, width = hole.shape
+    return {
+        "width": width,
+        "height": height,
+        "hole": round(float(hole.mean()), 4),
+        "classes": {str(i): space.classes[i] for i in np.unique(output.semantic_after[0]) if i < space.num_classes},
+        "rounds": [
+            {"changed": round(float(round_.changed), 4), "confidence": round(float(round_.confidence), 4)}
+            for round_ in output.rounds[0]
+        ],
+    }
+
+
+@functools.cache
+def example(space: str, index: int) -> tuple[Image.Image, Image.Image]:
+    """A procedural scene of the label space, and a mask for it."""
+    width, height = EXAMPLE_SIZES[space]
+    photo, _ = SCENES[space]((width, height), np.random.default_rng([EXAMPLE_SEED, index]))
+    return photo, Image.fromarray(protocol_mask(height, width, index))
+
+
+def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, int]]:
+    """(model, index) of each example: for every label space some, with the first model that knows it."""
     first_models = {space.name: model for model, space in reversed(spaces_of_models.items())}
-    for space, model in reversed(first_models.items()):
-        width, height = EXAMPLE_SIZES[space]
-        for index in EXAMPLE_INDICES:
-            photo, _ = SCENES[space]((width, height), np.random.default_rng([EXAMPLE_SEED, index]))
-            examples.append((photo, Image.fromarray(protocol_mask(height, width, index)), model))
-    return examples
+    return [(model, index) for model in reversed(first_models.values()) for index in EXAMPLE_INDICES]
 
 
 # ---------------------------------------------------------------------------------------------- page
@@ -175,53 +327,138 @@ def make_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[Image.I
 def build_demo(models: dict[str, str]) -> gr.Blocks:
     """The page for these models, name on the page -> folder or Hub id. Raises InputError if one is neither."""
     label_spaces = {name: read_label_space(model) for name, model in models.items()}
-    examples = make_examples(label_spaces)
+    examples = list_examples(label_spaces)
 
-    def run(photo, masks, model, rounds, progress):
-        """The shared part of both endpoints: photo (H,W,3), hole (H,W), output; errors of the user's as a toast."""
-        try:
-            if photo is None:
-                raise InputError("There is no photo yet: drop one into the editor, or pick an example.")
-            photo = to_rgb(photo)
-            size = photo.shape[1::-1]
-            masks = [mask for mask in masks if mask is not None]
-            for width, height in {mask.size for mask in masks} - {size}:
-                gr.Warning(f"The mask of {width} × {height} pixels was stretched to the photo's {size[0]} × {size[1]}.")
-            hole = read_hole(masks, size)
-            progress(0, desc="Loading the model")
-            load(models[model])  # here, not in `restore`: on ZeroGPU that runs in a process of its own
-            return photo, hole, restore(models[model], photo, hole, int(rounds), progress)
-        except InputError as error:
-            raise gr.Error(str(error), title="Not yet", print_exception=False) from None
+    def run(photo, hole, model, rounds, edits, progress) -> Iterator["FeedbackInpaintPipelineOutput"]:
+        """The shared part of both endpoints."""
+        progress((0, rounds + 2), desc="First fill", unit="steps")
+        load(models[model])  # here, not in `restore`: on ZeroGPU that runs in a process of its own
+        for output in restore(models[model], photo, hole, rounds, edits):
+            reached = len(output.rounds[0])
+            progress((reached + 1, rounds + 2), desc=f"Round {reached - 1}", unit="steps")
+            yield output
 
-    def on_restore(drawing, mask, model, rounds, progress=gr.Progress()):  # noqa: B008 (Gradio's way to hand it over)
-        background = drawing["background"] if drawing else None
-        empty = background is None or not background.getchannel("A").getbbox()  # a cleared canvas is transparent
-        masks = [] if empty else [*drawing["layers"], mask]
-        photo, hole, output = run(None if empty else background, masks, model, rounds, progress)
-        steps, space = output.rounds[0], label_spaces[model]
+    # Gradio names files by their content, and writing one again while a browser is fetching it cuts it short: a picture
+    # that stays the same from step to step is therefore saved once and sent once.
+
+    def save_marked(photo, hole) -> str:
+        return save_pil_to_cache(Image.fromarray(with_hole(photo, hole)), comparison.GRADIO_CACHE, format="png")
+
+    def show_first(output, model) -> dict:
+        """What round 0 already decides."""
         return {
-            comparison: (with_hole(photo, hole), output.images[0]),
-            status: summary(output, hole),
-            map_before: annotate(steps[0], space),
-            map_after: annotate(steps[-1], space),
-            gallery: [(step.image, caption(index, step)) for index, step in enumerate(steps)],
+            map_before: annotate(output.rounds[0][0].image, output.semantic_before[0], label_spaces[model]),
             details: gr.Column(visible=True),
         }
 
-    def inpaint(image, mask, model, rounds, progress=gr.Progress()):  # noqa: B008
-        """Restore a photo where the mask is white. Returns it and its semantic maps before and after feedback (PNG;
-        pixel values are class ids, the palette shows them in colour)."""
-        _, _, output = run(image, [mask], model, rounds, progress)
-        to_palette_image = label_spaces[model].to_palette_image
-        return output.images[0], to_palette_image(output.semantic_before[0]), to_palette_image(output.semantic_after[0])
+    def show_last(output, result, photo, hole, model) -> dict:
+        """Everything else, and the buttons that act on it."""
+        space, cache = label_spaces[model], comparison.GRADIO_CACHE
+        files = {
+            download: Image.fromarray(result),
+            download_map: space.to_palette_image(output.semantic_after[0]),
+        }
+        return {
+            status: summary(output, hole),
+            map_after: annotate(output.rounds[0][-1].image, output.semantic_after[0], space),
+            map_changes: changes(output, photo, space),
+            gallery: album(output),
+            map_editor: editable_map(output, hole, space),
+            reuse: gr.Button(interactive=True),
+        } | {
+            button: gr.DownloadButton(value=save_pil_to_cache(file, cache, format="png"), interactive=True)
+            for button, file in files.items()
+        }
+
+    def on_restore(drawing, mask, grow, feather, invert, model, rounds, painted, session, progress=gr.Progress()):  # noqa: B008
+        """Restore, and keep what was painted on the map as long as photo and model stay the same."""
+        try:
+            background = drawing["background"] if drawing else None
+            empty = background is None or not background.getchannel("A").getbbox()  # a cleared canvas is transparent
+            photo = read_photo(None if empty else background)
+            size = photo.shape[1::-1]
+            mask = mask and open_upload(mask)
+            if mask is not None and mask.size != background.size:
+                gr.Warning(f"The mask of {mask.size[0]} × {mask.size[1]} pixels was stretched to the photo's size.")
+            masks = [layer for layer in (*drawing["layers"], mask) if layer is not None]
+            hole = read_hole(masks, size, grow + feather, invert)
+            space, edits = label_spaces[model], np.full(hole.shape, IGNORE, np.uint8)
+            if session and session.is_about(model, photo):
+                strokes = read_edits(painted["layers"] if painted else [], session.hole, space)
+                edits = np.where(strokes == IGNORE, session.edits, strokes)
+            used, rounds = np.where(hole, edits, IGNORE).astype(np.uint8), int(rounds)
+            used = used if (used != IGNORE).any() else None
+            for step, output in enumerate(run(photo, hole, model, rounds, used, progress)):
+                reached = len(output.rounds[0]) - 1
+                shown = {status: f"Round {reached} …"}
+                if step == 0:
+                    marked = save_marked(photo, hole)
+                    shown |= show_first(output, model)
+                result = feathered(photo, output.images[0], hole, feather)
+                shown[comparison] = (marked, result)
+                yield shown
+            yield show_last(output, result, photo, hole, model) | {state: Session(model, photo, hole, result, edits)}
+        except InputError as error:
+            raise gr.Error(str(error), title="Not yet", print_exception=False) from None
+
+    def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
+        """Restore without what was painted on the map."""
+        yield from on_restore(*inputs[:-1], None, progress)
+
+    def inpaint(image, mask, model, rounds, semantic_map=None, progress=gr.Progress()):  # noqa: B008
+        """Restore a photo where the mask is white.
+
+        semantic_map: class ids the fill must follow, an index image of the photo's size, 255 = let the model decide.
+        Returns the restored photo, its semantic maps before and after feedback (PNG; pixel values are class ids, the
+        palette shows them in colour), and figures: size, share of hole, classes, and what each round changed.
+        """
+        try:
+            if image is None:
+                raise InputError("There is no photo yet: send one as `image`.")
+            photo = to_rgb(open_upload(image))
+            size, space = photo.shape[1::-1], label_spaces[model]
+            hole = read_hole([] if mask is None else [open_upload(mask)], size)
+            edits = semantic_map and to_index_map(open_upload(semantic_map), size, space.num_classes)
+            *_, output = run(photo, hole, model, int(rounds), edits, progress)
+        except InputError as error:
+            raise gr.Error(str(error), title="Not yet", print_exception=False) from None
+        maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
+        return output.images[0], *maps, figures(output, hole, space)
 
     def on_example(index):
+        """The example and, at once, its result with the settings it was restored with before."""
+        model, number = examples[index]
+        photo, mask = example(label_spaces[model].name, number)
+        pixels, hole = np.asarray(photo), np.asarray(mask)
+        output = restored_example(models[model], number, 2)
         # The hole goes into the mask, not the editor: there, Gradio 6.31 drops a given layer at the first stroke.
-        photo, mask, model = examples[index]
-        return {"background": photo, "layers": [], "composite": None}, mask, model
+        given = {editor: {"background": photo, "layers": [], "composite": None}, mask_upload: mask}
+        settings = {model_picker: model, rounds: 2, grow: 0, feather: 0, invert: False}
+        nothing = np.full(hole.shape, IGNORE, np.uint8)
+        session = Session(model, pixels, hole, output.images[0], nothing)
+        shown = {comparison: (save_marked(pixels, hole), output.images[0])} | show_first(output, model)
+        return given | settings | shown | show_last(output, output.images[0], pixels, hole, model) | {state: session}
 
-    with gr.Blocks(title="fbinpaint", analytics_enabled=False) as demo:
+    def on_random_hole(drawing, seed):
+        background = drawing["background"] if drawing else None
+        if background is None or not background.getchannel("A").getbbox():
+            raise gr.Error("There is no photo yet: drop one into the editor, or pick an example.", title="Not yet")
+        width, height = background.size
+        return Image.fromarray(protocol_mask(height, width, int(seed)))
+
+    def on_model(model):
+        """The class picker of the model's label space."""
+        name = label_spaces[model].name
+        return [gr.Radio(visible=space == name) for space in pickers]
+
+    def on_class(name):
+        return gr.ImageEditor(brush=brush_of(name))
+
+    def brush_of(name: str) -> gr.Brush:
+        return gr.Brush(colors=[COLOURS[name]], default_color=COLOURS[name], color_mode="fixed", default_size=24)
+
+    with gr.Blocks(title="fbinpaint", analytics_enabled=False, delete_cache=(KEEP_FILES, KEEP_FILES)) as demo:
+        state = gr.State(None, time_to_live=KEEP_FILES)
         gr.Markdown(TITLE, elem_id="title")
         with gr.Row():
             with gr.Column():
@@ -229,53 +466,107 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                     type="pil", image_mode="RGBA", format="png", label="Photo: paint the hole",
                     placeholder="Drop a photo here or pick an example",
                     brush=gr.Brush(colors=["#ffffff"], color_mode="fixed"), eraser=gr.Eraser(),
-                    layers=False, transforms=(), sources=("upload", "clipboard"), height=440, elem_id="editor",
+                    layers=False, transforms=(), sources=("upload", "clipboard", "webcam"), height=440,
+                    elem_id="editor",
                 )  # fmt: skip
                 with gr.Row():
-                    mask = gr.Image(
-                        type="pil", image_mode=None, format="png", sources="upload", height=185,
-                        label="Mask (optional)", placeholder="White where to restore", elem_id="mask",
-                    )  # fmt: skip
-                    with gr.Column():
-                        model = gr.Radio(list(models), value=next(iter(models)), label="Model")
-                        rounds = gr.Slider(0, MAX_ROUNDS, value=2, step=1, label="Feedback rounds", info="0 = one-way")
+                    model_picker = gr.Radio(list(models), value=next(iter(models)), label="Model", elem_id="model")
+                    rounds = gr.Slider(0, MAX_ROUNDS, value=2, step=1, label="Feedback rounds", info="0 = one-way")
                 button = gr.Button("Restore", variant="primary", size="lg", elem_id="restore")
+                with gr.Accordion("The hole: upload, grow, feather, invert", open=False, elem_id="hole"):
+                    mask_upload = image_path(
+                        format="png", sources=("upload", "clipboard"), height=185,
+                        label="Mask, beside what you paint", placeholder="White where to restore", elem_id="mask",
+                    )  # fmt: skip
+                    grow = gr.Slider(-16, 32, value=0, step=1, label="Grow", info="pixels; below 0 the hole shrinks")
+                    feather = gr.Slider(0, 16, value=0, step=1, label="Feather", info="pixels around the hole to blend")
+                    invert = gr.Checkbox(label="Invert: keep what is marked, restore the rest")
+                    with gr.Row():
+                        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31, min_width=80)
+                        random_hole = gr.Button("Random hole", elem_id="random-hole")
             with gr.Column():
-                comparison = gr.ImageSlider(format="png", label="Before | after", height=440, elem_id="comparison")
+                comparison = gr.ImageSlider(
+                    format="png", label="Before | after", height=440, buttons=["fullscreen"], elem_id="comparison"
+                )
                 status = gr.Markdown(HINT, elem_id="status")
+                with gr.Row():
+                    download = gr.DownloadButton("Result (PNG)", size="sm", interactive=False, elem_id="download")
+                    download_map = gr.DownloadButton("Map (PNG)", size="sm", interactive=False, elem_id="download-map")
+                    reuse = gr.Button("Use result as photo", size="sm", interactive=False, elem_id="reuse")
                 gallery_of_examples = gr.Dataset(
                     components=[gr.Image(format="png", render=False)],
-                    samples=[[with_hole(np.asarray(photo), np.asarray(hole))] for photo, hole, _ in examples],
+                    samples=[
+                        [with_hole(*map(np.asarray, example(label_spaces[name].name, index)))]
+                        for name, index in examples
+                    ],
                     type="index", layout="gallery", label="Examples", elem_id="examples",
                 )  # fmt: skip
         with gr.Column(visible=False) as details:
             with gr.Row():
-                maps = {"format": "png", "color_map": COLOURS, "min_width": 320, "elem_classes": "map"}
+                maps = {"format": "png", "color_map": COLOURS, "min_width": 300, "elem_classes": "map"}
                 map_before = gr.AnnotatedImage(label="Semantic map before feedback", elem_id="map-before", **maps)
                 map_after = gr.AnnotatedImage(label="Semantic map after feedback", elem_id="map-after", **maps)
+                map_changes = gr.AnnotatedImage(label="What feedback changed", elem_id="map-changes", **maps)
+            with gr.Row(elem_id="map-editing"):
+                with gr.Column(min_width=300):
+                    gr.Markdown(EDIT_HINT)
+                    first = label_spaces[next(iter(models))].name
+                    pickers = {
+                        space.name: gr.Radio(
+                            list(space.classes), value=space.classes[0], show_label=False, container=False,
+                            visible=space.name == first, elem_classes=["classes", f"classes-{space.name}"],
+                        )
+                        for space in {space.name: space for space in label_spaces.values()}.values()
+                    }  # fmt: skip
+                    with gr.Row():
+                        again = gr.Button("Restore with this map", variant="primary", elem_id="restore-again")
+                        forget = gr.Button("Forget my edits", elem_id="forget")
+                with gr.Column(min_width=300):
+                    map_editor = gr.ImageEditor(
+                        type="numpy", image_mode="RGBA", format="png", label="Map: paint in the hole", sources=(),
+                        brush=brush_of(get_label_space(first).classes[0]), eraser=gr.Eraser(), layers=False,
+                        transforms=(), height=440, elem_id="map-editor",
+                    )  # fmt: skip
             gallery = gr.Gallery(
-                format="png", label="Round by round", columns=MAX_ROUNDS + 1, object_fit="contain", height="auto",
+                format="png", label="Round by round", columns=6, object_fit="contain", height="auto",
                 interactive=False, elem_id="rounds",
             )  # fmt: skip
 
         one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
-        button.click(
-            on_restore, [editor, mask, model, rounds], [comparison, status, map_before, map_after, gallery, details],
-            show_progress_on=comparison, api_visibility="private", **one_at_a_time,
-        )  # fmt: skip
+        private = {"api_visibility": "private"}
+        given = [editor, mask_upload, grow, feather, invert, model_picker, rounds, map_editor, state]
+        results = [comparison, status, map_before, map_after, map_changes, gallery, details, map_editor]
+        results += [download, download_map, reuse, state]
+        for trigger, function in ((button, on_restore), (again, on_restore), (forget, on_forget)):
+            trigger.click(function, given, results, show_progress_on=comparison, **private, **one_at_a_time)
         gallery_of_examples.click(
-            on_example, gallery_of_examples, [editor, mask, model], api_visibility="private", show_progress="hidden"
-        )
-        # The next photo starts without the last one's holes.
-        editor.clear(lambda: None, outputs=mask, api_visibility="private")
+            on_example, gallery_of_examples,
+            [editor, mask_upload, model_picker, rounds, grow, feather, invert, *results],
+            show_progress_on=comparison, **private, **one_at_a_time,
+        )  # fmt: skip
+        # The next photo starts without the last one's holes and edits.
+        editor.clear(lambda: (None, None), outputs=[mask_upload, state], **private)
+        reuse.click(
+            lambda session: ({"background": session.result, "layers": [], "composite": None}, None, None),
+            state, [editor, mask_upload, state], **private,
+        )  # fmt: skip
+        random_hole.click(on_random_hole, [editor, seed], mask_upload, **private)
+        model_picker.change(on_model, model_picker, list(pickers.values()), show_progress="hidden", **private)
+        for picker in pickers.values():
+            picker.change(on_class, picker, map_editor, show_progress="hidden", **private)
 
         # The endpoint for programs: plain files instead of the editor's layers, and no trigger on the page.
-        image_in = gr.Image(type="pil", image_mode=None, visible=False, label="Photo")
-        mask_in = gr.Image(type="pil", image_mode=None, visible=False, label="Mask: white = restore")
+        image_in = image_path(label="Photo", visible=False)
+        mask_in = image_path(label="Mask: white = restore", visible=False)
+        map_in = image_path(label="Semantic map, 255 = undecided", visible=False)
         images_out = [gr.Image(format="png", visible=False, label=x) for x in ("Restored", "Map before", "Map after")]
-        gr.on([], inpaint, [image_in, mask_in, model, rounds], images_out, api_name="inpaint", **one_at_a_time)
+        figures_out = gr.JSON(visible=False, label="Figures")
+        gr.on(
+            [], inpaint, [image_in, mask_in, model_picker, rounds, map_in], [*images_out, figures_out],
+            api_name="inpaint", **one_at_a_time,
+        )  # fmt: skip
 
-    return demo.queue()
+    return demo.queue(max_size=QUEUE_LENGTH)
 
 
 def main() -> None:
@@ -291,7 +582,7 @@ def main() -> None:
         demo = build_demo(models)
     except InputError as error:
         parser.exit(1, f"error: {error}\n")
-    demo.launch(server_name=args.host, server_port=args.port, footer_links=["api", "gradio"], ssr_mode=False, **STYLE)
+    demo.launch(server_name=args.host, server_port=args.port, footer_links=["api", "gradio"], **STYLE, **SERVING)
 
 
 if __name__ == "__main__":

@@ -133,3 +133,18 @@ def protocol_mask(height: int, width: int, index: int, seed: int = 0) -> np.ndar
         if ratio[0] <= mask.mean() <= ratio[1]:
             return mask
     raise ValueError(f"no mask with an area in {ratio} on {width}x{height} pixels")
+
+
+def grow_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """The (H,W) bool mask grown by so many pixels all around; shrunk, if negative. The picture's edge is no border."""
+    if pixels == 0:
+        return mask
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
+    change = cv2.dilate if pixels > 0 else cv2.erode
+    return change(mask.astype(np.uint8), disc).astype(bool)
+
+
+def feather_weights(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """How much of a fill to show, (H,W) float32: 1 in the bool mask, falling to 0 within so many pixels around it."""
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.clip(1 - distance / (pixels + 1), 0, 1).astype(np.float32)

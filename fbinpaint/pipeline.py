@@ -1,7 +1,7 @@
 """The pipeline: photo and mask in, restored photo and both semantic maps out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -87,7 +87,7 @@ class _Photo:
     hole: np.ndarray
     drawn: np.ndarray | None
     original: Tensor | None  # (3,H,W), the float photo a caller gave
-    rounds: list[RoundOutput] = field(default_factory=list)
+    rounds: list[RoundOutput]
 
 
 @dataclass
@@ -195,32 +195,62 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         Raises:
             InputError: an argument is not of this form.
         """
-        if output_type not in ("pil", "np", "pt"):
-            raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
-        if not isinstance(num_feedback_rounds, int) or num_feedback_rounds < 0:
-            raise InputError(f"num_feedback_rounds {num_feedback_rounds!r}: must be a whole number, 0 or more")
-        photos = self._read(image, mask, semantic_map)
-        jobs = [job for photo in photos for job in self._plan(photo)]
-        for photo in photos:
-            self._prepare(photo, num_feedback_rounds)
+        photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
+        for _ in self._steps(photos, num_feedback_rounds, callback_on_step_end):
+            pass
+        output = self._output(photos, num_feedback_rounds + 1, output_type)
+        return output if return_dict else output.to_tuple()
 
+    @torch.no_grad()
+    def stream(
+        self,
+        image: Any,
+        mask: Any,
+        num_feedback_rounds: int = 2,
+        semantic_map: Any = None,
+        output_type: str = "pil",
+    ) -> Iterator[FeedbackInpaintPipelineOutput]:
+        """Restore the photos, yielding what there is after every step; the last output is what calling the pipeline
+        gives.
+
+        Arguments and errors as there. Early outputs hold the rounds reached so far; where a photo is worked on in
+        several crops, holes whose turn has not come still show the photo's own pixels, and 255 in the map.
+        """
+        photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
+        reached = 0
+        for index in self._steps(photos, num_feedback_rounds, None):
+            reached = max(reached, index)
+            yield self._output(photos, reached + 1, output_type)
+
+    def _steps(self, photos: list[_Photo], num_rounds: int, callback) -> Iterator[int]:
+        """Run everything; yields the number of the round after each step of each batch of crops."""
+        jobs = [job for photo in photos for job in self._plan(photo)]
         # Overviews first: they lay down the map of the known part, the crops then write the holes.
         batches = self._batches(sorted(jobs, key=lambda job: not job.overview))
-        total = sum(1 if batch[0].overview else num_feedback_rounds + 1 for batch in batches)
+        total = sum(1 if batch[0].overview else num_rounds + 1 for batch in batches)
         with self.progress_bar(total=total) as progress:
             for batch in batches:
-                self._run(batch, num_feedback_rounds, callback_on_step_end, progress)
+                for index in self._run(batch, num_rounds, callback):
+                    progress.update()
+                    yield index
 
-        rounds = [self._finish(photo, output_type) for photo in photos]
-        output = FeedbackInpaintPipelineOutput(
+    def _output(self, photos: list[_Photo], num_rounds: int, output_type: str) -> FeedbackInpaintPipelineOutput:
+        rounds = [self._finish(photo, photo.rounds[:num_rounds], output_type) for photo in photos]
+        return FeedbackInpaintPipelineOutput(
             images=[r[-1].image for r in rounds],
             semantic_before=[r[0].semantic_map for r in rounds],
             semantic_after=[r[-1].semantic_map for r in rounds],
             rounds=rounds,
         )
-        return output if return_dict else output.to_tuple()
 
-    def _read(self, image: Any, mask: Any, semantic_map: Any) -> list[_Photo]:
+    def _read(
+        self, image: Any, mask: Any, semantic_map: Any, num_rounds: int, output_type: str
+    ) -> list[_Photo]:
+        """The arguments of a call, checked."""
+        if output_type not in ("pil", "np", "pt"):
+            raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
+        if not isinstance(num_rounds, int) or num_rounds < 0:
+            raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number, 0 or more")
         images, masks, maps = as_list(image), as_list(mask), as_list(semantic_map)
         masks = masks * len(images) if len(masks) == 1 else masks
         maps = maps * len(images) if len(maps) == 1 else maps
@@ -238,7 +268,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             pixels = to_rgb(x)
             size = (pixels.shape[1], pixels.shape[0])
             drawn = None if s is None else to_index_map(s, size, self.label_space.num_classes)
-            photos.append(_Photo(pixels, to_mask(m, size), drawn, original))
+            photos.append(_Photo(pixels, to_mask(m, size), drawn, original, empty_rounds(pixels, num_rounds)))
         return photos
 
     def _plan(self, photo: _Photo) -> list[_Job]:
@@ -267,20 +297,6 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             drawn = pad_to_multiple(torch.from_numpy(drawn).float()[None, None], STRIDE)[:, 0].long()
         return _Job(photo, crop, size, image, mask, drawn, overview)
 
-    def _prepare(self, photo: _Photo, num_rounds: int) -> None:
-        size = photo.hole.shape
-        photo.rounds = [
-            RoundOutput(
-                image=photo.pixels.copy(),
-                semantic_map=np.full(size, IGNORE, np.uint8),
-                doubt=np.zeros((*size, 3), np.uint8),
-                consistency=np.zeros(size, np.uint8),
-                trust=np.zeros(size, np.uint8),
-                exemplar=np.full(size, -1, np.int16),
-            )
-            for _ in range(num_rounds + 1)
-        ]
-
     @staticmethod
     def _batches(jobs: Sequence[_Job]) -> list[list[_Job]]:
         groups: dict[tuple, list[_Job]] = {}
@@ -288,7 +304,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             groups.setdefault(job.batch_key, []).append(job)
         return [group[i : i + MAX_BATCH] for group in groups.values() for i in range(0, len(group), MAX_BATCH)]
 
-    def _run(self, jobs: list[_Job], num_rounds: int, callback, progress) -> None:
+    def _run(self, jobs: list[_Job], num_rounds: int, callback) -> Iterator[int]:
         device, dtype = self.segmenter.device, self.segmenter.dtype
         image = torch.cat([job.image for job in jobs]).to(device, dtype, memory_format=torch.channels_last)
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
@@ -300,14 +316,14 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             if overview:
                 for job, map_ in zip(jobs, labels.cpu().numpy().astype(np.uint8), strict=True):
                     self._write_overview(job, map_)
-                progress.update()
+                yield 0
                 return
             self._write(jobs, round_, labels, labels if before is None else before, mask)
             before = labels
-            progress.update()
             if callback is not None:
                 tensors = {"image": round_.image, "probabilities": round_.probabilities}
                 callback(self, round_.index, round_.index, tensors)
+            yield round_.index
 
     @staticmethod
     def _write_overview(job: _Job, labels: np.ndarray) -> None:
@@ -344,18 +360,18 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             written.confidence += float(share * confidence[i])
             written.changed += float(share * changed[i])
 
-    def _finish(self, photo: _Photo, output_type: str) -> list[RoundOutput]:
-        first = None
-        for round_ in photo.rounds:
+    def _finish(self, photo: _Photo, rounds: list[RoundOutput], output_type: str) -> list[RoundOutput]:
+        finished, first = [], None
+        for round_ in rounds:
             labels = round_.semantic_map
             if photo.drawn is not None:
                 labels = np.where(photo.drawn == IGNORE, labels, photo.drawn)
             # Known pixels never change, so neither may their labels.
-            labels = labels if first is None else np.where(photo.hole, labels, first)
+            labels = labels.copy() if first is None else np.where(photo.hole, labels, first)
             first = labels if first is None else first
-            round_.image = self._picture(round_.image, photo, output_type)
-            round_.semantic_map = self._map(labels, output_type)
-        return photo.rounds
+            image = self._picture(round_.image, photo, output_type)
+            finished.append(replace(round_, image=image, semantic_map=self._map(labels, output_type)))
+        return finished
 
     def _picture(self, pixels: np.ndarray, photo: _Photo, output_type: str) -> Any:
         if output_type == "pil":
@@ -371,6 +387,22 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         if output_type == "pil":
             return self.label_space.to_palette_image(labels)
         return labels if output_type == "np" else torch.from_numpy(labels.astype(np.int64))
+
+
+def empty_rounds(pixels: np.ndarray, num_rounds: int) -> list[RoundOutput]:
+    """Rounds 0..num_rounds of a photo (H,W,3) of which nothing is known yet."""
+    size = pixels.shape[:2]
+    return [
+        RoundOutput(
+            image=pixels.copy(),
+            semantic_map=np.full(size, IGNORE, np.uint8),
+            doubt=np.zeros((*size, 3), np.uint8),
+            consistency=np.zeros(size, np.uint8),
+            trust=np.zeros(size, np.uint8),
+            exemplar=np.full(size, -1, np.int16),
+        )
+        for _ in range(num_rounds + 1)
+    ]
 
 
 def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]:

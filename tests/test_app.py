@@ -1,8 +1,13 @@
-"""The demo as its visitors meet it: through its API, and in a real browser."""
+"""The demo as its visitors meet it: through its API, and in a real browser.
+
+Screenshots of the page (desktop, phone, dark) are left in tests/artefacts/ to be looked at.
+"""
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,22 +19,50 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 import app
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.errors import InputError
-from fbinpaint.labels import CITYSCAPES
+from fbinpaint.labels import CITYSCAPES, IGNORE
 
+ARTEFACTS = Path(__file__).parent / "artefacts"
 CHROMIUM_FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
 PATIENCE = 60_000  # milliseconds; a small shared machine is slow, not broken
+DESKTOP, PHONE = {"width": 1280, "height": 1000}, {"width": 390, "height": 844}
+CLIENTS, REQUESTS = 8, 5
 
 
 @pytest.fixture(scope="module")
 def url(tiny_pipeline_dir):
     demo = app.build_demo({"tiny": str(tiny_pipeline_dir)})
     # A free port: 0 is not understood, None tries the next ones from 7860.
-    _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False, **app.STYLE)
+    _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.STYLE, **app.SERVING)
     yield url
     demo.close()
+
+
+def draw_street(path: Path, seed: int = 0) -> tuple[str, np.ndarray]:
+    """A photo's path and its pixels."""
+    photo, _ = street_scene((90, 70), np.random.default_rng(seed))
+    photo.save(path)
+    return str(path), np.array(photo)
+
+
+def draw_hole(path: Path, left: int = 30) -> tuple[str, np.ndarray]:
+    """A mask's path and its (H,W) bool array."""
+    mask = np.zeros((70, 90), bool)
+    mask[20:50, left : left + 30] = True
+    Image.fromarray(mask).save(path)
+    return str(path), mask
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory) -> tuple[str, np.ndarray]:
+    return draw_street(tmp_path_factory.mktemp("photo") / "street.png")
+
+
+@pytest.fixture(scope="module")
+def hole(tmp_path_factory) -> tuple[str, np.ndarray]:
+    return draw_hole(tmp_path_factory.mktemp("mask") / "mask.png")
 
 
 # ---------------------------------------------------------------------------------------------- API
@@ -40,27 +73,8 @@ def client(url, tmp_path_factory) -> Client:
     return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
-@pytest.fixture(scope="module")
-def street(tmp_path_factory) -> tuple[str, np.ndarray]:
-    """A photo's path and its pixels."""
-    path = tmp_path_factory.mktemp("photo") / "street.png"
-    photo, _ = street_scene((90, 70), np.random.default_rng(0))
-    photo.save(path)
-    return str(path), np.array(photo)
-
-
-@pytest.fixture(scope="module")
-def hole(tmp_path_factory) -> tuple[str, np.ndarray]:
-    """A mask's path and its (H,W) bool array."""
-    path = tmp_path_factory.mktemp("mask") / "mask.png"
-    mask = np.zeros((70, 90), bool)
-    mask[20:50, 30:60] = True
-    Image.fromarray(mask).save(path)
-    return str(path), mask
-
-
 def test_inpaint_keeps_the_known_pixels_and_fills_the_hole(client, street, hole):
-    restored, before, after = client.predict(
+    restored, before, after, figures = client.predict(
         handle_file(street[0]), handle_file(hole[0]), "tiny", 1, api_name="/inpaint"
     )
     pixels, mask = np.array(Image.open(restored)), hole[1]
@@ -72,7 +86,13 @@ def test_inpaint_keeps_the_known_pixels_and_fills_the_hole(client, street, hole)
         assert map_.mode == "P" and map_.size == (90, 70)
         assert np.asarray(map_).max() < CITYSCAPES.num_classes
         assert np.array_equal(map_.convert("RGB"), CITYSCAPES.colorize(np.asarray(map_)))
-    assert np.array_equal(np.asarray(before)[~mask], np.asarray(after)[~mask])
+    before, after = np.asarray(before), np.asarray(after)
+    assert np.array_equal(before[~mask], after[~mask])
+    assert (figures["width"], figures["height"]) == (90, 70) and figures["hole"] == pytest.approx(mask.mean(), abs=1e-4)
+    assert figures["classes"] == {str(i): CITYSCAPES.classes[i] for i in np.unique(after)}
+    one_way, corrected = figures["rounds"]
+    assert one_way["changed"] == 0 and 0 < one_way["confidence"] <= 1
+    assert corrected["changed"] == pytest.approx((before != after)[mask].mean(), abs=1e-4)
 
 
 def test_inpaint_has_defaults_for_model_and_rounds(client, street, hole):
@@ -81,18 +101,61 @@ def test_inpaint_has_defaults_for_model_and_rounds(client, street, hole):
     assert np.array_equal(Image.open(given[0]), Image.open(default[0]))
 
 
-def test_missing_photo_and_mask_are_explained_in_a_line(client, street, hole):
-    with pytest.raises(AppError, match="Nothing is marked"):
-        client.predict(handle_file(street[0]), None, api_name="/inpaint")
-    with pytest.raises(AppError, match="no photo yet"):
-        client.predict(None, handle_file(hole[0]), api_name="/inpaint")
+def test_inpaint_follows_a_given_map(client, street, hole, tmp_path):
+    wanted = np.full((70, 90), IGNORE, np.uint8)
+    wanted[22:48, 32:58] = CITYSCAPES.classes.index("sky")
+    CITYSCAPES.to_palette_image(wanted).save(tmp_path / "wanted.png")
+    photo, mask = handle_file(street[0]), handle_file(hole[0])
+    free = client.predict(photo, mask, api_name="/inpaint")
+    led = client.predict(photo, mask, semantic_map=handle_file(tmp_path / "wanted.png"), api_name="/inpaint")
+    assert (np.asarray(Image.open(led[2]))[wanted != IGNORE] == CITYSCAPES.classes.index("sky")).all()
+    assert not np.array_equal(Image.open(free[0]), Image.open(led[0]))
+
+
+def test_what_cannot_be_done_is_explained_in_a_line(client, street, hole, tmp_path):
+    Image.new("L", (90, 70), 255).save(tmp_path / "full.png")
+    Image.new("L", (90, 70)).save(tmp_path / "empty.png")
+    (tmp_path / "broken.png").write_bytes(Path(street[0]).read_bytes()[:300])
+    (tmp_path / "no_image.png").write_text("a poem")
+    CITYSCAPES.to_palette_image(np.full((70, 90), 77, np.uint8)).save(tmp_path / "map.png")
+    photo, mask = handle_file(street[0]), handle_file(hole[0])
+    for arguments, explanation in (
+        ((photo, None), "Nothing is marked"),
+        ((photo, handle_file(tmp_path / "empty.png")), "Nothing is marked"),
+        ((photo, handle_file(tmp_path / "full.png")), "Everything is marked"),
+        ((None, mask), "no photo yet"),
+        ((handle_file(tmp_path / "broken.png"), mask), "^broken.png: "),
+        ((handle_file(tmp_path / "no_image.png"), mask), "^no_image.png: is not an image"),
+        ((photo, mask, "tiny", 2, handle_file(tmp_path / "map.png")), "77"),
+    ):
+        with pytest.raises(AppError, match=explanation) as error:
+            client.predict(*arguments, api_name="/inpaint")
+        assert "\n" not in str(error.value)
 
 
 def test_only_inpaint_is_public(client):
     assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/inpaint"]
 
 
-# ---------------------------------------------------------------------------------------------- models
+def test_many_clients_at_once_get_their_own_results(url, tmp_path):
+    def visit(visitor: int) -> int:
+        folder = tmp_path / str(visitor)
+        folder.mkdir()
+        client = Client(url, verbose=False, download_files=folder)
+        for request in range(REQUESTS):
+            photo, pixels = draw_street(folder / f"photo{request}.png", seed=100 * visitor + request)
+            mask, marked = draw_hole(folder / f"mask{request}.png", left=5 * visitor)
+            restored = client.predict(handle_file(photo), handle_file(mask), "tiny", 1, api_name="/inpaint")[0]
+            restored = np.array(Image.open(restored))
+            assert np.array_equal(restored[~marked], pixels[~marked])
+            assert not np.array_equal(restored[marked], pixels[marked])
+        return REQUESTS
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        assert sum(pool.map(visit, range(CLIENTS))) == CLIENTS * REQUESTS
+
+
+# ---------------------------------------------------------------------------------------------- pieces
 
 
 def test_models_are_checked_before_the_page_opens(tmp_path):
@@ -101,8 +164,39 @@ def test_models_are_checked_before_the_page_opens(tmp_path):
 
 
 def test_a_label_space_gets_examples_once():
-    examples = app.make_examples({"first": CITYSCAPES, "second": CITYSCAPES})
-    assert [model for _, _, model in examples] == ["first"] * len(app.EXAMPLE_INDICES)
+    examples = app.list_examples({"first": CITYSCAPES, "second": CITYSCAPES})
+    assert examples == [("first", index) for index in app.EXAMPLE_INDICES]
+
+
+def test_large_photos_are_scaled_down():
+    assert app.read_photo(Image.new("RGB", (4 * app.MAX_SIDE, 300))).shape == (75, app.MAX_SIDE, 3)
+    assert app.read_photo(Image.new("L", (300, 200))).shape == (200, 300, 3)
+
+
+def test_the_hole_can_be_inverted_grown_and_shrunk_away(hole):
+    mask = Image.fromarray(hole[1])
+    assert np.array_equal(app.read_hole([mask], (90, 70), invert=True), ~hole[1])
+    grown = app.read_hole([mask], (90, 70), grow=3)
+    assert grown[17, 45] and not grown[16, 45] and grown[40, 62] and not grown[40, 63]
+    with pytest.raises(InputError, match="shrink it less"):
+        app.read_hole([mask], (90, 70), grow=-16)
+    with pytest.raises(InputError, match="Everything"):
+        app.read_hole([mask], (90, 70), grow=60)
+
+
+def test_feathering_blends_around_what_was_marked(hole):
+    photo, fill = np.full((70, 90, 3), 100, np.uint8), np.full((70, 90, 3), 200, np.uint8)
+    blended = app.feathered(photo, fill, app.read_hole([Image.fromarray(hole[1])], (90, 70), grow=4), 4)
+    assert (blended[hole[1]] == 200).all() and blended[0, 0, 0] == 100
+    assert (np.diff(blended[45:56, 45, 0].astype(int)) <= 0).all() and 100 < blended[51, 45, 0] < 200
+
+
+def test_strokes_in_class_colours_become_edits(hole):
+    layer = np.zeros((70, 90, 4), np.uint8)
+    layer[25:45, 20:50] = (*CITYSCAPES.palette[8], 255)
+    layer[25:30, 55:58] = (1, 2, 3, 255)  # no class's colour
+    edits = app.read_edits([layer], hole[1], CITYSCAPES)
+    assert (edits[25:45, 30:50] == 8).all() and np.count_nonzero(edits != IGNORE) == 20 * 20
 
 
 # ---------------------------------------------------------------------------------------------- browser
@@ -121,37 +215,97 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, url):
-    """The opened page; afterwards, fails on any console error of the demo. Nothing but the demo is reachable."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(PATIENCE)
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" and url in m.location["url"] else None)
-    page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(url) else route.abort())
-    page.goto(url)
-    expect(page.locator("#editor canvas").first).to_be_visible(timeout=PATIENCE)
-    yield page
-    page.close()
+def open_page(browser, url):
+    """Opens the page; afterwards, fails on any console error of the demo. Nothing but the demo is reachable."""
+    pages, errors = [], []
+
+    def open_page(viewport: dict = DESKTOP, query: str = "") -> Page:
+        page = browser.new_page(viewport=viewport)
+        pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" and url in m.location["url"] else None)
+        page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(url) else route.abort())
+        page.goto(url + query)
+        expect(page.locator("#editor canvas").first).to_be_visible(timeout=PATIENCE)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
     assert not errors
 
 
+@pytest.fixture
+def page(open_page) -> Page:
+    return open_page()
+
+
+def wait_for_pictures(page: Page, selector: str, count: int) -> None:
+    expect(page.locator(f"{selector} img").nth(count - 1)).to_be_visible(timeout=PATIENCE)
+    for image in page.locator(f"{selector} img").all():
+        image.scroll_into_view_if_needed()  # pictures out of sight load later
+    page.wait_for_function(
+        "selector => [...document.querySelectorAll(selector)].every(x => x.naturalWidth > 1)", arg=f"{selector} img"
+    )
+
+
+def wait_for_result(page: Page) -> None:
+    """Every result is there and has loaded."""
+    expect(page.locator("#status")).to_contain_text("Restored", timeout=PATIENCE)
+    for selector, count in (("#comparison", 2), ("#map-before", 2), ("#map-after", 2), ("#rounds", 6)):
+        wait_for_pictures(page, selector, count)
+
+
+def wait_until_idle(page: Page, part: str) -> None:
+    """What was just clicked has run, and has reached this part of the page."""
+    page.wait_for_timeout(500)  # until the click has reached the server
+    expect(page.locator(part)).not_to_contain_text("processing", timeout=PATIENCE)
+
+
 def pick_example(page: Page, index: int = 0) -> None:
+    """The example comes with its result."""
     page.locator("#examples .gallery-item").nth(index).click()
-    expect(page.locator("#mask img")).to_be_visible(timeout=PATIENCE)
+    wait_for_result(page)
     # The editor shows its picture on a canvas; only then can it be zoomed to fit or be painted on.
     expect(page.locator("#editor").get_by_role("button", name="Undo")).to_be_enabled(timeout=PATIENCE)
 
 
-def restore(page: Page) -> None:
-    """Press the button and wait until every result is there and has loaded."""
-    page.get_by_role("button", name="Restore", exact=True).click()
-    expect(page.locator("#status")).to_contain_text("Restored", timeout=PATIENCE)
-    for result, count in (("#comparison", 2), ("#map-before", 2), ("#map-after", 2), ("#rounds", 3)):
-        images = page.locator(f"{result} img")
-        expect(images.nth(count - 1)).to_be_visible(timeout=PATIENCE)
-        page.wait_for_function("selector => [...document.querySelectorAll(selector)].every(x => x.naturalWidth > 1)",
-                               arg=f"{result} img")  # fmt: skip
+def open_hole_settings(page: Page) -> None:
+    page.locator("#hole").get_by_role("button", name="The hole").click()
+    expect(page.locator("#mask")).to_be_visible(timeout=PATIENCE)
+
+
+def drop_mask(page: Page) -> None:
+    open_hole_settings(page)
+    page.locator("#mask").get_by_role("button", name="Remove Image").click()
+    expect(page.locator("#mask img")).to_have_count(0)
+
+
+def stroke(page: Page, editor: str, length: int = 100) -> None:
+    """A horizontal brush stroke through the centre of an editor."""
+    page.locator(editor).get_by_role("button", name="Brush", exact=True).click()
+    canvas = page.locator(f"{editor} canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - length / 2, y)
+    page.mouse.down()
+    page.mouse.move(x + length / 2, y, steps=4)
+    page.mouse.up()
+
+
+def restore(page: Page, button: str = "#restore") -> None:
+    """Press the button and wait until new results have replaced the old."""
+    old = page.locator("#comparison img").nth(1)
+    old = old.get_attribute("src") if old.count() else ""
+    page.locator(button).click()
+    page.wait_for_function(
+        """old => { const images = document.querySelectorAll("#comparison img");
+                    return images.length > 1 && images[1].src != old && /Restored/.test(status_text()); }"""
+        .replace("status_text()", 'document.querySelector("#status").textContent'), arg=old,
+    )  # fmt: skip
+    wait_for_result(page)
 
 
 def fetch(page: Page, image: Locator) -> np.ndarray:
@@ -159,48 +313,153 @@ def fetch(page: Page, image: Locator) -> np.ndarray:
     return np.array(Image.open(BytesIO(page.request.get(image.get_attribute("src")).body())).convert("RGB"))
 
 
-def test_a_picked_example_is_restored(page, tmp_path):
+def before_and_after(page: Page) -> list[np.ndarray]:
+    return [fetch(page, image) for image in page.locator("#comparison img").all()]
+
+
+def screenshot(page: Page, name: str) -> None:
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which the page is wider than its window."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def test_a_picked_example_shows_its_result_and_can_be_restored(page):
     pick_example(page)
-    restore(page)
     expect(page.locator("#rounds")).to_contain_text("Round 2:")
     expect(page.locator("#status")).to_contain_text("of 256 × 192 pixels")
-    screenshot = tmp_path / "restored.png"
-    page.screenshot(path=screenshot, full_page=True)
-    assert Image.open(screenshot).height > 1000
+    cached = before_and_after(page)
+    screenshot(page, "desktop")
+    page.locator("#restore").click()
+    page.wait_for_timeout(500)
+    wait_for_result(page)
+    assert all(map(np.array_equal, cached, before_and_after(page)))
 
 
 def test_a_painted_stroke_is_the_hole(page):
     pick_example(page)
-    page.locator("#mask").get_by_role("button", name="Remove Image").click()
-    expect(page.locator("#mask img")).to_have_count(0)
-    page.locator("#editor").get_by_role("button", name="Brush", exact=True).click()
-    box = page.locator("#editor canvas").first.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x - 50, y)
-    page.mouse.down()
-    page.mouse.move(x + 50, y, steps=4)
-    page.mouse.up()
+    drop_mask(page)
+    stroke(page, "#editor")
     restore(page)
-    before, after = (fetch(page, image) for image in page.locator("#comparison img").all())
+    before, after = before_and_after(page)
     blank = (before == app.HOLE_COLOUR).all(axis=2)
     assert blank[96, 128 - 20 : 128 + 20].all() and not blank[:20].any()  # the stroke crosses the centre of 256 x 192
     assert np.array_equal(before[~blank], after[~blank]) and not np.array_equal(before, after)
 
 
+def test_the_first_map_is_shown_before_the_rest_is_done(page):
+    pick_example(page)
+    open_hole_settings(page)
+    page.get_by_label("number input for Grow").fill("2")  # another hole, another map
+    page.evaluate(
+        """() => { window.seen = [];
+            const note = () => window.seen.push([document.querySelector("#map-before img").src,
+                                                 document.querySelector("#status").textContent]);
+            new MutationObserver(note).observe(document.body,
+                {subtree: true, childList: true, attributes: true, characterData: true}); note(); }"""
+    )
+    restore(page)
+    seen = page.evaluate("window.seen")
+    first, last = seen[0][0], seen[-1][0]
+    early = [text for source, text in seen if source not in (first,) and "Round" in text]
+    assert last != first and early
+
+
+def test_a_class_painted_on_the_map_is_followed(page):
+    pick_example(page)
+    drop_mask(page)
+    stroke(page, "#editor", length=300)
+    restore(page)
+    first = before_and_after(page)
+    page.locator(".classes label", has_text="sky").click()
+    wait_until_idle(page, "#map-editor")  # the brush has its colour
+    stroke(page, "#map-editor", length=200)
+    restore(page, "#restore-again")
+    second = before_and_after(page)
+    hole = (first[0] == app.HOLE_COLOUR).all(axis=2)
+    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1][~hole], second[1][~hole])
+    assert not np.array_equal(first[1][hole], second[1][hole])
+    expect(page.locator("#map-after")).to_contain_text("sky")
+    # What was painted stays until it is forgotten.
+    restore(page, "#forget")
+    assert np.array_equal(before_and_after(page)[1], first[1])
+
+
+def test_an_uploaded_mask_is_the_hole(page, tmp_path):
+    pick_example(page)
+    drop_mask(page)
+    mask = np.zeros((192, 256), np.uint8)
+    mask[100:150, 40:90] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    page.locator("#mask input[type=file]").set_input_files(tmp_path / "mask.png")
+    expect(page.locator("#mask img")).to_be_visible(timeout=PATIENCE)
+    restore(page)
+    before, after = before_and_after(page)
+    assert (before[mask > 0] == 255).all() and (before == app.HOLE_COLOUR).all(axis=2).sum() < 1.02 * (mask > 0).sum()
+    assert np.array_equal(before[mask == 0], after[mask == 0])
+
+
+def test_a_random_hole_follows_its_seed(page):
+    pick_example(page)
+    open_hole_settings(page)
+    page.get_by_label("Seed").fill("3")
+    page.locator("#random-hole").click()
+    wait_until_idle(page, "#mask")
+    restore(page)
+    hole = (before_and_after(page)[0] == app.HOLE_COLOUR).all(axis=2)
+    expected = app.protocol_mask(192, 256, 3)
+    assert hole[expected].all() and hole.mean() < expected.mean() + 0.02
+
+
+def test_the_result_can_be_downloaded_and_used_again(page):
+    pick_example(page)
+    _, after = before_and_after(page)
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename.endswith(".png")
+    assert np.array_equal(np.array(Image.open(download.value.path()).convert("RGB")), after)
+    with page.expect_download() as download:
+        page.locator("#download-map").click()
+    map_ = Image.open(download.value.path())
+    assert map_.mode == "P" and np.asarray(map_).max() < CITYSCAPES.num_classes
+    page.locator("#reuse").click()
+    wait_until_idle(page, "#editor")
+    stroke(page, "#editor")
+    restore(page)
+    before, _ = before_and_after(page)
+    known = ~(before == app.HOLE_COLOUR).all(axis=2)
+    assert np.array_equal(before[known], after[known])
+
+
+def test_phone_and_dark(open_page):
+    phone = open_page(PHONE)
+    pick_example(phone)
+    assert overflow(phone) <= 0
+    for part in ("#editor", "#comparison", "#map-before", "#map-editor"):
+        assert phone.locator(part).bounding_box()["width"] > 300
+    screenshot(phone, "phone")
+    dark = open_page(DESKTOP, "?__theme=dark")
+    pick_example(dark)
+    screenshot(dark, "dark")
+    assert np.asarray(Image.open(ARTEFACTS / "dark.png").convert("L"))[:60].mean() < 60
+
+
 def test_nothing_marked_is_explained_in_a_toast(page):
     pick_example(page)
-    page.locator("#mask").get_by_role("button", name="Remove Image").click()
-    expect(page.locator("#mask img")).to_have_count(0)
-    page.get_by_role("button", name="Restore", exact=True).click()
+    drop_mask(page)
+    page.locator("#restore").click()
     expect(page.get_by_text("Nothing is marked")).to_be_visible(timeout=PATIENCE)
 
 
 def test_an_empty_page_and_a_cleared_canvas_ask_for_a_photo(page):
-    page.get_by_role("button", name="Restore", exact=True).click()
+    page.locator("#restore").click()
     expect(page.get_by_text("There is no photo yet")).to_be_visible(timeout=PATIENCE)
     page.reload()
     pick_example(page)
     page.locator("#editor").get_by_role("button", name="Clear canvas").click()
     expect(page.locator("#mask img")).to_have_count(0)
-    page.get_by_role("button", name="Restore", exact=True).click()
+    page.locator("#restore").click()
     expect(page.get_by_text("There is no photo yet")).to_be_visible(timeout=PATIENCE)
