@@ -183,7 +183,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                 uint8; or a float tensor (B,3,H,W) in [-1,1]. At least 16 pixels a side.
             mask: as many masks, PIL, (H,W) arrays, or a tensor (B,1,H,W); non-zero = hole; another size is resized with
                 nearest. One mask for several photos is used for each.
-            num_feedback_rounds: K, corrections of the map; 0 = the usual one-way pipeline.
+            num_feedback_rounds: K, corrections of the map; 0 = the usual one-way pipeline. Rounds after one that
+                changes nothing are not run but repeat it.
             semantic_map: a map per photo, edited by the user: PIL "P"/"L" or (H,W) ids, 255 = let the model decide. The
                 loop starts from it and keeps the user's pixels.
             generator: accepted for uniformity with other pipelines; the loop draws no random numbers.
@@ -310,7 +311,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
         overview = jobs[0].overview
-        before = None
+        before = last = None
         for round_ in feedback_rounds(self.networks, image, mask, 0 if overview else num_rounds, semantic_map=drawn):
             labels = round_.labels()
             if overview:
@@ -318,12 +319,20 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                     self._write_overview(job, map_)
                 yield 0
                 return
-            self._write(jobs, round_, labels, labels if before is None else before, mask)
-            before = labels
+            before = labels if before is None else before
+            self._write(jobs, round_, labels, before, mask)
+            done = last is not None and settled(round_.image, last, labels, before, mask)
+            before, last = labels, round_.image
             if callback is not None:
                 tensors = {"image": round_.image, "probabilities": round_.probabilities}
                 callback(self, round_.index, round_.index, tensors)
             yield round_.index
+            if done:
+                # Early stop: the rounds to come would repeat this one.
+                for index in range(round_.index + 1, num_rounds + 1):
+                    self._write(jobs, replace(round_, index=index), labels, labels, mask)
+                    yield index
+                return
 
     @staticmethod
     def _write_overview(job: _Job, labels: np.ndarray) -> None:
@@ -403,6 +412,13 @@ def empty_rounds(pixels: np.ndarray, num_rounds: int) -> list[RoundOutput]:
         )
         for _ in range(num_rounds + 1)
     ]
+
+
+def settled(image: Tensor, last: Tensor, labels: Tensor, before: Tensor, mask: Tensor) -> bool:
+    """Whether a round changed nothing that anyone could see: no pixel's class, and fills by less than half a grey level
+    on average. image, last (B,3,H,W) in [-1,1]; labels, before (B,H,W); mask (B,1,H,W)."""
+    moved = ((image - last).abs() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
+    return bool(torch.equal(labels, before) and (moved * 127.5 < 0.5).all())
 
 
 def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]:

@@ -114,6 +114,36 @@ def test_rounds_are_reported(tiny_pipeline):
     assert one_way.images[0].tobytes() == rounds[0].image.tobytes() and len(one_way.rounds[0]) == 1
 
 
+def test_rounds_that_change_nothing_end_the_work(tiny_pipeline_dir):
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    pipe.set_progress_bar_config(disable=True)
+    passes = []
+    pipe.guided_inpainter.register_forward_hook(lambda *_: passes.append(1))
+    image, mask = photo(64, 48), box(64, 48)
+    pipe(image, mask, num_feedback_rounds=4)
+    assert len(passes) == 5
+    passes.clear()
+    for layer in (pipe.guided_inpainter.to_rgb, pipe.recorrector.residual8, pipe.recorrector.residual4):
+        torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
+    torch.nn.init.zeros_(pipe.recorrector.consistency_weight)
+    out = pipe(image, mask, num_feedback_rounds=4)
+    assert len(passes) == 2 and len(out.rounds[0]) == 5
+    assert out.rounds[0][4].changed == 0 and out.rounds[0][4].confidence == out.rounds[0][1].confidence > 0
+    assert out.rounds[0][4].image.tobytes() == out.rounds[0][1].image.tobytes()
+
+
+def test_streaming_yields_every_round(tiny_pipeline):
+    image, mask = photo(64, 48), box(64, 48)
+    whole = tiny_pipeline(image, mask, num_feedback_rounds=2)
+    outputs = list(tiny_pipeline.stream(image, mask, num_feedback_rounds=2))
+    assert [len(out.rounds[0]) for out in outputs] == [1, 2, 3]
+    for k, out in enumerate(outputs):
+        assert out.images[0].tobytes() == whole.rounds[0][k].image.tobytes()
+        assert out.semantic_after[0].tobytes() == whole.rounds[0][k].semantic_map.tobytes()
+    # A large photo: the map of the known part first, then its crop.
+    assert len(list(tiny_pipeline.stream(photo(420, 300), box(420, 300), num_feedback_rounds=1))) == 3
+
+
 def test_rounds_carry_their_evidence(tiny_pipeline):
     """Also of a large photo, worked on in crops at another size."""
     bank_size = len(tiny_pipeline.recorrector.bank)

@@ -1,0 +1,148 @@
+"""What the demo costs a visitor and its host: start, memory, click to result, many clients at once.
+
+    python -m benchmarks.demo [--clicks 10] [--clients 8] [--requests 5]
+
+Starts `app.py` with the bundled models in a process of its own and visits it with headless Chromium (on the PATH) and
+`gradio_client`, as people and programs do. Times are worth something on a quiet machine only.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+from gradio_client import Client, handle_file
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from fbinpaint.data.scenes import street_scene
+from fbinpaint.masks import protocol_mask
+
+ROOT = Path(__file__).resolve().parent.parent
+PORT = 7873
+URL = f"http://127.0.0.1:{PORT}"
+SIDE = 256
+
+
+def resident_gigabytes(process: subprocess.Popen) -> float:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 2**20
+
+
+def start() -> tuple[subprocess.Popen, float]:
+    """The demo, once it answers, and how many seconds that took."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    began = time.perf_counter()
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(PORT)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    while True:
+        try:
+            urlopen(URL, timeout=1).close()
+            return process, time.perf_counter() - began
+        except (URLError, TimeoutError):
+            if process.poll() is not None:
+                raise SystemExit("app.py ended before it served a page") from None
+            time.sleep(0.1)
+
+
+def write_task(folder: Path, seed: int) -> tuple[Path, Path]:
+    """A photo of SIDE x SIDE pixels and a mask."""
+    photo, mask = folder / f"photo{seed}.png", folder / f"mask{seed}.png"
+    street_scene((SIDE, SIDE), np.random.default_rng(seed))[0].save(photo)
+    Image.fromarray(protocol_mask(SIDE, SIDE, seed)).save(mask)
+    return photo, mask
+
+
+def click_to_result(page: Page, clicks: int, folder: Path) -> tuple[list[float], list[float]]:
+    """Seconds from the click on Restore to the first map and to the finished result, of so many photos (K=2)."""
+    page.goto(URL)
+    page.locator("#editor canvas").first.wait_for()
+    page.locator("#model label", has_text="streets").click()
+    page.locator("#hole button").first.click()
+    first, last = [], []
+    for number in range(clicks + 1):
+        photo, mask = write_task(folder, number)
+        page.locator("#editor input[type=file]").first.set_input_files(photo)
+        page.locator("#mask input[type=file]").set_input_files(mask)
+        page.locator("#mask img").wait_for()
+        page.wait_for_timeout(1500)  # until the editor has taken the photo
+        times = page.evaluate(
+            """() => new Promise(done => {
+                const status = document.querySelector("#status"), began = performance.now(); let first = null;
+                const map = () => document.querySelector("#map-before img")?.src, old = map();
+                new MutationObserver((_, observer) => {
+                    if (first === null && map() && map() !== old) first = performance.now() - began;
+                    if (first !== null && /Restored/.test(status.textContent)) {
+                        observer.disconnect(); done([first, performance.now() - began]);
+                    }
+                }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
+                document.querySelector("#restore").click();
+            })"""
+        )
+        if number:  # the first click also loads the model
+            first.append(times[0] / 1000)
+            last.append(times[1] / 1000)
+        page.locator("#editor").get_by_role("button", name="Clear canvas").click()
+        page.wait_for_timeout(500)
+    return first, last
+
+
+def visit(folder: Path, requests: int, visitor: int) -> int:
+    """How many of the visitor's requests came back as its own: equal to its photo outside the mask, not inside."""
+    client = Client(URL, verbose=False, download_files=folder)
+    right = 0
+    for request in range(requests):
+        photo, mask = write_task(folder, 1000 + 100 * visitor + request)
+        restored = client.predict(handle_file(photo), handle_file(mask), "streets", 2, api_name="/inpaint")[0]
+        restored, pixels, hole = (np.asarray(Image.open(path)) for path in (restored, photo, mask))
+        right += np.array_equal(restored[~hole], pixels[~hole]) and not np.array_equal(restored[hole], pixels[hole])
+    return right
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Measure the demo.", epilog="example: python -m benchmarks.demo --clicks 10"
+    )
+    parser.add_argument("--clicks", type=int, default=10)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--requests", type=int, default=5)
+    args = parser.parse_args()
+    if (chromium := shutil.which("chromium")) is None:
+        parser.error("chromium is not on the PATH (Debian: apt-get install chromium)")
+    process, seconds = start()
+    try:
+        print(f"answers after {seconds:.1f} s, then holds {resident_gigabytes(process):.2f} GB")
+        with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            first, last = click_to_result(browser.new_page(), args.clicks, Path(folder))
+            browser.close()
+        print(
+            f"click to first map {statistics.median(first):.2f} s, to result {statistics.median(last):.2f} s "
+            f"(medians of {args.clicks}, {SIDE}x{SIDE}, K=2); holds {resident_gigabytes(process):.2f} GB"
+        )
+        for repetition in range(2):
+            began = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.clients) as pool:
+                visits = [pool.submit(visit, Path(folder), args.requests, visitor) for visitor in range(args.clients)]
+                right = sum(visited.result() for visited in visits)
+            print(
+                f"{args.clients} clients x {args.requests} requests, run {repetition + 1}: {right} right of "
+                f"{args.clients * args.requests} in {time.perf_counter() - began:.1f} s; "
+                f"holds {resident_gigabytes(process):.2f} GB"
+            )
+    finally:
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()
