@@ -7,8 +7,9 @@ A data folder holds `images/` and, for labelled photos, `labels/` (same stem, in
 like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never
 stopped. The result, `<output_dir>/pipeline`, loads with `FeedbackInpaintPipeline.from_pretrained`.
 
-One step: the loop runs on a batch with 0 to 2 rounds, every fill and every map is supervised; the last fill also meets
-VGG features and a discriminator. What is saved, validated and used as teacher is the moving average of the weights.
+The first `--initial_steps` train the initial inpainter alone, which is fast. In the others the loop runs on a batch with
+0 to 2 rounds, every fill and every map is supervised; the last fill also meets VGG features and a discriminator. What is
+saved, validated and used as teacher is the moving average of the weights.
 """
 
 import argparse
@@ -184,43 +185,49 @@ class Trainer:
 
     def train_step(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """One update of the networks and, once it has joined, of the discriminator."""
-        args, weights, accelerator = self.args, self.weights, self.accelerator
+        args = self.args
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)  # a function of the step: exact resume
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=generator))
         alone = step < args.initial_steps
-        adversarial = not alone and weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
-
+        adversarial = (
+            not alone and self.weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
+        )
         last, losses = self.learner(batch, self.ema.module, None if alone else num_rounds)
-        total = losses.total(weights)
+        total = losses.total(self.weights)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         if not alone:
             window, truth = hole_windows(last.image, batch.image, batch.mask, args.perceptual_crop, generator)
             log["perceptual"] = self.perceptual(window, truth)
-            total = total + weights.perceptual * log["perceptual"]
+            total = total + self.weights.perceptual * log["perceptual"]
         if adversarial:
-            self.discriminator.requires_grad_(False)
-            fake, fake_features = self.discriminator(last.image, batch.mask)
-            _, real_features = self.discriminator(batch.image, batch.mask)
-            hole = F.interpolate(batch.mask, size=fake.shape[-2:], mode="area")
-            log["adversarial"] = generator_hinge_loss(fake, hole)
-            matching = feature_matching_loss(real_features, fake_features)
-            total = total + weights.adversarial * log["adversarial"] + weights.feature_matching * matching
-            self.discriminator.requires_grad_(True)
-        accelerator.backward(total)
-        log["gradient"] = accelerator.clip_grad_norm_(self.learner.parameters(), 5.0)
+            log["adversarial"], matching = self.judge(batch, last.image)
+            total = total + self.weights.adversarial * log["adversarial"] + self.weights.feature_matching * matching
+        self.accelerator.backward(total)
+        log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), 5.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if adversarial:
-            log["critic"] = self.critic_step(batch, last.image.detach(), hole, step)
+            log["critic"] = self.critic_step(batch, last.image.detach(), step)
         self.schedule.step()
-        self.ema.update_parameters(accelerator.unwrap_model(self.learner).networks)
+        self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
         return {name: value.detach() for name, value in log.items()}
 
-    def critic_step(self, batch, fake: torch.Tensor, hole: torch.Tensor, step: int) -> torch.Tensor:
+    def judge(self, batch: Batch, fill: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss."""
+        self.discriminator.requires_grad_(False)
+        scores, features = self.discriminator(fill, batch.mask)
+        _, real_features = self.discriminator(batch.image, batch.mask)
+        self.discriminator.requires_grad_(True)
+        hole = F.interpolate(batch.mask, size=scores.shape[-2:], mode="area")
+        return generator_hinge_loss(scores, hole), feature_matching_loss(real_features, features)
+
+    def critic_step(self, batch: Batch, fake: torch.Tensor, step: int) -> torch.Tensor:
+        """One update of the discriminator."""
         penalised = step % R1_EVERY == 0
         real = batch.image.detach().requires_grad_(penalised)
         real_scores, _ = self.discriminator(real, batch.mask)
         fake_scores, _ = self.discriminator(fake, batch.mask)
+        hole = F.interpolate(batch.mask, size=fake_scores.shape[-2:], mode="area")
         loss = discriminator_hinge_loss(real_scores, fake_scores, hole)
         penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores, real) if penalised else 0.0
         self.critic.zero_grad(set_to_none=True)

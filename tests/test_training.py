@@ -94,6 +94,14 @@ def test_controls_train_and_remember_what_they_are(variant, mixed_data, tiny_pip
     assert torch.equal(before["recorrector/gather.weight"], after["recorrector/gather.weight"])
 
 
+def test_the_initial_inpainter_can_train_alone_first(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+    options = ("--initial_steps", "2", "--validation_steps", "9")
+    assert train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 2, *options) == 0
+    before, after = weights(tiny_pipeline_dir), weights(tmp_path / "run" / "pipeline")
+    changed = {key.split("/")[0] for key in before if "bank" not in key and not torch.equal(before[key], after[key])}
+    assert changed == {"initial_inpainter"}
+
+
 def test_strategies_weigh_what_the_teacher_says():
     teacher = make_tiny_networks().eval()
     with torch.no_grad():
