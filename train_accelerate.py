@@ -7,9 +7,9 @@ A data folder holds `images/` and, for labelled photos, `labels/` (same stem, in
 like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never
 stopped. The result, `<output_dir>/pipeline`, loads with `FeedbackInpaintPipeline.from_pretrained`.
 
-The first `--initial_steps` train the initial inpainter alone, which is fast. In the others the loop runs on a batch with
-0 to 2 rounds, every fill and every map is supervised; the last fill also meets VGG features and a discriminator. What is
-saved, validated and used as teacher is the moving average of the weights.
+The first `--initial_steps` train the initial inpainter alone, which is fast. In the others the loop runs on a batch
+with 0 to 2 rounds, every fill and every map is supervised; the last fill also meets VGG features and a discriminator.
+What is saved, validated and used as teacher is the moving average of the weights.
 """
 
 import argparse
