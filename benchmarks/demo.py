@@ -77,11 +77,13 @@ def click_to_result(page: Page, clicks: int, folder: Path) -> tuple[list[float],
         page.wait_for_timeout(1500)  # until the editor has taken the photo
         times = page.evaluate(
             """() => new Promise(done => {
-                const status = document.querySelector("#status"), began = performance.now(); let first = null;
+                const status = document.querySelector("#status"), began = performance.now();
+                let first = null, busy = false;
                 const map = () => document.querySelector("#map-before img")?.src, old = map();
                 new MutationObserver((_, observer) => {
                     if (first === null && map() && map() !== old) first = performance.now() - began;
-                    if (first !== null && /Restored/.test(status.textContent)) {
+                    busy ||= /Round/.test(status.textContent);  // what stood there was of the photo before
+                    if (busy && first !== null && /Restored/.test(status.textContent)) {
                         observer.disconnect(); done([first, performance.now() - began]);
                     }
                 }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});

@@ -34,7 +34,7 @@ def sentence(report: dict, pair: str) -> str:
     changes = [
         f"{COLUMNS[key][0]} {100 * x['relative']:+.1f} % [{100 * x['ci95'][0]:+.1f}, {100 * x['ci95'][1]:+.1f}]"
         for key, x in report["paired"][pair].items()
-        if x is not None and x["relative"] is not None
+        if x is not None and None not in (x["relative"], *x["ci95"])  # None: relative to 0
     ]
     return f"{pair}: " + ", ".join(changes) + "."
 
