@@ -21,6 +21,7 @@ import functools
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,10 +168,25 @@ class Session:
         return self.model == model and np.array_equal(self.photo, photo)
 
 
-def read_photo(photo: Image.Image | None) -> np.ndarray:
-    """(H,W,3) uint8, at most MAX_SIDE pixels long. Raises InputError where there is none."""
-    if photo is None:
+@contextmanager
+def toasts() -> Iterator[None]:
+    """Shows an InputError to the visitor."""
+    try:
+        yield
+    except InputError as error:
+        raise gr.Error(str(error), title="Not yet", print_exception=False) from None
+
+
+def background_of(drawing: dict | None) -> Image.Image:
+    """The photo in the editor. Raises InputError where there is none."""
+    background = drawing["background"] if drawing else None
+    if background is None or not background.getchannel("A").getbbox():  # a cleared canvas is transparent
         raise InputError("There is no photo yet: drop one into the editor, or pick an example.")
+    return background
+
+
+def read_photo(photo: Image.Image) -> np.ndarray:
+    """(H,W,3) uint8, at most MAX_SIDE pixels long."""
     pixels = to_rgb(photo)
     height, width = pixels.shape[:2]
     if max(height, width) <= MAX_SIDE:
@@ -372,10 +388,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
 
     def on_restore(drawing, mask, grow, feather, invert, model, rounds, painted, session, progress=gr.Progress()):  # noqa: B008
         """Restore, and keep what was painted on the map as long as photo and model stay the same."""
-        try:
-            background = drawing["background"] if drawing else None
-            empty = background is None or not background.getchannel("A").getbbox()  # a cleared canvas is transparent
-            photo = read_photo(None if empty else background)
+        with toasts():
+            background = background_of(drawing)
+            photo = read_photo(background)
             size = photo.shape[1::-1]
             mask = mask and open_upload(mask)
             if mask is not None and mask.size != background.size:
@@ -398,8 +413,6 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                 shown[comparison] = (marked, result)
                 yield shown
             yield show_last(output, result, photo, hole, model) | {state: Session(model, photo, hole, result, edits)}
-        except InputError as error:
-            raise gr.Error(str(error), title="Not yet", print_exception=False) from None
 
     def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
         """Restore without what was painted on the map."""
@@ -412,7 +425,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         Returns the restored photo, its semantic maps before and after feedback (PNG; pixel values are class ids, the
         palette shows them in colour), and figures: size, share of hole, classes, and what each round changed.
         """
-        try:
+        with toasts():
             if image is None:
                 raise InputError("There is no photo yet: send one as `image`.")
             photo = to_rgb(open_upload(image))
@@ -420,8 +433,6 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             hole = read_hole([] if mask is None else [open_upload(mask)], size)
             edits = semantic_map and to_index_map(open_upload(semantic_map), size, space.num_classes)
             *_, output = run(photo, hole, model, int(rounds), edits, progress)
-        except InputError as error:
-            raise gr.Error(str(error), title="Not yet", print_exception=False) from None
         maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
         return output.images[0], *maps, figures(output, hole, space)
 
@@ -440,10 +451,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         return given | settings | shown | show_last(output, output.images[0], pixels, hole, model) | {state: session}
 
     def on_random_hole(drawing, seed):
-        background = drawing["background"] if drawing else None
-        if background is None or not background.getchannel("A").getbbox():
-            raise gr.Error("There is no photo yet: drop one into the editor, or pick an example.", title="Not yet")
-        width, height = background.size
+        with toasts():
+            width, height = background_of(drawing).size
         return Image.fromarray(protocol_mask(height, width, int(seed)))
 
     def on_model(model):
@@ -534,6 +543,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
 
         one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
         private = {"api_visibility": "private"}
+        # What takes no time skips the queue: Gradio 6.31's page can miss the answer to a click that reaches the queue
+        # just as the last answer's stream closes, and then waits for it for ever.
+        quick = {"queue": False, **private}
         given = [editor, mask_upload, grow, feather, invert, model_picker, rounds, map_editor, state]
         results = [comparison, status, map_before, map_after, map_changes, gallery, details, map_editor]
         results += [download, download_map, reuse, state]
@@ -545,15 +557,15 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             show_progress_on=comparison, **private, **one_at_a_time,
         )  # fmt: skip
         # The next photo starts without the last one's holes and edits.
-        editor.clear(lambda: (None, None), outputs=[mask_upload, state], **private)
+        editor.clear(lambda: (None, None), outputs=[mask_upload, state], **quick)
         reuse.click(
             lambda session: ({"background": session.result, "layers": [], "composite": None}, None, None),
-            state, [editor, mask_upload, state], **private,
+            state, [editor, mask_upload, state], **quick,
         )  # fmt: skip
-        random_hole.click(on_random_hole, [editor, seed], mask_upload, **private)
-        model_picker.change(on_model, model_picker, list(pickers.values()), show_progress="hidden", **private)
+        random_hole.click(on_random_hole, [editor, seed], mask_upload, **quick)
+        model_picker.change(on_model, model_picker, list(pickers.values()), show_progress="hidden", **quick)
         for picker in pickers.values():
-            picker.change(on_class, picker, map_editor, show_progress="hidden", **private)
+            picker.change(on_class, picker, map_editor, show_progress="hidden", **quick)
 
         # The endpoint for programs: plain files instead of the editor's layers, and no trigger on the page.
         image_in = image_path(label="Photo", visible=False)

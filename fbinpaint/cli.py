@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint.errors import InputError
+from fbinpaint.files import whole_file
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -306,7 +307,8 @@ def evaluate_command(args: argparse.Namespace) -> int:
         evaluation = evaluate(load_pipeline(args.model), args.data, **settings)
     evaluation.save(args.output)
     if args.compare:
-        args.output.with_suffix(".md").write_text(markdown(evaluation.report), encoding="utf-8")
+        with whole_file(args.output.with_suffix(".md")) as temporary:
+            temporary.write_text(markdown(evaluation.report), encoding="utf-8")
         plot(evaluation.report, args.output.with_suffix(".png"))
     for name, variant in evaluation.report["variants"].items():
         scores = variant["overall"]

@@ -8,17 +8,14 @@ A data folder holds images/ and, optionally, labels/ (index PNG, same stem).
 """
 
 import csv
-import io
 import itertools
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -29,6 +26,7 @@ from tqdm import tqdm
 from fbinpaint import metrics
 from fbinpaint.controls import CONTROLS, shuffled_maps, true_maps, with_random_exemplars
 from fbinpaint.errors import InputError
+from fbinpaint.files import whole_file
 from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem
 from fbinpaint.images import (
     SAVE_FORMATS,
@@ -232,17 +230,18 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Writes the report (strict JSON) and, beside it with the suffix .csv, the scores; each whole or not at all."""
-        _write_whole(path, json.dumps(self.report, indent=2, allow_nan=False) + "\n")
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(self.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         columns = [field.name for field in fields(PhotoScore) if field.name not in ("before", "after")]
         rows = [
             [getattr(score, name) for name in columns] + [_miou([score.before]), _miou([score.after])]
             for score in itertools.chain.from_iterable(self.scores.values())
         ]
-        with io.StringIO(newline="") as text:
-            writer = csv.writer(text)
-            writer.writerow([*columns, "miou_hole_before", "miou_hole_after"])
-            writer.writerows([[_plain(value) for value in row] for row in rows])
-            _write_whole(path.with_suffix(".csv"), text.getvalue())
+        with whole_file(path.with_suffix(".csv")) as temporary:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow([*columns, "miou_hole_before", "miou_hole_after"])
+                writer.writerows([[_plain(value) for value in row] for row in rows])
 
 
 def evaluate(
@@ -498,14 +497,3 @@ def _plain(value):
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: could not be written ({error.strerror}); check the folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)

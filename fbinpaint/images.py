@@ -9,7 +9,6 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image
 
 from fbinpaint.errors import InputError
+from fbinpaint.files import whole_file
 
 MIN_SIDE = 16  # pixels
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
@@ -76,9 +76,8 @@ def load_image(path: str | os.PathLike) -> Image.Image:
 def save_image(image: Image.Image, path: str | os.PathLike) -> None:
     """Writes the image in the format of the suffix (a key of SAVE_FORMATS), whole or not at all.
 
-    An ICC profile in `image.info` is kept. The image goes to a temporary name in the same folder first, which never
-    outlives this call. Raises InputError for an unknown suffix, a folder that cannot be written to, and a mode that the
-    format cannot hold.
+    An ICC profile in `image.info` is kept. Raises InputError for an unknown suffix, a folder that cannot be written to,
+    and a mode that the format cannot hold.
     """
     path = Path(path)
     if path.suffix.lower() not in SAVE_FORMATS:
@@ -86,16 +85,8 @@ def save_image(image: Image.Image, path: str | os.PathLike) -> None:
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     file_format, options = SAVE_FORMATS[path.suffix.lower()]
-    # Not tempfile: its files are private (0600), and os.replace would hand that mode on to the result.
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
+    with whole_file(path) as temporary:
         image.save(temporary, file_format, icc_profile=image.info.get("icc_profile"), **options)
-        os.replace(temporary, path)
-    except (OSError, ValueError) as error:  # ValueError: sides beyond what WebP can hold
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: could not be written ({reason}); check the folder and the format") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------- photos, masks and maps

@@ -4,9 +4,9 @@
     python -m benchmarks.table docs/reports/streets.json                    prints the tables of README.md
 """
 
-import os
 from pathlib import Path
-from uuid import uuid4
+
+from fbinpaint.files import whole_file
 
 COLUMNS = {
     "lpips_alex": ("LPIPS-Alex", "{:.4f}"),
@@ -82,9 +82,5 @@ def plot(report: dict, path: Path) -> None:
         for axis in row:
             axis.grid(alpha=0.3)
     axes[0][0].legend()
-    temporary = path.with_name(f".{uuid4().hex}.png")
-    try:
-        figure.savefig(temporary, dpi=110)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

@@ -5,7 +5,10 @@ Screenshots of the page (desktop, phone, dark) are left in tests/artefacts/ to b
 
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -257,10 +260,13 @@ def wait_for_result(page: Page) -> None:
         wait_for_pictures(page, selector, count)
 
 
-def wait_until_idle(page: Page, part: str) -> None:
-    """What was just clicked has run, and has reached this part of the page."""
-    page.wait_for_timeout(500)  # until the click has reached the server
-    expect(page.locator(part)).not_to_contain_text("processing", timeout=PATIENCE)
+@contextmanager
+def answered(page: Page) -> Iterator[None]:
+    """Waits until the page has the server's answer to what is clicked here: one of the quick functions."""
+    with page.expect_response(lambda response: response.url.endswith("/run/predict"), timeout=PATIENCE) as answer:
+        yield
+    assert answer.value.finished() is None and answer.value.ok
+    page.wait_for_timeout(200)  # to show it
 
 
 def pick_example(page: Page, index: int = 0) -> None:
@@ -280,6 +286,18 @@ def drop_mask(page: Page) -> None:
     open_hole_settings(page)
     page.locator("#mask").get_by_role("button", name="Remove Image").click()
     expect(page.locator("#mask img")).to_have_count(0)
+
+
+@contextmanager
+def repainted(page: Page, editor: str) -> Iterator[None]:
+    """Waits until what is done here can be seen on the editor's canvas: it is drawn later than the page is updated."""
+    canvas = page.locator(f"{editor} canvas").first
+    old = canvas.screenshot()
+    yield
+    deadline = time.monotonic() + PATIENCE / 1000
+    while canvas.screenshot() == old:
+        assert time.monotonic() < deadline, f"{editor} still shows the same picture"
+        page.wait_for_timeout(100)
 
 
 def stroke(page: Page, editor: str, length: int = 100) -> None:
@@ -374,8 +392,8 @@ def test_a_class_painted_on_the_map_is_followed(page):
     stroke(page, "#editor", length=300)
     restore(page)
     first = before_and_after(page)
-    page.locator(".classes label", has_text="sky").click()
-    wait_until_idle(page, "#map-editor")  # the brush has its colour
+    with answered(page):  # the brush takes its colour
+        page.locator(".classes label", has_text="sky").click()
     stroke(page, "#map-editor", length=200)
     restore(page, "#restore-again")
     second = before_and_after(page)
@@ -406,8 +424,8 @@ def test_a_random_hole_follows_its_seed(page):
     pick_example(page)
     open_hole_settings(page)
     page.get_by_label("Seed").fill("3")
-    page.locator("#random-hole").click()
-    wait_until_idle(page, "#mask")
+    with answered(page):
+        page.locator("#random-hole").click()
     restore(page)
     hole = (before_and_after(page)[0] == app.HOLE_COLOUR).all(axis=2)
     expected = app.protocol_mask(192, 256, 3)
@@ -425,8 +443,8 @@ def test_the_result_can_be_downloaded_and_used_again(page):
         page.locator("#download-map").click()
     map_ = Image.open(download.value.path())
     assert map_.mode == "P" and np.asarray(map_).max() < CITYSCAPES.num_classes
-    page.locator("#reuse").click()
-    wait_until_idle(page, "#editor")
+    with repainted(page, "#editor"), answered(page):
+        page.locator("#reuse").click()
     stroke(page, "#editor")
     restore(page)
     before, _ = before_and_after(page)
