@@ -5,7 +5,11 @@
 
 A data folder holds `images/` and, for labelled photos, `labels/` (same stem, index PNG); give as many folders as you
 like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never
-stopped. The result, `<output_dir>/pipeline`, loads with `FeedbackInpaintPipeline.from_pretrained`.
+stopped; on SIGTERM a checkpoint is written first. The result, `<output_dir>/pipeline`, and the best of the validated
+ones, `<output_dir>/best`, load with `FeedbackInpaintPipeline.from_pretrained`.
+
+A step takes `--gradient_accumulation_steps` batches on each process. Every batch is a world of its own (its labelled
+photos are the exemplars of its other photos), so that one process with two batches a step learns what two with one do.
 
 The first `--initial_steps` train the initial inpainter alone, which is fast. In the others the loop runs on a batch
 with 0 to 2 rounds, every fill and every map is supervised; the last fill also meets VGG features and a discriminator.
@@ -14,8 +18,11 @@ What is saved, validated and used as teacher is the moving average of the weight
 
 import argparse
 import copy
+import functools
 import json
+import math
 import shutil
+import signal
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -24,12 +31,15 @@ import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from datasets import concatenate_datasets
 from diffusers.optimization import get_scheduler
+from PIL import Image
 from timm.optim import Muon
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -76,7 +86,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--resolution", type=int, default=128, help="side of the training crops, a multiple of 16")
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
     add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if another")
-    add("--train_batch_size", type=int, default=8, help="photos per process and step")
+    add("--train_batch_size", type=int, default=8, help="photos per process and batch")
+    add("--gradient_accumulation_steps", type=int, default=1, help="batches per process and step")
+    add("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
+    add("--mixed_precision", choices=("no", "bf16"), help="default: as configured for accelerate")
+    add("--compile", action="store_true", help="torch.compile the networks")
     add("--max_train_steps", type=int, default=3000)
     add("--learning_rate", type=float, default=2e-3)
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
@@ -177,17 +191,27 @@ class Trainer:
         self.schedule = get_scheduler(
             "cosine", optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=args.max_train_steps
         )
+        if args.gradient_checkpointing:  # the average, a copy, keeps the plain networks
+            for network in networks.children():
+                network.forward = functools.partial(checkpoint, network.forward, use_reentrant=False)
+        if args.compile:
+            for network in networks.children():
+                network.compile()
         learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(self.crops.class_counts()))
         self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
             learner, discriminator, optimizer, critic
         )
         accelerator.register_for_checkpointing(self.ema, self.schedule)
 
-    def train_step(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        """One update of the networks and, once it has joined, of the discriminator."""
+    def train_step(self, batch: Batch, step: int, number: int) -> dict[str, torch.Tensor]:
+        """What one batch does for the networks and, once it has joined, for the discriminator.
+
+        Both are updated with the last batch of a step. `number` is the batch's own in the whole run. Whatever is drawn
+        is a function of the two: a resumed run draws the same, and so does one on more processes.
+        """
         args = self.args
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)  # a function of the step: exact resume
-        num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=generator))
+        of_step, of_batch = (torch.Generator().manual_seed(args.seed * 1_000_003 + n) for n in (step, number))
+        num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
         alone = step < args.initial_steps
         adversarial = (
             not alone and self.weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
@@ -196,43 +220,48 @@ class Trainer:
         total = losses.total(self.weights)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         if not alone:
-            window, truth = hole_windows(last.image, batch.image, batch.mask, args.perceptual_crop, generator)
-            log["perceptual"] = self.perceptual(window, truth)
+            window, truth = hole_windows(last.image, batch.image, batch.mask, args.perceptual_crop, of_batch)
+            with self.accelerator.autocast():
+                log["perceptual"] = self.perceptual(window, truth)
             total = total + self.weights.perceptual * log["perceptual"]
         if adversarial:
             log["adversarial"], matching = self.judge(batch, last.image)
             total = total + self.weights.adversarial * log["adversarial"] + self.weights.feature_matching * matching
         self.accelerator.backward(total)
-        log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), 5.0)
+        if self.accelerator.sync_gradients:
+            log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), 5.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if adversarial:
             log["critic"] = self.critic_step(batch, last.image.detach(), step)
-        self.schedule.step()
-        self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
+        if self.accelerator.sync_gradients:
+            self.schedule.step()
+            self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
         return {name: value.detach() for name, value in log.items()}
 
     def judge(self, batch: Batch, fill: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss."""
-        self.discriminator.requires_grad_(False)
-        scores, features = self.discriminator(fill, batch.mask)
-        _, real_features = self.discriminator(batch.image, batch.mask)
-        self.discriminator.requires_grad_(True)
+        discriminator = self.accelerator.unwrap_model(self.discriminator)  # it learns nothing here, nor synchronises
+        discriminator.requires_grad_(False)
+        with self.accelerator.autocast():
+            scores, features = discriminator(fill, batch.mask)
+            _, real_features = discriminator(batch.image, batch.mask)
+        discriminator.requires_grad_(True)
         hole = F.interpolate(batch.mask, size=scores.shape[-2:], mode="area")
         return generator_hinge_loss(scores, hole), feature_matching_loss(real_features, features)
 
     def critic_step(self, batch: Batch, fake: torch.Tensor, step: int) -> torch.Tensor:
-        """One update of the discriminator."""
+        """What one batch does for the discriminator."""
         penalised = step % R1_EVERY == 0
         real = batch.image.detach().requires_grad_(penalised)
-        real_scores, _ = self.discriminator(real, batch.mask)
-        fake_scores, _ = self.discriminator(fake, batch.mask)
-        hole = F.interpolate(batch.mask, size=fake_scores.shape[-2:], mode="area")
+        scores, _ = self.discriminator(torch.cat([real, fake]), batch.mask.repeat(2, 1, 1, 1))
+        real_scores, fake_scores = scores.chunk(2)
+        hole = F.interpolate(batch.mask, size=scores.shape[-2:], mode="area")
         loss = discriminator_hinge_loss(real_scores, fake_scores, hole)
         penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores, real) if penalised else 0.0
-        self.critic.zero_grad(set_to_none=True)
         self.accelerator.backward(loss + penalty)
         self.critic.step()
+        self.critic.zero_grad(set_to_none=True)
         return loss
 
     def averaged_networks(self) -> Networks:
@@ -248,7 +277,18 @@ class Trainer:
         return networks
 
     def validate(self, step: int) -> dict[str, float]:
-        return self.validator(self.averaged_networks(), Path(self.args.output_dir) / f"validation-{step:06d}.png")
+        """The scores of the averaged networks; with the lowest LPIPS so far, they are saved as `best`."""
+        folder, networks = Path(self.args.output_dir), self.averaged_networks()
+        grid = folder / f"validation-{step:06d}.png"
+        scores = self.validator(networks, grid)
+        key = f"lpips_alex/{self.validator.num_rounds}"
+        earlier = [row[key] for row in read_log(folder) if key in row and row["step"] < step]
+        if scores[key] < min(earlier, default=math.inf):
+            self.save_pipeline("best", networks)
+        for tracker in self.accelerator.trackers:
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation": np.asarray(Image.open(grid))[None]}, step=step, **layout)
+        return scores
 
     def save_checkpoint(self, step: int) -> None:
         """`checkpoint-<step>`, complete or absent: it is written under another name first."""
@@ -265,10 +305,21 @@ class Trainer:
         for old in sorted(folder.glob("checkpoint-[0-9]*"))[: -self.args.checkpoints_total_limit]:
             shutil.rmtree(old)
 
-    def save_pipeline(self) -> Path:
-        folder = Path(self.args.output_dir) / "pipeline"
-        FeedbackInpaintPipeline.from_networks(self.averaged_networks(), self.label_space.name).save_pretrained(folder)
+    def save_pipeline(self, name: str, networks: Networks) -> Path:
+        """`<output_dir>/<name>`, complete or absent."""
+        folder = Path(self.args.output_dir) / name
+        partial = folder.with_name(f"{name}-partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        FeedbackInpaintPipeline.from_networks(networks, self.label_space.name).save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
         return folder
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The rows of `log.jsonl`: losses and validation scores, each with its step; none where there is no log."""
+    path = folder / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def find_checkpoint(args: argparse.Namespace) -> Path | None:
@@ -283,10 +334,20 @@ def find_checkpoint(args: argparse.Namespace) -> Path | None:
     return checkpoint
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> bool:
+    """The whole run. False: it was asked to stop (SIGTERM), and has left a checkpoint."""
+    if args.report_to and args.report_to not in map(str, get_available_trackers()):
+        raise InputError(f"--report_to {args.report_to}: no such tracker is installed; pip install it")
     # A step that ends before the first correction leaves the recorrector without gradients.
     uneven = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(log_with=args.report_to, project_dir=args.output_dir, kwargs_handlers=[uneven])
+    accelerator = Accelerator(
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        mixed_precision=args.mixed_precision,
+        log_with=args.report_to,
+        project_dir=args.output_dir,
+        kwargs_handlers=[uneven],
+    )
+    signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
     set_seed(args.seed)
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -296,21 +357,23 @@ def train(args: argparse.Namespace) -> None:
     if args.report_to:
         accelerator.init_trackers("fbinpaint")
     start = 0
-    if checkpoint := find_checkpoint(args):
-        accelerator.load_state(str(checkpoint))
-        start = int(checkpoint.name.rsplit("-", 1)[1])
+    if checkpoint_folder := find_checkpoint(args):
+        accelerator.load_state(str(checkpoint_folder))
+        start = int(checkpoint_folder.name.rsplit("-", 1)[1])
 
+    accumulated = args.gradient_accumulation_steps
+    process, processes = accelerator.process_index, accelerator.num_processes
     batches = MixedBatches(
         trainer.crops.labelled,
         args.train_batch_size,
         args.labelled_ratio,
         args.seed,
-        start,
-        accelerator.process_index,
-        accelerator.num_processes,
+        start * accumulated,
+        process,
+        processes,
     )
-    loader = DataLoader(
-        trainer.crops, batch_sampler=batches, collate_fn=collate, num_workers=args.dataloader_num_workers
+    loader = iter(
+        DataLoader(trainer.crops, batch_sampler=batches, collate_fn=collate, num_workers=args.dataloader_num_workers)
     )
     bar = tqdm(
         range(start, args.max_train_steps),
@@ -327,8 +390,12 @@ def train(args: argparse.Namespace) -> None:
                 log.write(json.dumps({"step": step, "seconds": round(time.time() - began, 1)} | scores) + "\n")
         accelerator.log(scores, step=step)
 
-    for step, batch in zip(bar, loader, strict=False):
-        losses = trainer.train_step(batch.to(accelerator.device), step)
+    done, stopping = start, False
+    for step in bar:
+        for place in range(accumulated):
+            number = (step * accumulated + place) * processes + process
+            with accelerator.accumulate(trainer.learner, trainer.discriminator):
+                losses = trainer.train_step(next(loader).to(accelerator.device), step, number)
         done = step + 1
         if done % LOG_EVERY == 0:
             scores = {name: round(float(value), 5) for name, value in losses.items()}
@@ -338,21 +405,28 @@ def train(args: argparse.Namespace) -> None:
             scores = trainer.validate(done)
             bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
             record(scores, done)
-        if done % args.checkpointing_steps == 0:
+        stopping = accelerator.check_trigger()
+        if stopping or done % args.checkpointing_steps == 0:
             trainer.save_checkpoint(done)
+        if stopping:
+            break
+    finished = not stopping or done == args.max_train_steps
     if accelerator.is_main_process:
-        print(f"saved {trainer.save_pipeline()}")
+        if finished:
+            print(f"saved {trainer.save_pipeline('pipeline', trainer.averaged_networks())}")
+        else:
+            print(f"stopped after step {done}; --resume_from_checkpoint latest goes on from there")
     accelerator.end_training()
+    return finished
 
 
 def main(argv: list[str] | None = None) -> int:
     datasets.disable_progress_bars()
     try:
-        train(parse_args(argv))
+        return 0 if train(parse_args(argv)) else 128 + signal.SIGTERM
     except InputError as error:
         print(f"error: {error}")
         return 1
-    return 0
 
 
 if __name__ == "__main__":

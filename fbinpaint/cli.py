@@ -286,9 +286,11 @@ def restore(
 
 
 def evaluate_command(args: argparse.Namespace) -> int:
-    """`evaluate`: writes the report and its CSV, and prints the overall scores."""
-    from fbinpaint.evaluation import compare, evaluate
+    """`evaluate`: writes the report and its CSV, and prints the overall scores; also under `accelerate launch`."""
+    from fbinpaint.evaluation import compare, evaluate, processes
     from fbinpaint.report import markdown, plot
+
+    state = processes()  # before the model is loaded: this chooses the GPU of each process
 
     if args.output.suffix != ".json" or args.output.is_dir():
         raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
@@ -305,6 +307,8 @@ def evaluate_command(args: argparse.Namespace) -> int:
         evaluation = compare({name: load_pipeline(model) for name, model in args.compare}, args.data, **settings)
     else:
         evaluation = evaluate(load_pipeline(args.model), args.data, **settings)
+    if not state.is_main_process:
+        return 0
     evaluation.save(args.output)
     if args.compare:
         with whole_file(args.output.with_suffix(".md")) as temporary:

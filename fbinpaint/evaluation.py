@@ -4,7 +4,8 @@
     evaluation.report["variants"]["rounds=2"]["overall"]["lpips_alex"]
     evaluation.save(Path("report.json"))                    # and report.csv: one row for each photo and variant
 
-A data folder holds images/ and, optionally, labels/ (index PNG, same stem).
+A data folder holds images/ and, optionally, labels/ (index PNG, same stem). Under `accelerate launch` the processes
+share the photos, and each returns the evaluation of all.
 """
 
 import csv
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
@@ -275,6 +278,9 @@ def evaluate(
     for name in controls:
         if name not in CONTROLS:
             raise InputError(f"unknown control {name!r}: use {', '.join(CONTROLS)}")
+    state = processes()
+    if "shuffled-map" in controls and state.num_processes > 1:
+        raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
     pairs = _protocol_pairs(data, masks, limit)
     labels = _labels(data)
     if "oracle" in controls and (unlabelled := [pair for pair in pairs if pair.stem not in labels]):
@@ -292,8 +298,11 @@ def evaluate(
     scores: dict[str, list[PhotoScore]] = {name: [] for name in variants}
     random_pipe = with_random_exemplars(pipe, seed) if "random-exemplar" in controls else None
     spare = None  # a map of the batch before
-    with tqdm(total=len(pairs), desc="evaluate", unit="photo") as progress:
-        for batch in equal_size_batches(pairs, BATCH_SIZE, resolution):
+    batches = equal_size_batches(pairs, BATCH_SIZE, resolution)[state.process_index :: state.num_processes]
+    with tqdm(
+        total=sum(map(len, batches)), desc="evaluate", unit="photo", disable=not state.is_main_process
+    ) as progress:
+        for batch in batches:
             samples = [
                 load_sample(pair, labels.get(pair.stem), index[pair.stem], resolution, seed, pipe.label_space)
                 for pair in batch
@@ -315,6 +324,9 @@ def evaluate(
             for name in baselines:
                 scores[name] += scorer(name, [fill_with_baseline(name, sample) for sample in samples])
             progress.update(len(batch))
+    if state.num_processes > 1:
+        shares = gather_object([scores])
+        scores = {name: list(itertools.chain.from_iterable(share[name] for share in shares)) for name in variants}
     for of_variant in scores.values():
         of_variant.sort(key=lambda one: index[one.photo])
 
@@ -339,6 +351,11 @@ def evaluate(
     }
     paired = _comparisons(rounds, [*named.values(), *baselines], scores, seed)
     return Evaluation(_plain({"protocol": protocol, "variants": _summaries(scores), "paired": paired}), scores)
+
+
+def processes() -> PartialState:
+    """The processes that share an evaluation; the first call, which must come before CUDA is used, joins them."""
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings) -> Evaluation:

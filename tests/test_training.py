@@ -125,8 +125,9 @@ def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp
     assert train(tmp_path / "a", [mixed_data[1]], tiny_pipeline_dir, vgg_file, 1) == 1
     assert train(tmp_path / "b", [str(tmp_path / "none")], tiny_pipeline_dir, vgg_file, 1) == 1
     assert train(tmp_path / "c", mixed_data, tiny_pipeline_dir, tmp_path / "no.safetensors", 1) == 1
+    assert train(tmp_path / "d", mixed_data, tiny_pipeline_dir, vgg_file, 1, "--report_to", "wandb") == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 3 and "labels/" in lines[0] and "no.safetensors" in lines[2]
+    assert len(lines) == 4 and "labels/" in lines[0] and "no.safetensors" in lines[2] and "wandb" in lines[3]
 
 
 def test_windows_show_the_hole():

@@ -1,0 +1,173 @@
+"""Training and evaluation that survive what happens to long runs: kills, stops, other numbers of processes."""
+
+import multiprocessing
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torchvision.models import vgg16
+
+import train_accelerate
+from fbinpaint import FeedbackInpaintPipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS = 5
+# Children of a process that has done the imports, and no more: each starts at once, and can be killed.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["train_accelerate"])
+
+
+@pytest.fixture(scope="module")
+def options(street_folder, tiny_pipeline_dir, tmp_path_factory) -> list[str]:
+    """Of a tiny run: half of the streets without labels, the discriminator from the second step on."""
+    folder = tmp_path_factory.mktemp("scale")
+    unlabelled = folder / "unlabelled" / "images"
+    unlabelled.mkdir(parents=True)
+    for path in sorted((street_folder / "images").iterdir())[:6]:
+        shutil.copy(path, unlabelled / f"u{path.name}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(vgg16().features.state_dict(), folder / "vgg16.safetensors")
+    return (
+        f"--train_data_dir {street_folder} {unlabelled.parent} --label_space cityscapes --pretrained_model "
+        f"{tiny_pipeline_dir} --perceptual_weights {folder / 'vgg16.safetensors'} --resolution 32 --perceptual_crop 16 "
+        "--train_batch_size 4 --labelled_ratio 0.5 --lr_warmup_steps 0 --adversarial_start 0.2 --num_exemplars 3 "
+        "--num_validation_images 2 --dataloader_num_workers 0"
+    ).split()
+
+
+def train(options: list[str], output: Path, steps: int, *more: str) -> None:
+    """In a process of its own, to be run or killed; its exit code is the script's."""
+    sys.exit(train_accelerate.main([*options, "--output_dir", str(output), "--max_train_steps", str(steps), *more]))
+
+
+def start(*args) -> multiprocessing.Process:
+    process = FORKS.Process(target=train, args=args)
+    process.start()
+    return process
+
+
+def finish(*args) -> int:
+    process = start(*args)
+    process.join()
+    return process.exitcode
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Of all networks, in double precision."""
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{path.parent.name}/{k}": v.double() for path in files for k, v in load_file(path).items()}
+
+
+def same(a: Path, b: Path) -> bool:
+    a, b = weights(a), weights(b)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(options, tmp_path_factory) -> tuple[Path, float]:
+    """A run of six steps, and the seconds it took."""
+    output, began = tmp_path_factory.mktemp("whole") / "run", time.monotonic()
+    assert finish(options, output, 6, "--checkpointing_steps", "1") == 0
+    return output, time.monotonic() - began
+
+
+def test_a_killed_run_resumes_bit_for_bit(options, uninterrupted, tmp_path):
+    whole, seconds = uninterrupted
+    parts = {path.name for path in (whole / "checkpoint-000006").iterdir()}
+    output, moments = tmp_path / "run", random.Random(0)
+    resume = (options, output, 6, "--checkpointing_steps", "1", "--resume_from_checkpoint", "latest")
+    killed = 0
+    while killed < KILLS:
+        process = start(*resume)
+        process.join(moments.uniform(0.2, 0.8) * seconds)
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        for folder in output.glob("checkpoint-[0-9]*"):
+            assert {path.name for path in folder.iterdir()} == parts
+        if process.exitcode == 0:  # it was quick: once more from the start
+            shutil.rmtree(output)
+    assert finish(*resume) == 0
+    assert same(output / "pipeline", whole / "pipeline") and same(output / "best", whole / "best")
+    print(f"killed {killed} times")
+
+
+def test_a_stopped_run_leaves_a_checkpoint(options, uninterrupted, tmp_path):
+    """SIGTERM in the middle of a run; what follows is what would have followed."""
+    output = tmp_path / "run"
+    process = start(options, output, 6, "--checkpointing_steps", "2")
+    while process.is_alive() and not any(output.glob("checkpoint-[0-9]*")):
+        time.sleep(0.01)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 128 + signal.SIGTERM and not (output / "pipeline").exists()
+    assert max(output.glob("checkpoint-[0-9]*")).name in ("checkpoint-000003", "checkpoint-000004")
+    assert finish(options, output, 6, "--resume_from_checkpoint", "latest") == 0
+    assert same(output / "pipeline", uninterrupted[0] / "pipeline")
+
+
+def test_the_best_pipeline_is_kept(options, tmp_path):
+    assert finish(options, tmp_path, 2, "--validation_steps", "1", "--learning_rate", "0.3") == 0
+    scores = [row["lpips_alex/2"] for row in train_accelerate.read_log(tmp_path) if "lpips_alex/2" in row]
+    assert len(scores) == 2 and scores[0] < scores[1]  # such strides do harm
+    assert not same(tmp_path / "best", tmp_path / "pipeline")
+    assert FeedbackInpaintPipeline.from_pretrained(tmp_path / "best").config.variant == "feedback"
+
+
+def launch(processes: int, *command: str) -> str:
+    """What `accelerate launch` does on several GPUs, on the CPU; returns what was said on stderr."""
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *command],
+        cwd=ROOT, env=environment | {"ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stderr
+
+
+def test_two_processes_learn_what_one_does_with_twice_the_photos(options, tiny_pipeline_dir, tmp_path):
+    launch(2, "train_accelerate.py", *options, "--output_dir", str(tmp_path / "two"), "--max_train_steps", "3")
+    assert finish(options, tmp_path / "one", 3, "--gradient_accumulation_steps", "2") == 0
+    assert finish(options, tmp_path / "half", 3) == 0
+    start, two, one, half = map(
+        weights, (tiny_pipeline_dir, tmp_path / "two/pipeline", tmp_path / "one/pipeline", tmp_path / "half/pipeline")
+    )
+
+    def distance(a: dict, b: dict) -> float:
+        return sum(float((a[key] - b[key]).square().sum()) for key in a if "bank" not in key) ** 0.5
+
+    learned = distance(one, start)
+    assert distance(two, one) < 1e-3 * learned < 1e-1 * learned < distance(half, one)
+
+
+def test_two_processes_evaluate_to_the_same_report(street_folder, tiny_pipeline_dir, tmp_path):
+    what = f"--model {tiny_pipeline_dir} --data {street_folder} --resolution 64 --rounds 0,1".split()
+    for processes, share in ((1, "12/12"), (2, "8/8")):
+        said = launch(processes, "-m", "fbinpaint", "evaluate", *what, "--output", str(tmp_path / f"{processes}.json"))
+        assert share in said
+    for suffix in (".json", ".csv"):
+        assert (tmp_path / f"1{suffix}").read_text() == (tmp_path / f"2{suffix}").read_text()
+
+
+def test_memory_and_precision_options(options, tmp_path):
+    assert finish(options, tmp_path / "plain", 2) == 0
+    assert finish(options, tmp_path / "checkpointed", 2, "--gradient_checkpointing") == 0
+    plain, checkpointed = weights(tmp_path / "plain/pipeline"), weights(tmp_path / "checkpointed/pipeline")
+    assert all(torch.allclose(plain[key], checkpointed[key], atol=1e-6) for key in plain)
+    assert finish(options, tmp_path / "bf16", 2, "--mixed_precision", "bf16") == 0
+    rounded = weights(tmp_path / "bf16/pipeline")
+    assert all(value.isfinite().all() for value in rounded.values())
+    assert not all(torch.equal(plain[key], rounded[key]) for key in plain)
+
+
+def test_trackers(options, tmp_path):
+    assert finish(options, tmp_path, 1, "--report_to", "tensorboard") == 0
+    assert sum(path.stat().st_size for path in tmp_path.rglob("events.out.tfevents*")) > 10_000  # a picture among them
