@@ -348,6 +348,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
         labels and before (B,H,W): the map and that of one round before; mask (B,1,H,W).
         """
+        mask = mask.float()  # half precision would overflow in the sums
         hole4 = F.avg_pool2d(mask, 4)
         confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
         changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
@@ -417,6 +418,7 @@ def empty_rounds(pixels: np.ndarray, num_rounds: int) -> list[RoundOutput]:
 def settled(image: Tensor, last: Tensor, labels: Tensor, before: Tensor, mask: Tensor) -> bool:
     """Whether a round changed nothing that anyone could see: no pixel's class, and fills by less than half a grey level
     on average. image, last (B,3,H,W) in [-1,1]; labels, before (B,H,W); mask (B,1,H,W)."""
+    mask = mask.float()  # half precision would overflow in the sums
     moved = ((image - last).abs() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
     return bool(torch.equal(labels, before) and (moved * 127.5 < 0.5).all())
 
