@@ -5,7 +5,6 @@ not at all. torch and diffusers are imported by the commands, not here, so that 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "streets"
 RUN_BATCH_SIZE = 4
-PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")  # loading one can run any code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--model", type=Path, required=True, metavar="DIR")
     publish.add_argument("--repo-id", required=True, metavar="USER/NAME")
     publish.add_argument("--private", action="store_true", help="only you can see it")
+    publish.add_argument("--dry-run", action="store_true", help="show the files and the card, upload nothing")
+    publish.add_argument(
+        "--report", nargs="+", type=Path, default=[], metavar="report.json", help="of evaluate: figures for the card"
+    )
     return parser
 
 
@@ -138,15 +140,7 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
 
     logging.disable_progress_bar()  # of loading; the commands have a bar of their own
     logging.set_verbosity_error()
-    try:
-        pipe = FeedbackInpaintPipeline.from_pretrained(model)
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        if Path(model).is_dir():
-            reason = " ".join(str(error).split())
-            raise InputError(f"{model}: does not load as a pipeline ({reason}); save it again") from error
-        raise InputError(f"{model}: neither a folder nor on the Hub; name a saved pipeline or a Hub id") from error
+    pipe = FeedbackInpaintPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -327,40 +321,25 @@ def evaluate_command(args: argparse.Namespace) -> int:
 
 
 def publish_command(args: argparse.Namespace) -> int:
-    """`publish`: uploads the folder as it is, once it is known to be a pipeline that loads without running code."""
-    import httpx
-    from huggingface_hub import HfApi
+    """`publish`: uploads the folder and its card in one commit, or shows what would go."""
+    from fbinpaint.card import model_card
+    from fbinpaint.hub import files_of, publish
+    from fbinpaint.saved import check_pipeline
 
-    check_pipeline_folder(args.model)
-    api = HfApi()
-    try:
-        repo = api.create_repo(args.repo_id, private=args.private, exist_ok=True)
-        # An existing repository keeps its visibility, whatever was asked for.
-        if args.private and not api.repo_info(repo.repo_id).private:
-            raise InputError(f"{repo.repo_id}: exists and is public; make it private on the Hub or name another")
-        api.upload_folder(repo_id=repo.repo_id, folder_path=args.model, commit_message="Upload fbinpaint pipeline")
-    except InputError:
-        raise
-    except (httpx.HTTPError, OSError, ValueError) as error:  # not logged in, no network, no such user, bad name
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{args.repo_id}: not published ({reason}); check the name and `hf auth login`") from error
-    print(f"published: {repo}")
+    has_card = (args.model / "README.md").exists()
+    if has_card and args.report:
+        raise InputError(f"{args.model / 'README.md'}: is published as it is; put the figures there, or move it away")
+    if not args.dry_run:
+        done = publish(args.model, args.repo_id, private=args.private, reports=args.report)
+        print(f"published: {done.repo_url}")
+        return 0
+    check_pipeline(args.model)
+    files = files_of(args.model)
+    print(f"would go to {args.repo_id} ({'private' if args.private else 'public if new'}):")
+    for path in files:
+        print(f"{path.stat().st_size:12,}  {path.relative_to(args.model).as_posix()}")
+    print(f"{sum(path.stat().st_size for path in files):12,}  bytes in {len(files)} files")
+    if not has_card:
+        print("with this card, unless the repository has a README.md that fbinpaint did not write:\n")
+        print(model_card(args.model, args.repo_id, args.report))
     return 0
-
-
-def check_pipeline_folder(folder: Path) -> None:
-    """Raises InputError unless `folder` is a saved fbinpaint pipeline that holds safetensors and no pickle file."""
-    index = folder / "model_index.json"
-    try:
-        class_name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except OSError as error:
-        raise InputError(f"{index}: cannot be read ({error.strerror}); name a saved pipeline folder") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{index}: is not the index of a pipeline; save the pipeline again") from error
-    if class_name != "FeedbackInpaintPipeline":
-        raise InputError(f"{index}: is of a {class_name}; name the folder of a FeedbackInpaintPipeline")
-    pickled = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICKLE_SUFFIXES]
-    if pickled:
-        raise InputError(f"{pickled[0]}: may hold pickled code, which is never published; remove it")
-    if not any(folder.rglob("*.safetensors")):
-        raise InputError(f"{folder}: holds no weights (*.safetensors); save the pipeline again")

@@ -1,7 +1,10 @@
 """The pipeline: photo and mask in, restored photo and both semantic maps out."""
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,11 +13,12 @@ import PIL.Image
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
-from huggingface_hub import snapshot_download
+from huggingface_hub import CommitInfo
 from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import InputError
+from .hub import publish
 from .images import (
     Crop,
     mask_to_tensor,
@@ -30,6 +34,7 @@ from .images import (
 from .labels import IGNORE, LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from .saved import COMPONENTS, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
 
 STRIDE = 16  # the networks' inputs are multiples of this
 MAX_BATCH = 8  # crops run together
@@ -151,14 +156,49 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         return cls(**parts, label_space=label_space, sample_size=sample_size, variant=networks.variant)
 
     @classmethod
-    def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
-        """Fetch a pipeline from the Hub; the folder it lies in afterwards.
+    def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> "FeedbackInpaintPipeline":
+        """The pipeline saved in a folder or a Hub repository.
+
+        Args:
+            name: the folder, or the repository's USER/NAME.
+            options: as in diffusers: `variant` ("fp16": the weights saved under that name, where there are any; they
+                still become float32 without `dtype=torch.float16`), `dtype`; for the Hub `revision`, `token`,
+                `cache_dir`, `local_files_only`.
+
+        Raises:
+            InputError: not there, not this pipeline, incomplete, damaged, or pickled.
+        """
+        name = os.fspath(name)
+        if os.path.isdir(name):
+            check_pipeline(Path(name), options.get("variant"))
+        else:
+            check_repo_id(name)
+        return super().from_pretrained(name, **options)
+
+    @classmethod
+    def download(cls, name: str, variant: str | None = None, **options: Any) -> str:
+        """Fetch a pipeline from the Hub; the folder it lies in afterwards. Raises InputError as `from_pretrained`.
 
         The base class looks for a Python file beside each component that is not its own; ours are installed.
         """
-        wanted = ("cache_dir", "force_download", "local_files_only", "revision", "token")
-        options = {name: kwargs[name] for name in wanted if kwargs.get(name) is not None}
-        return snapshot_download(pretrained_model_name, allow_patterns=["*.json", "*.safetensors"], **options)
+        folder = fetch(name, COMPONENTS, variant, **{key: options.get(key) for key in HUB_OPTIONS})
+        check_pipeline(folder, variant)
+        return str(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        private: bool = False,
+        token: str | None = None,
+        variant: str | None = None,
+        commit_message: str = "Upload fbinpaint pipeline",
+    ) -> CommitInfo:
+        """Publish the pipeline as USER/NAME in one commit, with a card; see `fbinpaint.hub.publish`."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, variant=variant)
+            return publish(
+                Path(folder), repo_id, private=private, token=token, variant=variant, commit_message=commit_message
+            )
 
     @property
     def label_space(self) -> LabelSpace:
@@ -348,6 +388,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
         labels and before (B,H,W): the map and that of one round before; mask (B,1,H,W).
         """
+        mask = mask.float()  # half precision would overflow in the sums
         hole4 = F.avg_pool2d(mask, 4)
         confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
         changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
@@ -417,6 +458,7 @@ def empty_rounds(pixels: np.ndarray, num_rounds: int) -> list[RoundOutput]:
 def settled(image: Tensor, last: Tensor, labels: Tensor, before: Tensor, mask: Tensor) -> bool:
     """Whether a round changed nothing that anyone could see: no pixel's class, and fills by less than half a grey level
     on average. image, last (B,3,H,W) in [-1,1]; labels, before (B,H,W); mask (B,1,H,W)."""
+    mask = mask.float()  # half precision would overflow in the sums
     moved = ((image - last).abs() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
     return bool(torch.equal(labels, before) and (moved * 127.5 < 0.5).all())
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline, metrics
-from fbinpaint.cli import check_pipeline_folder, main, plan_jobs
+from fbinpaint.cli import main, plan_jobs
 from fbinpaint.controls import with_random_exemplars
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError
@@ -432,25 +432,3 @@ def test_evaluate_refuses_labels_of_another_space(tmp_path, tiny_pipeline_dir, o
     assert main(["evaluate", *map(str, arguments), "--resolution", "32"]) == 1
     (line,) = errors(capsys)
     assert "labels/a.png" in line and "200" in line
-
-
-# ---------------------------------------------------------------------------------------------- publish
-
-
-def test_publish_takes_a_saved_pipeline_only(tmp_path, tiny_pipeline_dir, capsys):
-    check_pipeline_folder(Path(tiny_pipeline_dir))
-    with pytest.raises(InputError, match="model_index.json"):
-        check_pipeline_folder(tmp_path)
-    index = tmp_path / "model_index.json"
-    for text, said in (("{", "not the index"), ("[]", "not the index"), ('{"_class_name": "OtherPipeline"}', "Other")):
-        index.write_text(text)
-        with pytest.raises(InputError, match=said):
-            check_pipeline_folder(tmp_path)
-    index.write_text('{"_class_name": "FeedbackInpaintPipeline"}')
-    with pytest.raises(InputError, match="no weights"):
-        check_pipeline_folder(tmp_path)
-    (tmp_path / "segmenter").mkdir()
-    (tmp_path / "segmenter/diffusion_pytorch_model.bin").touch()
-    assert main(["publish", "--model", str(tmp_path), "--repo-id", "user/name"]) == 1
-    (line,) = errors(capsys)
-    assert "diffusion_pytorch_model.bin" in line

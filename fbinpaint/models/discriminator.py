@@ -6,8 +6,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .safe_loading import SafeLoading
 
-class Discriminator(ModelMixin, ConfigMixin):
+
+class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
     """A PatchGAN (Isola et al., CVPR 2017) that is shown the mask, with strides 2, 4, 8.
 
     Args:

@@ -49,8 +49,10 @@ def retrieval_keys(features: Tensor, probabilities: Tensor, known: Tensor) -> Te
     """What a photo is retrieved by: its pooled features and its class histogram, over the known cells only.
 
     features (B,D,h,w), probabilities (B,C,h,w), known (B,1,h,w) in {0,1} -> (B,D+C), unit length; a dot product of two
-    keys is half their cosine plus half the Bhattacharyya overlap of their histograms.
+    keys is half their cosine plus half the Bhattacharyya overlap of their histograms. float32, whatever comes in: half
+    precision would overflow in the sums.
     """
+    features, probabilities, known = features.float(), probabilities.float(), known.float()
     area = known.sum((2, 3)) + 1e-6
     pooled = F.normalize((features * known).sum((2, 3)) / area, dim=1)
     histogram = F.normalize(((probabilities * known).sum((2, 3)) / area + 1e-6).sqrt(), dim=1)
@@ -64,7 +66,7 @@ def retrieve(keys: Tensor, exemplars: Exemplars, top_k: int, allowed: Tensor | N
     the `top_k` nearest shows is taken from all allowed exemplars; one that no exemplar shows is not shared: its
     prototype is zero.
     """
-    scores = keys @ exemplars.keys.T  # (B, N)
+    scores = keys @ exemplars.keys.to(keys.dtype).T  # (B, N)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -1.0)
     best = scores.topk(min(top_k, len(exemplars)), dim=1)
@@ -74,7 +76,8 @@ def retrieve(keys: Tensor, exemplars: Exemplars, top_k: int, allowed: Tensor | N
     far = 1e-4 * (scores >= 0) / len(exemplars)  # everyone has a voice, heard only where the near ones are silent
     weight = (near + far)[:, :, None] * exemplars.present  # (B, N, C)
     total = weight.sum(1)  # (B, C)
-    prototypes = torch.einsum("bnc,ncd->bcd", weight, exemplars.prototypes) / (total[..., None] + 1e-12)
+    prototypes = torch.einsum("bnc,ncd->bcd", weight, exemplars.prototypes.to(weight.dtype))
+    prototypes = (prototypes / (total[..., None] + 1e-12)).to(exemplars.prototypes.dtype)
     return Advice(prototypes, (total > 0).to(prototypes.dtype), weight.argmax(1))
 
 
@@ -84,8 +87,8 @@ def consistency_maps(features: Tensor, prototypes: Tensor, shared: Tensor) -> Te
     features (B,D,h,w) non-negative, prototypes (B,C,D), shared (B,C) -> (B,C,h,w) in [0,1]. A class nobody shows can be
     neither supported nor refuted: it gets the mean of the shared ones (0 when there are none).
     """
-    unit = F.normalize(features, dim=1)
-    cosine = torch.einsum("bdhw,bcd->bchw", unit, F.normalize(prototypes, dim=2)).clamp(0, 1)
+    unit, towards = F.normalize(features.float(), dim=1), F.normalize(prototypes.float(), dim=2)
+    cosine = torch.einsum("bdhw,bcd->bchw", unit, towards).clamp(0, 1).to(features.dtype)
     shared = shared[:, :, None, None]
     neutral = (cosine * shared).sum(1, keepdim=True) / shared.sum(1, keepdim=True).clamp_min(1)
     return torch.where(shared > 0, cosine, neutral)

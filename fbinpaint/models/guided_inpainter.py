@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import GuidedBlock, SameClassAttention, conv3x3, downsample_mask, resize_like, zero_init
+from .safe_loading import SafeLoading
 
 
 @dataclass
@@ -20,7 +21,7 @@ class GuidedInpainterOutput(BaseOutput):
     features: Tensor
 
 
-class GuidedInpainter(ModelMixin, ConfigMixin):
+class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
     """A shallow U-Net on the current fill, modulated by map and styles, with same-class attention at stride 8.
 
     It stays small because it runs once a round: what does not change between rounds (the context features of the

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .harmonic_fill import harmonic_fill
 from .layers import ResBlock, conv3x3, resize_like, zero_init
+from .safe_loading import SafeLoading
 
 
 @dataclass
@@ -22,7 +23,7 @@ class InitialInpainterOutput(BaseOutput):
     context8: Tensor
 
 
-class InitialInpainter(ModelMixin, ConfigMixin):
+class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
     """A U-Net from half resolution (pixel-unshuffled) down to 1/16, where dilated blocks see the whole picture.
 
     It paints what a smooth continuation of the known pixels lacks: untrained it returns the harmonic fill itself, which

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .exemplar_bank import Advice, Exemplars, class_prototypes, consistency_maps, retrieval_keys, retrieve
 from .layers import ResBlock, downsample_mask, one_hot, zero_init
+from .safe_loading import SafeLoading
 
 
 @dataclass
@@ -23,7 +24,7 @@ class RecorrectorOutput(BaseOutput):
     trust: Tensor
 
 
-class Recorrector(ModelMixin, ConfigMixin):
+class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
     """P'(c|x) proportional to P(c|x) * exp(q(x) * (lambda * S_c(x) + R_c(x))).
 
     S_c is the cross-image consistency with retrieved labelled exemplars, R_c a residual read from the feedback, q the

@@ -1,0 +1,85 @@
+"""Publishing a saved pipeline on the Hub: its files and its card in one commit.
+
+Whose card it is:
+- README.md in the folder is somebody's work and is published as it is;
+- otherwise one in the repository that does not bear `card.MARK` is somebody's work too, and is kept;
+- otherwise a card is written (`fbinpaint.card`).
+"""
+
+import tempfile
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fbinpaint.card import MARK, model_card
+from fbinpaint.errors import InputError
+from fbinpaint.saved import WEIGHTS, check_pipeline, one_line
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo, HfApi
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What is published of a saved pipeline: every file but hidden ones."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def publish(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    reports: Iterable[Path] = (),
+    variant: str | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload fbinpaint pipeline",
+) -> "CommitInfo":
+    """Make what `folder` holds the newest revision of a Hub repository, which is created if it does not exist.
+
+    The repository changes in one commit, at the very end: an upload that breaks off leaves the old revision as it was.
+    Weights that the repository has and the folder has not are deleted in it, of all variants, or of `variant` alone.
+
+    Args:
+        repo_id: USER/NAME.
+        private: create it private; refuse one that exists and others can see.
+        reports: of `evaluate`, for the card.
+        variant: publish the weights of this variant, beside those of others that are there already.
+        token: None = that of `hf auth login` or of HF_TOKEN.
+
+    Raises:
+        InputError: not a pipeline that loads, or the Hub did not take it.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.errors import HTTPError  # of the client that huggingface_hub uses
+
+    check_pipeline(folder, variant)
+    card = None if (folder / "README.md").exists() else model_card(folder, repo_id, reports)
+    files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
+    operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+    api = HfApi(token=token)
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        info = api.model_info(repo_id)
+        # An existing repository keeps its visibility, whatever was asked for.
+        if private and not info.private:
+            raise InputError(f"{repo_id}: exists and is public; make it private on the Hub or name another")
+        there = {file.rfilename for file in info.siblings}
+        # A variant is an addition: what the card says of the other weights stays true.
+        if card and ("README.md" not in there or (not variant and MARK in _readme(api, repo_id))):
+            operations.append(CommitOperationAdd("README.md", str(card).encode()))
+        old = f"*/{WEIGHTS}*.{variant}*" if variant else f"*/{WEIGHTS}*"
+        operations += [CommitOperationDelete(name) for name in there - set(files) if fnmatch(name, old)]
+        return api.create_commit(repo_id, operations, commit_message=commit_message)
+    except InputError:
+        raise
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:  # no network, not logged in, no such user, ...
+        raise InputError(
+            f"{repo_id}: not published ({one_line(error)}); check the name, the connection and `hf auth login`"
+        ) from error
+
+
+def _readme(api: "HfApi", repo_id: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:  # not from the cache: it may be another's
+        return Path(api.hf_hub_download(repo_id, "README.md", local_dir=folder)).read_text(encoding="utf-8")

@@ -1,0 +1,44 @@
+"""How every network is loaded: from safetensors only, complete, or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..saved import HUB_OPTIONS, check_network, fetch, one_line
+
+
+class SafeLoading:
+    """`from_pretrained` of a diffusers model, made strict; to be named before `ModelMixin` among the base classes."""
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, subfolder: str = "", variant: str | None = None, **options: Any):
+        """The network saved in a folder or a Hub repository, in evaluation mode.
+
+        Args:
+            name: the folder, or the repository's USER/NAME.
+            subfolder: where the network lies in it, such as "segmenter" in a saved pipeline.
+            variant: "fp16" for the weights saved under that name; `dtype=torch.float16` keeps them so.
+            options: `dtype`, and for the Hub `revision`, `token`, `cache_dir`, `local_files_only`, as in diffusers.
+
+        Raises:
+            InputError: not there, not this network, incomplete, damaged, or pickled.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
+        folder = folder / subfolder
+        check_network(folder, cls.__name__, variant)
+        options |= {"use_safetensors": True, "output_loading_info": True}
+        try:
+            network, info = super().from_pretrained(str(folder), variant=variant, **options)
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            reason = one_line(error).split(". ")[0]  # diffusers goes on with advice of its own
+            raise InputError(f"{folder}: does not load ({reason}); save the model again") from error
+        # diffusers only warns of these, and leaves what is missing without values.
+        for kind in ("missing_keys", "unexpected_keys"):
+            if keys := info[kind]:
+                raise InputError(
+                    f"{folder}: its weights are not those its config.json describes ({len(keys)} "
+                    f"{kind.replace('_', ' ')}, such as {sorted(keys)[0]}); save the model again"
+                )
+        return network

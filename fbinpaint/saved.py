@@ -1,0 +1,152 @@
+"""Saved models: what a folder must hold to be loaded or published, and fetching one from the Hub.
+
+Everything here ends well or in one line; nothing needs torch, and weights are looked at, not read.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fbinpaint.errors import InputError
+
+# What model_index.json names: component, class. A component's module is fbinpaint.models.<component>.
+COMPONENTS = {
+    "initial_inpainter": "InitialInpainter",
+    "segmenter": "Segmenter",
+    "recorrector": "Recorrector",
+    "guided_inpainter": "GuidedInpainter",
+}
+PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")  # loading one can run any code
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")  # of snapshot_download
+WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
+
+
+def check_pipeline(folder: Path, variant: str | None = None) -> None:
+    """Raises InputError unless `folder` is a whole saved fbinpaint pipeline that loads without running foreign code.
+
+    variant: of the weights, such as "fp16"; components that have none of it need the usual ones.
+    """
+    path = folder / "model_index.json"
+    index = read_json(path)
+    if index.get("_class_name") != "FeedbackInpaintPipeline":
+        found = index.get("_class_name", "nothing known")
+        raise InputError(f"{path}: is of {found}; name the folder of a FeedbackInpaintPipeline")
+    if not isinstance(index.get("label_space"), str) or not isinstance(index.get("sample_size"), int):
+        raise InputError(f"{path}: names no label space or no sample size; save the pipeline again")
+    for name, class_name in COMPONENTS.items():
+        if index.get(name) != [f"fbinpaint.models.{name}", class_name]:
+            raise InputError(f"{path}: its {name} is not a {class_name} of fbinpaint; save the pipeline again")
+    check_no_pickle(folder)
+    of_variant = [name for name in COMPONENTS if weight_files(folder / name, variant)]
+    if variant and not of_variant:
+        raise InputError(f"{folder}: holds no {variant} weights; load it without variant=")
+    for name, class_name in COMPONENTS.items():
+        check_network(folder / name, class_name, variant if name in of_variant else None)
+
+
+def check_network(folder: Path, class_name: str, variant: str | None = None) -> None:
+    """Raises InputError unless `folder` holds the configuration and whole safetensors of a `class_name`."""
+    path = folder / "config.json"
+    found = read_json(path).get("_class_name")
+    if found != class_name:
+        raise InputError(f"{path}: is of {found}; name the folder of a {class_name}")
+    check_no_pickle(folder)
+    for index in folder.glob(f"{WEIGHTS}*.index*.json"):
+        read_json(index)
+    files = weight_files(folder, variant)
+    if not files:
+        kind = f"{variant} weights" if variant else "weights"
+        raise InputError(f"{folder}: holds no {kind} (*.safetensors); save the model again")
+    for file in files:
+        check_safetensors(file)
+
+
+def check_no_pickle(folder: Path) -> None:
+    pickled = next((path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICKLE_SUFFIXES), None)
+    if pickled:
+        raise InputError(f"{pickled}: may hold pickled code, which is neither loaded nor published; remove it")
+
+
+def check_safetensors(path: Path) -> None:
+    """Raises InputError unless the file is as long as its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: is cut short or damaged ({one_line(error)}); copy or save it again") from error
+
+
+def weight_names(variant: str | None = None) -> list[str]:
+    """Patterns of the weights of one variant, whole or in shards."""
+    stem = f"{WEIGHTS}.{variant}" if variant else WEIGHTS
+    return [f"{stem}.safetensors", f"{stem}-*-of-*.safetensors"]
+
+
+def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
+    return sorted(path for name in weight_names(variant) for path in folder.glob(name))
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object of a file. Raises InputError if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the folder") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({one_line(error)}); copy or save it again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is not a JSON object; copy or save it again")
+    return content
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_repo_id(repo_id: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise InputError(f"{repo_id}: is neither a folder nor of the form USER/NAME; check the path") from error
+
+
+def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, **options: Any) -> Path:
+    """The folder in the cache where the networks of these subfolders ("" = the top) lie, downloaded if they were not.
+
+    variant: a network that has weights of this variant comes with these alone, others with the usual ones.
+    options: `HUB_OPTIONS`, as in huggingface_hub; None = its default.
+    Raises InputError for what cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError, RevisionNotFoundError
+
+    def download(subfolders: Iterable[str], names: list[str]) -> Path:
+        patterns = [f"{folder}/{name}".lstrip("/") for folder in subfolders for name in names]
+        return Path(snapshot_download(repo_id, allow_patterns=["model_index.json", *patterns], **options))
+
+    check_repo_id(repo_id)
+    options = {name: value for name, value in options.items() if value is not None}
+    try:
+        folder = download(subfolders, ["config.json", f"{WEIGHTS}*.index*.json", *weight_names(variant)])
+        if lacking := [name for name in subfolders if variant and not weight_files(folder / name, variant)]:
+            options["revision"] = folder.name  # the very commit that lacks them
+            folder = download(lacking, weight_names())
+    except RevisionNotFoundError as error:
+        raise InputError(f"{repo_id}: has no revision {options['revision']}; name a branch, tag or commit") from error
+    except (HTTPError, OSError, ValueError) as error:  # HTTPError: of the client that huggingface_hub uses
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403, 404):
+            raise InputError(
+                f"{repo_id}: is neither a folder nor a repository that you can see on the Hub; check the name, or log "
+                "in with `hf auth login` if it is private"
+            ) from error
+        raise InputError(
+            f"{repo_id}: is not a folder and was not fetched from the Hub ({one_line(error)}); check the name and the "
+            "connection"
+        ) from error
+    return folder

@@ -1,0 +1,427 @@
+"""Saved models: published, pushed and loaded again by processes that know nothing but a Hub; refused if broken."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from fbinpaint import FeedbackInpaintPipeline, InputError
+from fbinpaint.card import MARK, model_card
+from fbinpaint.cli import main
+from fbinpaint.models import InitialInpainter, Segmenter
+
+from .fake_hub import TOKEN, FakeHub
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORT = ROOT / "docs/reports/streets.json"
+WEIGHTS = "diffusion_pytorch_model"
+COMPONENTS = ("initial_inpainter", "segmenter", "recorrector", "guided_inpainter")
+
+PUSH = """
+import sys, torch
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.models import Segmenter
+
+pipe = FeedbackInpaintPipeline.from_pretrained(sys.argv[1])
+pipe.push_to_hub("user/pushed")
+pipe.segmenter.push_to_hub("user/segmenter")
+pipe.push_to_hub("user/secret", private=True)
+pipe.push_to_hub("user/mixed")
+pipe.recorrector.consistency_weight.fill_(5)
+pipe.push_to_hub("user/pushed")
+pipe.to(torch.float16)
+pipe.push_to_hub("user/pushed", variant="fp16")
+pipe.push_to_hub("user/measured", variant="fp16")
+pipe.segmenter.push_to_hub("user/mixed", subfolder="segmenter", variant="fp16")
+"""
+
+LOAD = """
+import json, sys, torch
+from PIL import Image
+from fbinpaint import FeedbackInpaintPipeline, InputError
+from fbinpaint.models import InitialInpainter, Segmenter
+
+def refused(load, *args, **options):
+    try:
+        load(*args, **options)
+    except InputError as error:
+        return str(error)
+
+def weight(**options):
+    return FeedbackInpaintPipeline.from_pretrained("user/pushed", **options).recorrector.consistency_weight.item()
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+pipe = FeedbackInpaintPipeline.from_pretrained("user/published")
+pipe(Image.open("photo.png"), Image.open("mask.png")).images[0].save("result.png")
+initial = InitialInpainter.from_pretrained("user/published", subfolder="initial_inpainter")
+half = FeedbackInpaintPipeline.from_pretrained("user/pushed", variant="fp16", dtype=torch.float16, cache_dir="other")
+mixed = FeedbackInpaintPipeline.from_pretrained("user/mixed", variant="fp16", revision="main")
+json.dump({
+    "initial is the same": same(initial, pipe.initial_inpainter),
+    "segmenter is the same": same(Segmenter.from_pretrained("user/segmenter"), pipe.segmenter),
+    "half": [str(half.segmenter.dtype), half.recorrector.consistency_weight.item()],
+    "mixed": [str(mixed.segmenter.dtype), same(mixed.initial_inpainter, pipe.initial_inpainter)],
+    "weights": [weight(), weight(revision=sys.argv[1]), weight(revision="v1")],
+    "no revision": refused(weight, revision="v2"),
+    "not for all": refused(FeedbackInpaintPipeline.from_pretrained, "user/secret", token=False),
+    "not for all, a network": refused(Segmenter.from_pretrained, "user/secret", subfolder="segmenter", token=False),
+    "for me": str(type(FeedbackInpaintPipeline.from_pretrained("user/secret"))),
+    "nobody": refused(FeedbackInpaintPipeline.from_pretrained, "user/nothing"),
+}, open("said.json", "w"))
+"""
+
+
+def photo_and_mask() -> tuple[Image.Image, Image.Image]:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[12:30, 16:40] = 255
+    return Image.fromarray(pixels), Image.fromarray(mask)
+
+
+class Client:
+    """Processes with a home of their own, to which `hub` is the Hub."""
+
+    def __init__(self, hub: FakeHub, home: Path):
+        home.mkdir()
+        self.home, self.settings = home, {
+            "HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf"), "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+            "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+
+    def python(self, *arguments: str | Path) -> subprocess.CompletedProcess:
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=self.home, env=os.environ | self.settings, capture_output=True, text=True, timeout=120
+        )
+
+    def publish(self, *arguments: str | Path) -> subprocess.CompletedProcess:
+        return self.python("-m", "fbinpaint", "publish", *arguments)
+
+
+@pytest.fixture(scope="module")
+def hub():
+    hub = FakeHub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory) -> Client:
+    return Client(hub, tmp_path_factory.mktemp("client") / "home")
+
+
+@pytest.fixture(scope="module")
+def story(hub, client, tiny_pipeline_dir, tiny_pipeline, tmp_path_factory) -> SimpleNamespace:
+    """What happened: published (in shards, whole, with an upload that broke off), pushed, loaded by another client."""
+    folder = tmp_path_factory.mktemp("story")
+    tiny_pipeline.save_pretrained(folder / "shards", max_shard_size="20KB")
+    shutil.copytree(tiny_pipeline_dir, folder / "broken-off")
+    (folder / "broken-off/notes.txt").write_text("not to be seen")
+
+    def publish(model: Path, *more: str | Path, name: str = "published"):
+        return client.publish("--model", model, "--repo-id", f"user/{name}", *more)
+
+    publish(tiny_pipeline_dir, "--report", REPORT, name="measured")
+    sharded = publish(folder / "shards")
+    in_shards = set(hub.repos["user/published"].files)
+    whole = publish(tiny_pipeline_dir, "--report", REPORT)
+    commits = list(hub.repos["user/published"].commits)
+    hub.broken_commits = 1
+    broken = publish(folder / "broken-off")
+
+    pushed = client.python("-c", PUSH, tiny_pipeline_dir)
+    assert pushed.returncode == 0, pushed.stderr
+    hub.repos["user/pushed"].tags["v1"] = first = list(hub.repos["user/pushed"].commits)[1]
+
+    hub.sent.clear()
+    other = Client(hub, folder / "other")
+    image, mask = photo_and_mask()
+    image.save(other.home / "photo.png"), mask.save(other.home / "mask.png")
+    loaded = other.python("-c", LOAD, first)
+    assert loaded.returncode == 0, loaded.stderr
+    return SimpleNamespace(
+        sharded=sharded, in_shards=in_shards, whole=whole, commits=commits, broken=broken, home=other.home,
+        said=json.loads((other.home / "said.json").read_text()),
+    )  # fmt: skip
+
+
+def fetched(hub: FakeHub, repo: str) -> list[str]:
+    return sorted(path.removeprefix(f"{repo}/") for path in hub.sent if path.startswith(f"{repo}/"))
+
+
+def test_published_and_loaded_elsewhere_it_gives_the_same_bits(hub, story, tiny_pipeline):
+    assert story.whole.returncode == 0 and f"published: {hub.url}/user/published" in story.whole.stdout
+    expected = tiny_pipeline(*photo_and_mask()).images[0]
+    assert Image.open(story.home / "result.png").tobytes() == expected.tobytes()
+    assert fetched(hub, "user/published") == sorted(
+        ["model_index.json", *(f"{n}/{file}" for n in COMPONENTS for file in ("config.json", f"{WEIGHTS}.safetensors"))]
+    )
+
+
+def test_one_commit_replaces_the_weights(hub, story):
+    assert story.sharded.returncode == 0 and len(story.commits) == 3  # the empty one, in shards, whole
+    assert f"segmenter/{WEIGHTS}.safetensors.index.json" in story.in_shards
+    assert not any("-of-" in path or ".index." in path for path in hub.repos["user/published"].files)
+
+
+def test_an_upload_that_breaks_off_changes_nothing(hub, story):
+    """The bits of the first test were loaded after it."""
+    (line,) = story.broken.stderr.splitlines()
+    assert story.broken.returncode == 1 and line.startswith("error: user/published: not published (")
+    assert list(hub.repos["user/published"].commits) == story.commits
+
+
+def test_networks_are_pushed_and_loaded_alone(story):
+    assert story.said["initial is the same"] and story.said["segmenter is the same"]
+
+
+def test_variants(hub, story):
+    assert story.said["half"] == ["torch.float16", 5.0] and story.said["mixed"] == ["torch.float32", True]
+    assert {f"{n}/{WEIGHTS}{v}.safetensors" for n in COMPONENTS for v in ("", ".fp16")} < set(
+        hub.repos["user/pushed"].files
+    )
+    weights = [path for path in fetched(hub, "user/mixed") if path.endswith(".safetensors")]
+    assert weights == sorted(
+        f"{name}/{WEIGHTS}{'.fp16' if name == 'segmenter' else ''}.safetensors" for name in COMPONENTS
+    )
+    measured = hub.repos["user/measured"].files  # a variant that joins other weights leaves their card as it is
+    assert f"segmenter/{WEIGHTS}.fp16.safetensors" in measured and b"| telea |" in measured["README.md"]
+    by_variant = [path for path in fetched(hub, "user/pushed") if ".fp16" in path]
+    assert len(by_variant) == 4
+
+
+def test_revisions(story):
+    assert story.said["weights"] == [5.0, pytest.approx(1), pytest.approx(1)]
+    assert story.said["no revision"] == "user/pushed: has no revision v2; name a branch, tag or commit"
+
+
+def test_a_private_repository_needs_the_token(hub, story):
+    assert hub.repos["user/secret"].private and not hub.repos["user/pushed"].private
+    assert "FeedbackInpaintPipeline" in story.said["for me"]
+    for case, name in (("not for all", "secret"), ("not for all, a network", "secret"), ("nobody", "nothing")):
+        assert story.said[case].startswith(f"user/{name}: is neither") and "hf auth login" in story.said[case]
+
+
+def test_what_was_downloaded_needs_no_hub(story, tiny_pipeline):
+    """This very process may not go online."""
+    options = {"cache_dir": story.home / "hf/hub", "local_files_only": True}
+    pipe = FeedbackInpaintPipeline.from_pretrained("user/published", **options)
+    pipe.set_progress_bar_config(disable=True)
+    expected = tiny_pipeline(*photo_and_mask()).images[0]
+    assert pipe(*photo_and_mask()).images[0].tobytes() == expected.tobytes()
+    with pytest.raises(InputError, match="user/published: is not a folder and was not fetched") as error:
+        FeedbackInpaintPipeline.from_pretrained("user/published", variant="fp16", revision="v1", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_publishing_needs_a_token_and_keeps_what_is_private(hub, story, tiny_pipeline_dir, tmp_path):
+    stranger = Client(hub, tmp_path / "stranger")
+    stranger.settings["HF_TOKEN"] = "hf_bad"
+    assert stranger.publish("--model", tiny_pipeline_dir, "--repo-id", "user/stolen").returncode == 1
+    assert "user/stolen" not in hub.repos
+    stranger.settings |= {"HF_TOKEN": TOKEN, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    unreachable = stranger.publish("--model", tiny_pipeline_dir, "--repo-id", "user/unreachable")
+    stranger.settings["HF_ENDPOINT"] = hub.url
+    public = stranger.publish("--model", tiny_pipeline_dir, "--repo-id", "user/pushed", "--private")
+    for done, said in ((unreachable, "unreachable: not published"), (public, "pushed: exists and is public")):
+        (line,) = done.stderr.splitlines()
+        assert done.returncode == 1 and line.startswith(f"error: user/{said}")
+
+
+# ---------------------------------------------------------------------------------------------- cards
+
+
+def test_the_card_is_valid_and_its_figures_are_those_of_the_report(hub, story):
+    card = ModelCard(hub.repos["user/published"].files["README.md"].decode())
+    assert card.data.library_name == "fbinpaint" and card.data.pipeline_tag == "image-to-image"
+    assert card.data.license == "unknown" and "cityscapes" in card.data.tags and MARK in card.text
+    report = json.loads(REPORT.read_text())
+    figures = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert len(figures) == 4 * 6
+    for k in report["protocol"]["rounds"]:
+        scores = report["variants"][f"rounds={k}"]["overall"]
+        assert figures[f"LPIPS-Alex, rounds={k}"] == scores["lpips_alex"]
+        assert figures[f"mIoU in hole, rounds={k}"] == scores["miou_hole_after"]
+        assert f"| rounds={k} | {scores['lpips_alex']:.4f} |" in card.text
+    assert "| telea |" in card.text and 'from_pretrained("user/published")' in card.text
+    assert "Licence of the model: not stated" in card.text
+
+
+@pytest.mark.parametrize("name", ["streets", "faces"])
+def test_the_bundled_models_have_their_facts_on_file(name):
+    training = json.loads((ROOT / "checkpoints" / name / "training.json").read_text())
+    card = model_card(ROOT / "checkpoints" / name, f"user/{name}", [ROOT / f"docs/reports/{name}.json"])
+    licences = [data["licence"] for data in training["data"]]
+    assert all(text in card.text for text in (training["time"], training["command"], *licences))
+    assert card.data.license == training["license"] and "ot stated" not in card.text
+
+
+def test_cards_by_hand_are_kept(hub, client, tiny_pipeline_dir, tmp_path):
+    """In the folder: published as it is. In the repository: not replaced, unless fbinpaint wrote it."""
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+
+    def publish(*more: str | Path) -> str:
+        done = client.publish("--model", folder, "--repo-id", "user/cards", *more)
+        assert done.returncode == 0, done.stderr
+        return hub.repos["user/cards"].files["README.md"].decode()
+
+    assert MARK in publish()
+    assert "| telea |" in publish("--report", REPORT)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nBy hand.\n")
+    assert publish().endswith("By hand.\n")
+    (folder / "README.md").unlink()
+    assert publish("--report", REPORT).endswith("By hand.\n")
+
+
+def test_a_card_and_a_report_are_one_too_many(tiny_pipeline_dir, tmp_path, capsys):
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    (folder / "README.md").write_text("By hand.\n")
+    assert main(["publish", "--model", str(folder), "--repo-id", "u/n", "--dry-run", "--report", str(REPORT)]) == 1
+    assert f"error: {folder / 'README.md'}: is published as it is" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_what_would_go(tiny_pipeline_dir, tmp_path, capsys):
+    """Without a network: this process may not go online."""
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    (folder / ".cache").mkdir(), (folder / ".cache/secret").touch()
+    arguments = ["publish", "--model", str(folder), "--repo-id", "user/name", "--dry-run", "--report", str(REPORT)]
+    assert main(arguments) == 0
+    files, _, card = capsys.readouterr().out.partition("\n\n")
+    for path in folder.rglob("*.*"):
+        if path.is_file():
+            assert f"{path.stat().st_size:,}  {path.relative_to(folder).as_posix()}\n" in files
+    assert "secret" not in files and "in 9 files" in files
+    assert ModelCard(card).data.eval_results[0].dataset_type == "streets/val"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("report.json", lambda r: r.pop("variants"), "not a report"),
+        ("report.json", lambda r: r["protocol"].update(label_space="celebamask-hq"), "celebamask-hq"),
+        ("report.json", lambda r: r["protocol"].update(model={"a": "b"}), "several models"),
+        ("model/training.json", lambda t: t.update(data=["photos"]), "licence"),
+        ("model/training.json", lambda t: t.update(time=51), "must be text"),
+    ],
+)
+def test_a_card_is_not_made_of_anything_else(tiny_pipeline_dir, tmp_path, name, change, said):
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    (folder / "training.json").write_text("{}")
+    shutil.copy(REPORT, tmp_path / "report.json")
+    content = json.loads((tmp_path / name).read_text())
+    change(content)
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said) as error:
+        model_card(folder, "user/name", [tmp_path / "report.json"])
+    assert str(tmp_path / name) in str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------- broken folders
+
+
+def edit(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+SEGMENTER = f"segmenter/{WEIGHTS}.safetensors"
+BROKEN = {
+    "no folder of a pipeline": ("model_index.json", lambda f: (f / "model_index.json").unlink()),
+    "broken index": ("model_index.json", lambda f: (f / "model_index.json").write_text("{")),
+    "a list": ("model_index.json", lambda f: (f / "model_index.json").write_text("[]")),
+    "another pipeline": ("model_index.json", lambda f: edit(f / "model_index.json", _class_name="DDPMPipeline")),
+    "foreign code": ("model_index.json", lambda f: edit(f / "model_index.json", segmenter=["os", "system"])),
+    "missing component": ("segmenter", lambda f: shutil.rmtree(f / "segmenter")),
+    "broken config": ("segmenter/config.json", lambda f: (f / "segmenter/config.json").write_text("{")),
+    "another network": ("recorrector/config.json", lambda f: shutil.copytree(
+        f / "segmenter", f / "recorrector", dirs_exist_ok=True)),
+    "no weights": ("segmenter", lambda f: (f / SEGMENTER).unlink()),
+    "pickle": (f"segmenter/{WEIGHTS}.bin", lambda f: (f / f"segmenter/{WEIGHTS}.bin").touch()),
+    "cut short": (SEGMENTER, lambda f: cut(f / SEGMENTER)),
+    "LFS pointer": (SEGMENTER, lambda f: (f / SEGMENTER).write_text("version https://git-lfs.github.com/spec/v1\n")),
+    "other widths": ("segmenter", lambda f: edit(f / "segmenter/config.json", channels=24)),
+    "nonsense widths": ("segmenter", lambda f: edit(f / "segmenter/config.json", channels="wide")),
+    "weights of another network": ("recorrector", lambda f: shutil.copy(
+        f / SEGMENTER, f / f"recorrector/{WEIGHTS}.safetensors")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_folder_is_one_line(case, tiny_pipeline_dir, tmp_path, capsys):
+    named, breaks = BROKEN[case]
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    breaks(folder)
+    with pytest.raises(InputError) as error:
+        FeedbackInpaintPipeline.from_pretrained(folder)
+    message = str(error.value)
+    assert str(folder / named) in message and "\n" not in message and "; " in message
+    photo_and_mask()[0].save(tmp_path / "p.png")
+    arguments = ["--image", tmp_path / "p.png", "--mask", tmp_path / "p.png", "--output", tmp_path / "o.png"]
+    capsys.readouterr()
+    assert main(["run", *map(str, arguments), "--model", str(folder)]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("case", ["another pipeline", "missing component", "pickle", "cut short"])
+def test_a_broken_folder_is_not_published(case, tiny_pipeline_dir, tmp_path, capsys):
+    named, breaks = BROKEN[case]
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    breaks(folder)
+    assert main(["publish", "--model", str(folder), "--repo-id", "user/name"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(folder / named) in line
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "no-such-folder", "/no/such", ""])
+def test_a_missing_folder_is_one_line(name):
+    with pytest.raises(InputError) as error:
+        FeedbackInpaintPipeline.from_pretrained(name)
+    assert str(error.value).startswith(name) and "\n" not in str(error.value)
+
+
+def test_networks_load_from_a_folder(tiny_pipeline, tiny_pipeline_dir, tmp_path):
+    network = InitialInpainter.from_pretrained(tiny_pipeline_dir, subfolder="initial_inpainter", dtype=torch.bfloat16)
+    assert network.dtype == torch.bfloat16 and not network.training
+    with pytest.raises(InputError, match="config.json: is of InitialInpainter"):
+        Segmenter.from_pretrained(tiny_pipeline_dir / "initial_inpainter")
+    tiny_pipeline.segmenter.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    with pytest.raises(InputError, match=f"{WEIGHTS}.bin: may hold pickled code"):
+        Segmenter.from_pretrained(tmp_path / "pickled")
+    with pytest.raises(InputError, match="no fp16 weights"):
+        Segmenter.from_pretrained(tiny_pipeline_dir, subfolder="segmenter", variant="fp16")
+    with pytest.raises(InputError, match="no fp16 weights"):
+        FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir, variant="fp16")
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float16, 4), (torch.bfloat16, 24)])
+def test_half_precision_gives_the_same_picture(dtype, close, tiny_pipeline, tiny_pipeline_dir):
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir, dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    for reference in (tiny_pipeline, pipe):
+        assert reference.segmenter.dtype == (dtype if reference is pipe else torch.float32)
+    ours, theirs = (np.asarray(p(*photo_and_mask()).images[0], int) for p in (pipe, tiny_pipeline))
+    assert abs(ours - theirs).max() <= close
+    assert pipe.to(torch.float32).recorrector.bank.keys.dtype == torch.float32
+
+
+def test_the_bundled_models_load_fast():
+    started = time.monotonic()
+    for name in ("streets", "faces"):
+        FeedbackInpaintPipeline.from_pretrained(ROOT / "checkpoints" / name)
+    assert time.monotonic() - started < 4
