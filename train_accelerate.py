@@ -21,8 +21,10 @@ import copy
 import functools
 import json
 import math
+import shlex
 import shutil
 import signal
+import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -46,6 +48,7 @@ from tqdm.auto import tqdm
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.folder import load_photo_folder
 from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops, collate
+from fbinpaint.hub import publish
 from fbinpaint.labels import LABEL_SPACES, get_label_space
 from fbinpaint.loop import VARIANTS, Networks
 from fbinpaint.losses import (
@@ -109,11 +112,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--checkpoints_total_limit", type=int, default=2)
     add("--resume_from_checkpoint", help="a checkpoint folder, or 'latest'")
     add("--dataloader_num_workers", type=int, default=1)
+    add("--push_to_hub", action="store_true", help="publish the result as --hub_model_id, with a card")
+    add("--hub_model_id", help="USER/NAME on the Hub")
     add("--report_to", help="a tracker that accelerate knows, such as tensorboard")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if args.resolution % 16:
         parser.error(f"--resolution {args.resolution}: must be a multiple of 16")
+    if args.push_to_hub and not args.hub_model_id:
+        parser.error("--push_to_hub: needs --hub_model_id USER/NAME")
     if not 0 < args.label_fraction <= 1:
         parser.error(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
     if not 16 <= args.perceptual_crop <= args.resolution:
@@ -202,6 +209,7 @@ class Trainer:
             learner, discriminator, optimizer, critic
         )
         accelerator.register_for_checkpointing(self.ema, self.schedule)
+        self.began = time.time()
 
     def train_step(self, batch: Batch, step: int, number: int) -> dict[str, torch.Tensor]:
         """What one batch does for the networks and, once it has joined, for the discriminator.
@@ -311,9 +319,22 @@ class Trainer:
         partial = folder.with_name(f"{name}-partial")
         shutil.rmtree(partial, ignore_errors=True)
         FeedbackInpaintPipeline.from_networks(networks, self.label_space.name).save_pretrained(partial)
+        (partial / "training.json").write_text(json.dumps(self.origin(), indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         return folder
+
+
+    def origin(self) -> dict:
+        """What a model card says of the training (see `fbinpaint.card`)."""
+        seconds = time.time() - self.began
+        device = self.accelerator.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
+        return {
+            "data": [{"name": folder, "licence": "not stated"} for folder in self.args.train_data_dir],
+            "command": "accelerate launch " + shlex.join(sys.argv),
+            "time": f"{seconds / 60:.0f} minutes on {self.accelerator.num_processes} x {name}",
+        }
 
 
 def read_log(folder: Path) -> list[dict]:
@@ -382,12 +403,13 @@ def train(args: argparse.Namespace) -> bool:
         mininterval=5,
         disable=not accelerator.is_main_process,
     )
-    began = time.time()
+    # The time of the steps before counts too.
+    trainer.began -= max((row["seconds"] for row in read_log(folder) if row["step"] <= start), default=0)
 
     def record(scores: dict[str, float], step: int) -> None:
         if accelerator.is_main_process:
             with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps({"step": step, "seconds": round(time.time() - began, 1)} | scores) + "\n")
+                log.write(json.dumps({"step": step, "seconds": round(time.time() - trainer.began, 1)} | scores) + "\n")
         accelerator.log(scores, step=step)
 
     done, stopping = start, False
@@ -413,7 +435,10 @@ def train(args: argparse.Namespace) -> bool:
     finished = not stopping or done == args.max_train_steps
     if accelerator.is_main_process:
         if finished:
-            print(f"saved {trainer.save_pipeline('pipeline', trainer.averaged_networks())}")
+            pipeline = trainer.save_pipeline("pipeline", trainer.averaged_networks())
+            print(f"saved {pipeline}")
+            if args.push_to_hub:
+                print(f"published {publish(pipeline, args.hub_model_id).commit_url}")
         else:
             print(f"stopped after step {done}; --resume_from_checkpoint latest goes on from there")
     accelerator.end_training()

@@ -1,10 +1,11 @@
 """What the loop costs: parameters, forward FLOPs by round, training speed.
 
-    python -m benchmarks.cost [--model checkpoints/streets] [--train_steps 10]
+    python -m benchmarks.cost [--model checkpoints/streets] [--train_steps 10] [--resolution 128] [--perceptual_crop 56]
 
-FLOPs come from torch's FlopCounterMode (a multiply-add counts as two), on one 256x256 photo. Training speed is that of
-the recipe's own step at 128x128, losses and discriminator included (VGG16 with random weights costs the same). It is
-worth something on a quiet machine only; the machine and its threads are printed beside it.
+FLOPs come from torch's FlopCounterMode (a multiply-add counts as two), on one 256x256 photo. Training is the recipe's
+own step, losses and discriminator included (VGG16 with random weights costs the same), forward and backward, averaged
+over steps that end after 0, 1 or 2 rounds as often as in training. Its speed is worth something on a quiet machine
+only; the machine and its threads are printed beside it.
 """
 
 import argparse
@@ -28,6 +29,9 @@ from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
 
 
+COUNTED_STEPS = 20
+
+
 @torch.no_grad()
 def forward_flops(networks: Networks, num_rounds: int, size: int = 256) -> tuple[float, dict[str, float]]:
     """GFLOP of the whole loop, and by network."""
@@ -40,25 +44,31 @@ def forward_flops(networks: Networks, num_rounds: int, size: int = 256) -> tuple
     return counter.get_total_flops() / 1e9, counts
 
 
-def training_speed(label_space: str, steps: int) -> float:
-    """Photos per second of the training step with the default options, data loading left out."""
+def training_cost(label_space: str, steps: int, resolution: int, perceptual_crop: int) -> tuple[float, float]:
+    """GFLOP of a photo in the training step, and photos per second with data loading left out.
+
+    FLOPs are those of `COUNTED_STEPS` steps, the speed is that of `steps`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        write_scenes(Path(folder) / "data", label_space, count=16, size=(160, 128), seed=0)
+        write_scenes(Path(folder) / "data", label_space, count=16, size=(resolution * 5 // 4, resolution), seed=0)
         encoder, vgg = Path(folder) / "encoder.safetensors", Path(folder) / "vgg.safetensors"
         write_random_backbones(encoder, vgg)
         args = train_accelerate.parse_args(
             ["--train_data_dir", f"{folder}/data", "--label_space", label_space, "--output_dir", f"{folder}/run"]
             + ["--encoder_weights", str(encoder), "--perceptual_weights", str(vgg)]
             + ["--adversarial_start", "0", "--num_validation_images", "1"]
+            + ["--resolution", str(resolution), "--perceptual_crop", str(perceptual_crop)]
         )
         trainer = train_accelerate.Trainer(args, Accelerator(cpu=True))
         batch = collate([trainer.crops[i, i] for i in range(args.train_batch_size)]).to(torch.device("cpu"))
-        for step in range(3):
-            trainer.train_step(batch, step)
+        with FlopCounterMode(display=False) as counter:
+            for step in range(COUNTED_STEPS):
+                trainer.train_step(batch, step, step)
+        flops = counter.get_total_flops() / COUNTED_STEPS / args.train_batch_size
         began = time.perf_counter()
         for step in range(steps):
-            trainer.train_step(batch, 3 + step)
-        return steps * args.train_batch_size / (time.perf_counter() - began)
+            trainer.train_step(batch, COUNTED_STEPS + step, COUNTED_STEPS + step)
+        return flops / 1e9, steps * args.train_batch_size / (time.perf_counter() - began)
 
 
 def write_random_backbones(encoder: Path, vgg: Path) -> None:
@@ -77,6 +87,8 @@ def main() -> None:
     )
     parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
     parser.add_argument("--train_steps", type=int, default=10, help="training steps to time; 0 = none")
+    parser.add_argument("--resolution", type=int, default=128, help="of training (default: %(default)s)")
+    parser.add_argument("--perceptual_crop", type=int, default=56, help="of training (default: %(default)s)")
     args = parser.parse_args()
     pipe = FeedbackInpaintPipeline.from_pretrained(args.model)
     bytes_on_disk = sum(path.stat().st_size for path in Path(args.model).rglob("*.safetensors"))
@@ -90,9 +102,10 @@ def main() -> None:
         print(f"K={num_rounds} at 256x256: {total:.2f} GFLOP ({detail})")
     print(f"one more round: {(costs[2] - costs[1]) / costs[0]:.1%} of K=0")
     if args.train_steps:
-        speed = training_speed(get_label_space(pipe.config.label_space).name, args.train_steps)
+        name, size = get_label_space(pipe.config.label_space).name, args.resolution
+        flops, speed = training_cost(name, args.train_steps, size, args.perceptual_crop)
         machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-        print(f"training step at 128x128: {speed:.2f} photos a second ({machine})")
+        print(f"training at {size}x{size}: {flops:.1f} GFLOP a photo, {speed:.2f} photos a second ({machine})")
 
 
 if __name__ == "__main__":
