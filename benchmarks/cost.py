@@ -28,7 +28,6 @@ from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
 
-
 COUNTED_STEPS = 20
 
 

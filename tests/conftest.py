@@ -1,6 +1,7 @@
 """Shared fixtures: a miniature pipeline with random weights, procedural scenes on disk."""
 
 import os
+import shutil
 
 # Before any import of the libraries that read them: tests never leave this machine.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torchvision.models import vgg16
 
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import write_scenes
@@ -68,3 +71,23 @@ def street_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "streets"
     write_scenes(folder, "cityscapes", count=12, size=(96, 64), seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def vgg_file(tmp_path_factory) -> Path:
+    """Random weights in the layout of the perceptual loss's."""
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file({key: value.half() for key, value in vgg16().features.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def unlabelled_folder(street_folder, tmp_path_factory) -> Path:
+    """Half of the streets without their labels."""
+    images = tmp_path_factory.mktemp("unlabelled") / "images"
+    images.mkdir()
+    for path in sorted((street_folder / "images").iterdir())[:6]:
+        shutil.copy(path, images / f"u{path.name}")
+    return images.parent

@@ -158,6 +158,20 @@ def story(hub, client, tiny_pipeline_dir, tiny_pipeline, tmp_path_factory) -> Si
     )  # fmt: skip
 
 
+def test_training_can_publish_its_result(hub, client, street_folder, tiny_pipeline_dir, vgg_file, tmp_path):
+    run = client.python(
+        ROOT / "train_accelerate.py", "--train_data_dir", street_folder, "--label_space", "cityscapes",
+        "--pretrained_model", tiny_pipeline_dir, "--perceptual_weights", vgg_file, "--output_dir", tmp_path / "run",
+        "--resolution", "32", "--perceptual_crop", "16", "--num_validation_images", "1", "--max_train_steps", "1",
+        "--dataloader_num_workers", "0", "--push_to_hub", "--hub_model_id", "user/trained",
+    )  # fmt: skip
+    assert run.returncode == 0 and f"published {hub.url}/user/trained/commit/" in run.stdout, run.stdout + run.stderr
+    weights = f"segmenter/{WEIGHTS}.safetensors"
+    files = hub.repos["user/trained"].files
+    assert files[weights] == (tmp_path / "run/pipeline" / weights).read_bytes()
+    assert b"Time: 0 minutes on 1 x" in files["README.md"] and b"--max_train_steps 1 " in files["README.md"]
+
+
 def fetched(hub: FakeHub, repo: str) -> list[str]:
     return sorted(path.removeprefix(f"{repo}/") for path in hub.sent if path.startswith(f"{repo}/"))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torchvision.models import vgg16
+from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
 
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
@@ -25,19 +25,11 @@ FORKS.set_forkserver_preload(["train_accelerate"])
 
 
 @pytest.fixture(scope="module")
-def options(street_folder, tiny_pipeline_dir, tmp_path_factory) -> list[str]:
-    """Of a tiny run: half of the streets without labels, the discriminator from the second step on."""
-    folder = tmp_path_factory.mktemp("scale")
-    unlabelled = folder / "unlabelled" / "images"
-    unlabelled.mkdir(parents=True)
-    for path in sorted((street_folder / "images").iterdir())[:6]:
-        shutil.copy(path, unlabelled / f"u{path.name}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_file(vgg16().features.state_dict(), folder / "vgg16.safetensors")
+def options(street_folder, unlabelled_folder, tiny_pipeline_dir, vgg_file) -> list[str]:
+    """Of a tiny run with the discriminator from the second step on."""
     return (
-        f"--train_data_dir {street_folder} {unlabelled.parent} --label_space cityscapes --pretrained_model "
-        f"{tiny_pipeline_dir} --perceptual_weights {folder / 'vgg16.safetensors'} --resolution 32 --perceptual_crop 16 "
+        f"--train_data_dir {street_folder} {unlabelled_folder} --label_space cityscapes --pretrained_model "
+        f"{tiny_pipeline_dir} --perceptual_weights {vgg_file} --resolution 32 --perceptual_crop 16 "
         "--train_batch_size 4 --labelled_ratio 0.5 --lr_warmup_steps 0 --adversarial_start 0.2 --num_exemplars 3 "
         "--num_validation_images 2 --dataloader_num_workers 0"
     ).split()
@@ -171,3 +163,9 @@ def test_memory_and_precision_options(options, tmp_path):
 def test_trackers(options, tmp_path):
     assert finish(options, tmp_path, 1, "--report_to", "tensorboard") == 0
     assert sum(path.stat().st_size for path in tmp_path.rglob("events.out.tfevents*")) > 10_000  # a picture among them
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_understands_our_configurations(path):
+    config = load_config_from_file(str(path))
+    assert config.num_processes % config.num_machines == 0 and not config.use_cpu

@@ -6,8 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torchvision.models import vgg16
+from safetensors.torch import load_file
 
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
@@ -17,23 +16,9 @@ from fbinpaint.training.step import hole_windows
 from .conftest import make_tiny_networks
 
 
-@pytest.fixture(scope="module")
-def vgg_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("vgg") / "vgg16.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_file({key: value.half() for key, value in vgg16().features.state_dict().items()}, path)
-    return path
-
-
 @pytest.fixture
-def mixed_data(street_folder, tmp_path):
-    """Half of the streets without labels."""
-    unlabelled = tmp_path / "unlabelled" / "images"
-    unlabelled.mkdir(parents=True)
-    for path in sorted((street_folder / "images").iterdir())[:6]:
-        shutil.copy(path, unlabelled / f"u{path.name}")
-    return [str(street_folder), str(unlabelled.parent)]
+def mixed_data(street_folder, unlabelled_folder):
+    return [str(street_folder), str(unlabelled_folder)]
 
 
 def train(output, data, model, vgg, steps, *extra) -> int:
