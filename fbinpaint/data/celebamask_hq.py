@@ -1,7 +1,9 @@
 """CelebAMask-HQ as its owners distribute it (github.com/switchablenorms/CelebAMask-HQ).
 
     CelebA-HQ-img/N.jpg                                       30,000 faces, 1024x1024
-    CelebAMask-HQ-mask-anno/<N // 2000>/NNNNN_<part>.png      a mask per part that is seen, 512x512, non-zero = part
+    CelebAMask-HQ-mask-anno/<N // 2000>/NNNNN_<part>.png      masks of its parts, 512x512, non-zero = part
+
+A part that is not seen has no file.
 """
 
 from pathlib import Path
@@ -46,7 +48,7 @@ def merge_parts(pattern: str) -> np.ndarray:
     for label, part in enumerate(CELEBAMASK_HQ.classes[1:], 1):
         path = Path(pattern.replace("*", part))
         if not path.is_file():
-            continue  # nothing of this part is seen
+            continue
         mask = np.asarray(load_image(path).convert("L")) != 0
         if ids is None:
             ids = np.zeros(mask.shape, np.uint8)

@@ -14,7 +14,7 @@ from datasets import Dataset, Image, IterableDataset, load_dataset
 from datasets.exceptions import DatasetsError
 
 from ..errors import InputError
-from .rows import FEATURES
+from .rows import FEATURES, whole_stream
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("semantic_map", "semantic_map.png")
@@ -69,19 +69,16 @@ def _open(source: str, streaming: bool) -> tuple[Dataset | IterableDataset, str,
 
 
 def _stream(stored: IterableDataset, source: str, image: str, label: str | None) -> Iterator[dict]:
-    index, name = 0, "its start"
+    name = "its start"
     try:
-        # `iter`, since a plain loop in a worker process of a DataLoader would be given a share of the files only.
-        for columns in stored.iter(batch_size=16):
-            for example in (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)):
-                if "__url__" in example:
-                    name = _tar_name(example["__url__"], example["__key__"], image)
-                else:
-                    name = _row_name(source, index, (example[image] or {}).get("path"))
-                truth = example[label] if label else None
-                label_format = None if truth is None else "ids"
-                yield {"name": name, "image": example[image], "semantic_map": truth, "label_format": label_format}
-                index += 1
+        for index, example in enumerate(whole_stream(stored)):
+            if "__url__" in example:
+                name = _tar_name(example["__url__"], example["__key__"], image)
+            else:
+                name = _row_name(source, index, (example[image] or {}).get("path"))
+            truth = example[label] if label else None
+            label_format = None if truth is None else "ids"
+            yield {"name": name, "image": example[image], "semantic_map": truth, "label_format": label_format}
     except UNREADABLE as error:
         raise InputError(f"{source}: broken, nothing can be read after {name} ({_line(error)})") from error
 

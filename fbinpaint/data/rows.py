@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from datasets import Dataset, Features, Image, Value
+from datasets import Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as PILImage
 
 from ..errors import InputError
@@ -44,6 +44,18 @@ def rows_from_files(photos: list[Path], labels: list[Path | None], label_format:
         },
         features=FEATURES,
     )
+
+
+def rows_at_hand(rows: Iterable[dict]) -> Dataset:
+    """Rows of a stream, kept in memory."""
+    rows = list(rows)
+    return Dataset.from_dict({name: [row[name] for row in rows] for name in FEATURES}, features=FEATURES)
+
+
+def whole_stream(stream: IterableDataset) -> Iterator[dict]:
+    """All rows, also in a worker process of a DataLoader, where a plain loop over the stream would yield a share."""
+    for columns in stream.iter(batch_size=1):
+        yield {name: values[0] for name, values in columns.items()}
 
 
 def open_picture(picture: dict | None, name: str) -> PILImage.Image:

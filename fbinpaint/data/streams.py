@@ -9,7 +9,7 @@ from datasets import Dataset, IterableDataset
 
 from ..errors import InputError
 from .photos import MixedBatches, PhotoCrops
-from .rows import FEATURES
+from .rows import rows_at_hand, whole_stream
 
 Streams = tuple[IterableDataset | None, IterableDataset | None]  # labelled, unlabelled
 
@@ -46,10 +46,9 @@ def set_aside(streams: Streams, num_validation: int, num_known: int) -> tuple[St
     and the `num_known` labelled ones that come next, which stay in the stream as well.
     """
     share = -(-num_validation // sum(stream is not None for stream in streams))
-    held_out = [row for stream in streams if stream is not None for row in stream.take(share)]
+    held_out = rows_at_hand(row for stream in streams if stream is not None for row in stream.take(share))
     labelled, unlabelled = (None if stream is None else stream.skip(share) for stream in streams)
-    known = [] if labelled is None else list(labelled.take(num_known))
-    held_out, known = (Dataset.from_list(rows, features=FEATURES) for rows in (held_out, known))
+    known = rows_at_hand([] if labelled is None else labelled.take(num_known))
     return (labelled, unlabelled), held_out, known
 
 
@@ -59,10 +58,9 @@ def endless(rows: IterableDataset, seed: int) -> Iterator[dict]:
     for epoch in itertools.count():
         shuffled.set_epoch(epoch)
         empty = True
-        # `iter`, since a plain loop in a worker process of a DataLoader would be given a share of the rows only.
-        for columns in shuffled.iter(batch_size=1):
+        for row in whole_stream(shuffled):
             empty = False
-            yield {name: values[0] for name, values in columns.items()}
+            yield row
         if empty:
             raise InputError("a stream has no photo left to train on; lower --num_validation_images")
 
