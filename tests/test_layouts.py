@@ -251,6 +251,17 @@ def test_labels_are_named_too(tmp_path):
             PhotoCrops(load_photos([tmp_path / folder]), space, 32)[0, 0]
 
 
+def test_links_to_nothing_are_missing_files(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").symlink_to(tmp_path / "nowhere.png")
+    (row,) = load_photos([tmp_path])
+    with pytest.raises(InputError, match="images/a.png: no such file"):
+        read_photo(row, 32, CITYSCAPES)
+    with pytest.raises(InputError, match="labels/a.png: no such file"):
+        read_labels(row, CITYSCAPES)
+
+
 def test_nothing_but_bad_photos_is_an_error(tmp_path):
     write_cityscapes(tmp_path)
     with pytest.raises(InputError, match="none of 7 photos in a row can be read; the last: .*--label_space"):

@@ -1,5 +1,6 @@
 """A plain folder of photos: `images/`, and optionally `labels/` (same stem, index PNG)."""
 
+import os
 from pathlib import Path
 
 from datasets import Dataset
@@ -23,4 +24,4 @@ def load_photo_folder(folder: str | Path) -> Dataset:
     if not photos:
         raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(SAVE_FORMATS)})")
     labels = [folder / "labels" / path.relative_to(folder / "images").with_suffix(".png") for path in photos]
-    return rows_from_files(photos, [path if path.is_file() else None for path in labels], "ids")
+    return rows_from_files(photos, [path if os.path.lexists(path) else None for path in labels], "ids")

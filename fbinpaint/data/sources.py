@@ -18,9 +18,8 @@ LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
     "CelebA-HQ-img": load_celebamask_hq,
     "leftImg8bit": load_cityscapes,
     "images": load_photo_folder,
-    "*.parquet": load_hub,
-    "*/*.parquet": load_hub,
-    "*.tar": load_hub,
+    "**/*.parquet": load_hub,
+    "**/*.tar": load_hub,
 }
 
 
