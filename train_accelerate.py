@@ -3,7 +3,8 @@
     accelerate launch train_accelerate.py --train_data_dir data/streets --label_space cityscapes \
         --encoder_weights lite0.safetensors --perceptual_weights vgg16.safetensors --output_dir runs/streets
 
-A data folder holds `images/` and, for labelled photos, `labels/` (same stem, index PNG); give as many folders as you
+A data folder holds `images/` and, for labelled photos, `labels/` (same stem, index PNG), or CelebAMask-HQ, Cityscapes,
+parquet or WebDataset files as their owners distribute them (README.md, Data); give as many folders as you
 like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never
 stopped; on SIGTERM a checkpoint is written first. The result, `<output_dir>/pipeline`, and the best of the validated
 ones, `<output_dir>/best`, load with `FeedbackInpaintPipeline.from_pretrained`.
@@ -26,6 +27,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -35,19 +37,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
-from datasets import concatenate_datasets
+from datasets import Dataset
 from diffusers.optimization import get_scheduler
 from PIL import Image
 from timm.optim import Muon
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.data.folder import load_photo_folder
-from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops, collate
+from fbinpaint.data.loader import BadPhotos, BatchLoader
+from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops
+from fbinpaint.data.rows import evenly_spaced
+from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.data.streams import StreamedCrops, set_aside
 from fbinpaint.hub import publish
 from fbinpaint.labels import LABEL_SPACES, get_label_space
 from fbinpaint.loop import VARIANTS, Networks
@@ -76,7 +80,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="example: accelerate launch train_accelerate.py --train_data_dir data/streets --label_space cityscapes",
     )
     add = parser.add_argument
-    add("--train_data_dir", nargs="+", required=True, help="folders with images/ and, where labelled, labels/")
+    add("--train_data_dir", nargs="+", default=[], help="folders: images/ (and labels/), or a layout README.md lists")
+    add("--dataset_name", nargs="+", default=[], help="Hub data sets: columns image and, where labelled, semantic_map")
+    add("--streaming", action="store_true", help="read parquet, WebDataset and Hub as they come, without a copy")
+    add("--skip_bad_images", action="store_true", help="name, count and pass over photos that cannot be read")
     add("--label_space", choices=sorted(LABEL_SPACES), required=True)
     add("--variant", choices=VARIANTS, default="feedback", help="what guides the inpainter; the others are controls")
     add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
@@ -117,6 +124,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--report_to", help="a tracker that accelerate knows, such as tensorboard")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    if not args.train_data_dir + args.dataset_name:
+        parser.error("no data: give --train_data_dir or --dataset_name")
+    if args.streaming and args.label_fraction < 1:
+        parser.error("--label_fraction: a stream does not know how many labels it has; leave out --streaming")
     if args.resolution % 16:
         parser.error(f"--resolution {args.resolution}: must be a multiple of 16")
     if args.push_to_hub and not args.hub_model_id:
@@ -128,16 +139,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def build_data(args: argparse.Namespace, label_space) -> tuple[PhotoCrops, Validator]:
-    photos = concatenate_datasets([load_photo_folder(folder) for folder in args.train_data_dir])
-    held_out = np.linspace(0, len(photos) - 1, args.num_validation_images).round().astype(int)
-    kept = np.setdiff1d(np.arange(len(photos)), held_out)
-    crops = PhotoCrops(
-        photos.select(kept), label_space, args.resolution, args.max_zoom, args.labelled_zoom, args.label_fraction
-    )
-    if not crops.labelled.any():
-        raise InputError(f"{' '.join(args.train_data_dir)}: no labelled photo; at least one folder needs labels/")
-    return crops, Validator(photos.select(held_out), label_space, args.resolution)
+def build_data(
+    args: argparse.Namespace, label_space, skip: Callable[[str, str], None] | None
+) -> tuple[PhotoCrops | StreamedCrops, Validator]:
+    def make_crops(photos: Dataset) -> PhotoCrops:
+        return PhotoCrops(
+            photos,
+            label_space,
+            args.resolution,
+            args.max_zoom,
+            args.labelled_zoom,
+            args.label_fraction,
+            skip_bad=args.skip_bad_images,
+        )
+
+    if args.streaming:
+        streams = stream_photos(args.train_data_dir, args.dataset_name, args.seed)
+        streams, validation, known = set_aside(streams, args.num_validation_images, args.num_exemplars)
+        crops = StreamedCrops(streams, make_crops(known), args.seed)
+    else:
+        photos = load_photos(args.train_data_dir, args.dataset_name)
+        held_out = evenly_spaced(len(photos), args.num_validation_images)
+        crops = make_crops(photos.select(np.setdiff1d(np.arange(len(photos)), held_out)))
+        validation = photos.select(held_out)
+    if not len(crops.labelled_photos()):
+        sources = " ".join(args.train_data_dir + args.dataset_name)
+        raise InputError(f"{sources}: no labelled photo; one folder at least needs labels/ (or what its layout has)")
+    return crops, Validator(validation, label_space, args.resolution, skip=skip)
 
 
 def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discriminator]:
@@ -174,7 +202,9 @@ class Trainer:
     def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
         self.args, self.accelerator = args, accelerator
         self.label_space = get_label_space(args.label_space)
-        self.crops, self.validator = build_data(args, self.label_space)
+        self.bad_photos = BadPhotos()
+        self.skip = self.bad_photos.add if args.skip_bad_images else None
+        self.crops, self.validator = build_data(args, self.label_space, self.skip)
         networks, discriminator = build_models(args, self.label_space)
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
         self.perceptual = PerceptualLoss(args.perceptual_weights).to(accelerator.device)
@@ -204,7 +234,7 @@ class Trainer:
         if args.compile:
             for network in networks.children():
                 network.compile()
-        learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(self.crops.class_counts()))
+        learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(self.crops.class_counts(self.skip)))
         self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
             learner, discriminator, optimizer, critic
         )
@@ -275,12 +305,11 @@ class Trainer:
     def averaged_networks(self) -> Networks:
         """A copy of the averaged networks with their exemplar bank, ready to restore photos."""
         networks = copy.deepcopy(self.ema.module)
-        labelled = self.crops.photos.select(np.flatnonzero(self.crops.labelled))
+        labelled = self.crops.labelled_photos()
         # Exemplars at the size of objects that the networks were trained on.
         zoom = np.mean(self.args.labelled_zoom or (1.0, 1.0))
-        bank = build_bank(
-            networks, labelled, self.label_space, round(self.args.resolution * zoom), self.args.num_exemplars
-        )
+        resolution = round(self.args.resolution * zoom)
+        bank = build_bank(networks, labelled, self.label_space, resolution, self.args.num_exemplars, self.skip)
         networks.recorrector.set_bank(bank)
         return networks
 
@@ -331,7 +360,7 @@ class Trainer:
         device = self.accelerator.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
         return {
-            "data": [{"name": folder, "licence": "not stated"} for folder in self.args.train_data_dir],
+            "data": [{"name": name, "licence": "not stated"} for name in self.args.train_data_dir + self.args.dataset_name],
             "command": "accelerate launch " + shlex.join(sys.argv),
             "time": f"{seconds / 60:.0f} minutes on {self.accelerator.num_processes} x {name}",
         }
@@ -393,9 +422,7 @@ def train(args: argparse.Namespace) -> bool:
         process,
         processes,
     )
-    loader = iter(
-        DataLoader(trainer.crops, batch_sampler=batches, collate_fn=collate, num_workers=args.dataloader_num_workers)
-    )
+    loader = iter(BatchLoader(trainer.crops, batches, args.dataloader_num_workers, trainer.bad_photos))
     bar = tqdm(
         range(start, args.max_train_steps),
         initial=start,
@@ -441,6 +468,8 @@ def train(args: argparse.Namespace) -> bool:
                 print(f"published {publish(pipeline, args.hub_model_id).commit_url}")
         else:
             print(f"stopped after step {done}; --resume_from_checkpoint latest goes on from there")
+    if trainer.bad_photos:
+        print(f"skipped {len(trainer.bad_photos)} bad photos")
     accelerator.end_training()
     return finished
 

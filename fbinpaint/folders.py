@@ -30,7 +30,7 @@ class Pair:
 
 
 def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
-    """The files anywhere below `folder`, sorted, without hidden ones.
+    """The files anywhere below `folder`, sorted, without hidden ones; links to nothing too, to fail by name when read.
 
     leave_out: folders whose files are not meant, where they lie inside `folder` (those of masks or results)
     Raises InputError if there is no such folder.
@@ -45,7 +45,7 @@ def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
     def meant(path: Path) -> bool:
         return not any(other in path.resolve().parents for other in inside)
 
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and visible(path) and meant(path)]
+    return [path for path in sorted(folder.rglob("*")) if not path.is_dir() and visible(path) and meant(path)]
 
 
 def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:

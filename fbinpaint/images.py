@@ -9,6 +9,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -54,23 +55,42 @@ def load_image(path: str | os.PathLike) -> Image.Image:
 
     Raises InputError, naming the file, when it is missing, a folder, empty, not an image, broken or above MAX_PIXELS.
     """
+    with open_image(path, str(path)) as image:
+        return decode_image(image, str(path))
+
+
+def open_image(file: str | os.PathLike | BinaryIO, name: str) -> Image.Image:
+    """Reads the header of an image, not yet its pixels; `name` opens the message of the InputError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
-            image = Image.open(path)
+            return Image.open(file)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
+        raise InputError(f"{name}: no such file; check the path") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; name an image file") from error
+        raise InputError(f"{name}: is a folder; name an image file") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from error
+        raise InputError(f"{name}: is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from error
     except Image.UnidentifiedImageError as error:
-        problem = "is not an image that can be read" if os.path.getsize(path) else "is empty (zero bytes)"
-        raise InputError(f"{path}: {problem}; use a PNG, JPEG, WebP or TIFF file") from error
+        length = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
+        problem = "is not an image that can be read" if length else "is empty (zero bytes)"
+        raise InputError(f"{name}: {problem}; use a PNG, JPEG, WebP or TIFF file") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be opened ({error}); check the file") from error
-    with image:
-        return _decode(image, str(path))
+        raise InputError(f"{name}: cannot be opened ({error}); check the file") from error
+
+
+def decode_image(image: Image.Image, name: str) -> Image.Image:
+    """Loads the pixels of an image that PIL may only have opened; `name` opens the message of the InputError."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{name}: {width}x{height} is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
+        )
+    try:
+        image.load()
+    except Exception as error:  # PIL's decoders raise OSError, SyntaxError, struct.error... on broken files
+        raise InputError(f"{name}: the image data is broken or truncated ({error}); save it again") from error
+    return image
 
 
 def save_image(image: Image.Image, path: str | os.PathLike) -> None:
@@ -177,24 +197,10 @@ def to_index_map(semantic_map: Image.Image | np.ndarray, size: tuple[int, int], 
     return _resize_nearest(ids.astype(np.uint8), size)
 
 
-def _decode(image: Image.Image, name: str) -> Image.Image:
-    """Loads the pixels of an image that PIL may only have opened; `name` opens the message of the InputError."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{name}: {width}x{height} is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
-        )
-    try:
-        image.load()
-    except Exception as error:  # PIL's decoders raise OSError, SyntaxError, struct.error... on broken files
-        raise InputError(f"{name}: the image data is broken or truncated ({error}); save it again") from error
-    return image
-
-
 def _upright(image: Image.Image, name: str) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise InputError(f"the {name} is a {type(image).__name__}; give a PIL image or a numpy array")
-    _decode(image, f"the {name}")
+    decode_image(image, f"the {name}")
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (SyntaxError, ValueError, struct.error):  # unreadable EXIF: the photo itself is still good

@@ -1,16 +1,18 @@
-"""A plain folder of photos, read through Hugging Face `datasets`: `images/`, and optionally `labels/` (same stem)."""
+"""A plain folder of photos: `images/`, and optionally `labels/` (same stem, index PNG)."""
 
+import os
 from pathlib import Path
 
-from datasets import Dataset, Features, Image
+from datasets import Dataset
 
 from ..errors import InputError
 from ..folders import visible_files
 from ..images import SAVE_FORMATS
+from .rows import rows_from_files
 
 
 def load_photo_folder(folder: str | Path) -> Dataset:
-    """Columns `image` and `semantic_map` (an index image, None where the photo has no label), decoded on access.
+    """Rows as in `rows.FEATURES`; a photo without a label of its stem is unlabelled.
 
     Raises:
         InputError: the folder has no `images/`, or there is no photo in it.
@@ -22,10 +24,4 @@ def load_photo_folder(folder: str | Path) -> Dataset:
     if not photos:
         raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(SAVE_FORMATS)})")
     labels = [folder / "labels" / path.relative_to(folder / "images").with_suffix(".png") for path in photos]
-    return Dataset.from_dict(
-        {
-            "image": [str(path) for path in photos],
-            "semantic_map": [str(path) if path.is_file() else None for path in labels],
-        },
-        features=Features({"image": Image(), "semantic_map": Image()}),
-    )
+    return rows_from_files(photos, [path if os.path.lexists(path) else None for path in labels], "ids")

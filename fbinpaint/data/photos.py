@@ -1,20 +1,27 @@
 """Training examples: random crops of photos with their labels and masks, each a pure function of (photo, seed)."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from datasets import Dataset, Image
+from datasets import Dataset
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as transforms
 
 from ..errors import InputError
-from ..images import resize_image, shorter_side, to_rgb
-from ..labels import IGNORE, LabelSpace
+from ..folders import naming
+from ..images import decode_image, resize_image, shorter_side, to_rgb
+from ..labels import CELEBAMASK_HQ, CITYSCAPES, IGNORE, LabelSpace
 from ..masks import training_mask
+from .celebamask_hq import merge_parts
+from .cityscapes import to_train_ids
+from .rows import evenly_spaced, has_label, open_picture, read_first, rows_from
+
+CLASS_COUNT_PHOTOS = 512  # enough to balance the classes; all 30,000 faces would take a quarter of an hour
 
 
 @dataclass
@@ -31,27 +38,52 @@ class Batch:
         return Batch(image, self.mask.to(device), self.labels.to(device), self.labelled.to(device))
 
 
-def read_photo(photos: Dataset, index: int, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Photo number `index` with its shorter side resized to `shorter` pixels: (H,W,3) uint8 and labels (H,W) uint8.
+def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+    """The photo of a row with its shorter side resized to `shorter` pixels: (H,W,3) uint8 and labels (H,W) uint8.
 
-    Without a label all are 255. Raises InputError where the label is of another size or of another label space.
+    Without a label all are 255. Raises InputError, naming the file, where one is broken or missing, and where the label
+    is of another size (part masks excepted, whose owners made them smaller) or of another label space.
     """
-    row = photos[index]
-    image = to_rgb(row["image"])
-    size = (image.shape[1], image.shape[0])
+    picture = open_picture(row["image"], row["name"])
+    size = picture.size
+    if picture.format == "JPEG":
+        # Large ones decode several times faster at 1/2, 1/4 or 1/8; twice the pixels asked for are left to average.
+        picture.draft(None, (2 * shorter, 2 * shorter))
+    with naming(row["name"]):
+        image = to_rgb(decode_image(picture, row["name"]))
+    if image.shape[1::-1] != picture.size:
+        size = size[::-1]  # its EXIF orientation says that it lies on its side
     resized = shorter_side(size, shorter)
-    image, semantic_map = resize_image(image, resized), row["semantic_map"]
-    if semantic_map is None:
+    image = resize_image(image, resized)
+    if row["label_format"] is None:
         return image, np.full(image.shape[:2], IGNORE, np.uint8)
-    if semantic_map.size != size:
-        raise InputError(f"label of photo {index}: {semantic_map.size} pixels, but the photo has {size}")
-    labels = np.array(semantic_map.resize(resized, 0))  # 0 = nearest, also for palette images
+    labels = read_labels(row, label_space)
+    if labels.shape[::-1] != size and row["label_format"] != CELEBAMASK_HQ.name:
+        raise InputError(f"{label_name(row)}: {labels.shape[::-1]} pixels, but the photo has {size}; resize the label")
+    return image, np.array(Image.fromarray(labels).resize(resized, Image.Resampling.NEAREST))
+
+
+def read_labels(row: dict, label_space: LabelSpace) -> np.ndarray:
+    """The label of a row at its own size, (H,W) uint8. Raises as `read_photo` does."""
+    name, label_format = label_name(row), row["label_format"]
+    if label_format not in ("ids", label_space.name):
+        raise InputError(f"{name}: a label of {label_format}, not of {label_space.name}; check --label_space")
+    if label_format == CELEBAMASK_HQ.name:
+        return merge_parts(row["semantic_map"]["path"])
+    labels = np.asarray(decode_image(open_picture(row["semantic_map"], name), name))
+    if label_format == CITYSCAPES.name:
+        labels = to_train_ids(labels)
     if labels.ndim != 2 or ((labels >= label_space.num_classes) & (labels != IGNORE)).any():
         raise InputError(
-            f"label of photo {index}: not an index image with ids 0..{label_space.num_classes - 1} or 255; "
+            f"{name}: not an index image with ids 0..{label_space.num_classes - 1} or 255; "
             f"is {label_space.name} its label space?"
         )
-    return image, labels
+    return labels.astype(np.uint8)
+
+
+def label_name(row: dict) -> str:
+    """What errors call the label of a row."""
+    return row["semantic_map"]["path"] if row["semantic_map"]["bytes"] is None else f"label of {row['name']}"
 
 
 def jitter_colours(image: np.ndarray, generator: np.random.Generator, strength: float) -> np.ndarray:
@@ -81,13 +113,15 @@ class PhotoCrops(TorchDataset):
     what makes a resumed run exact.
 
     Args:
-        photos: columns `image` and `semantic_map`.
+        photos: rows as in `rows.FEATURES`.
         resolution: side of the crop, pixels. Unzoomed, it is the photo's shorter side (area averaging).
         max_zoom: half of the crops come from a photo enlarged by up to this factor.
         labelled_zoom: (low, high), the factor for all labelled photos, where their objects are smaller than those of
             the unlabelled ones; None = as for the others.
         label_fraction: the share of the labels that is used, evenly spaced; the others' photos count as unlabelled.
         colour_jitter: largest relative change of brightness, contrast and saturation.
+        skip_bad: in place of a photo that cannot be read the next one of its kind, labelled or not, is taken, and the
+            example's `skipped` tells the problem by the bad photo's name; without, InputError is raised.
     """
 
     def __init__(
@@ -99,27 +133,38 @@ class PhotoCrops(TorchDataset):
         labelled_zoom: tuple[float, float] | None = None,
         label_fraction: float = 1.0,
         colour_jitter: float = 0.2,
+        skip_bad: bool = False,
     ):
         self.photos, self.label_space, self.resolution = photos, label_space, resolution
         self.max_zoom, self.labelled_zoom, self.colour_jitter = max_zoom, labelled_zoom, colour_jitter
-        paths = photos.cast_column("semantic_map", Image(decode=False))["semantic_map"]
-        with_label = np.flatnonzero([path is not None for path in paths])
-        used = max(1, round(label_fraction * len(with_label))) if len(with_label) else 0
+        self.skip_bad = skip_bad
+        with_label = np.flatnonzero(has_label(photos))
         self.labelled = np.zeros(len(photos), bool)
-        self.labelled[with_label[np.linspace(0, len(with_label) - 1, used).round().astype(int)]] = True
+        used = max(1, round(label_fraction * len(with_label)))
+        self.labelled[with_label[evenly_spaced(len(with_label), used)]] = True
 
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, np.ndarray]:
+    def __getitem__(self, key: tuple[int, int]) -> dict:
         index, seed = key
+        return self.example(rows_from(self.photos, index, self.labelled), bool(self.labelled[index]), seed)
+
+    def example(self, rows: Iterable[dict], use_label: bool, seed: int) -> dict:
+        """The example of the first of `rows` that can be read; `use_label` = False hides its label, if it has one."""
         generator = np.random.default_rng(seed)
         zoom = 1.0 if generator.random() < 0.5 else generator.uniform(1.0, self.max_zoom)
-        if self.labelled[index] and self.labelled_zoom:
+        if use_label and self.labelled_zoom:
             zoom = generator.uniform(*self.labelled_zoom)
-        image, labels = read_photo(self.photos, index, round(self.resolution * zoom), self.label_space)
-        if not self.labelled[index]:
-            labels = np.full_like(labels, IGNORE)
+        skipped: dict[str, str] = {}
+
+        def read(row: dict) -> tuple[np.ndarray, np.ndarray, bool]:
+            if not use_label:
+                row = row | {"label_format": None}
+            labelled = row["label_format"] is not None
+            return *read_photo(row, round(self.resolution * zoom), self.label_space), labelled
+
+        image, labels, labelled = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
         free = np.array(labels.shape) - self.resolution  # how far a window can move
         corner = generator.integers(0, free + 1)
         if generator.random() < 0.5 and (centre := class_centred(labels, generator)):
@@ -128,13 +173,20 @@ class PhotoCrops(TorchDataset):
         image, labels = jitter_colours(image[window], generator, self.colour_jitter), labels[window]
         if generator.random() < 0.5:
             image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
-        mask = training_mask(*labels.shape, generator, labels if self.labelled[index] else None)
-        return {"image": image, "labels": labels, "mask": mask, "labelled": self.labelled[index]}
+        mask = training_mask(*labels.shape, generator, labels if labelled else None)
+        return {"image": image, "labels": labels, "mask": mask, "labelled": labelled, "skipped": skipped}
 
-    def class_counts(self) -> Tensor:
-        """Labelled pixels of each class, (C,), over all photos."""
-        labelled = self.photos.select(np.flatnonzero(self.labelled)).select_columns("semantic_map")
-        counts = sum(np.bincount(np.asarray(row["semantic_map"]).ravel(), minlength=256) for row in labelled)
+    def labelled_photos(self) -> Dataset:
+        """The rows whose labels are used."""
+        return self.photos.select(np.flatnonzero(self.labelled))
+
+    def class_counts(self, skip: Callable[[str, str], None] | None = None) -> Tensor:
+        """Labelled pixels of each class, (C,), over at most CLASS_COUNT_PHOTOS photos; `skip` as in `read_first`."""
+        photos = self.labelled_photos()
+        counts = np.zeros(256, np.int64)
+        for index in evenly_spaced(len(photos), CLASS_COUNT_PHOTOS):
+            labels = read_first(rows_from(photos, index), lambda row: read_labels(row, self.label_space), skip)
+            counts += np.bincount(labels.ravel(), minlength=256)
         return torch.from_numpy(counts[: self.label_space.num_classes]).float()
 
 
@@ -179,18 +231,36 @@ class MixedBatches:
             (np.flatnonzero(~labelled), batch_size - with_labels),
         )
         self.seed, self.start, self.process, self.processes = seed, start, process, processes
+        self.orders: dict[int, tuple[int, np.ndarray]] = {}  # source -> its current epoch and the order in it
+
+    def places(self, number: int) -> list[tuple[int, int, int]]:
+        """Of each example of batch `number`: the source (0 = labelled), how many came from it before, a seed."""
+        return [
+            # The seed of an example: its own stream, never shared with another place in the run.
+            (source, position, int(np.random.SeedSequence((self.seed, source, position)).generate_state(1)[0]))
+            for source, (_, count) in enumerate(self.sources)
+            for position in range(number * count, (number + 1) * count)
+        ]
 
     def batch(self, number: int) -> list[tuple[int, int]]:
+        """The keys (index, seed) of the examples of batch `number`."""
         keys = []
-        for source, (indices, count) in enumerate(self.sources):
-            for position in range(number * count, (number + 1) * count):
-                epoch, place = divmod(position, len(indices))
-                order = np.random.default_rng((self.seed, source, epoch)).permutation(len(indices))
-                # The seed of an example: its own stream, never shared with another place in the run.
-                stream = np.random.SeedSequence((self.seed, source, position)).generate_state(1)
-                keys.append((int(indices[order[place]]), int(stream[0])))
+        for source, position, seed in self.places(number):
+            indices = self.sources[source][0]
+            epoch, place = divmod(position, len(indices))
+            keys.append((int(indices[self._order(source, epoch)[place]]), seed))
         return keys
+
+    def _order(self, source: int, epoch: int) -> np.ndarray:
+        if source not in self.orders or self.orders[source][0] != epoch:  # a million photos take long to shuffle
+            generator = np.random.default_rng((self.seed, source, epoch))
+            self.orders[source] = epoch, generator.permutation(len(self.sources[source][0]))
+        return self.orders[source][1]
+
+    def number(self, step: int) -> int:
+        """Of this process's batch of a step, among the batches of all processes."""
+        return step * self.processes + self.process
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in itertools.count(self.start):
-            yield self.batch(step * self.processes + self.process)
+            yield self.batch(self.number(step))

@@ -1,10 +1,12 @@
 """The exemplar bank of a trained model: prototypes of its labelled photos, as its own segmenter sees them."""
 
-import numpy as np
+from collections.abc import Callable
+
 import torch
 from datasets import Dataset
 
 from ..data.photos import read_photo
+from ..data.rows import evenly_spaced, read_first, rows_from
 from ..images import pad_to_multiple, to_tensor
 from ..labels import LabelSpace
 from ..loop import Networks
@@ -13,13 +15,23 @@ from ..models.exemplar_bank import Exemplars
 
 @torch.no_grad()
 def build_bank(
-    networks: Networks, photos: Dataset, label_space: LabelSpace, resolution: int, size: int
+    networks: Networks,
+    photos: Dataset,
+    label_space: LabelSpace,
+    resolution: int,
+    size: int,
+    skip: Callable[[str, str], None] | None = None,
 ) -> Exemplars:
-    """Prototypes of at most `size` photos, evenly spaced over `photos` (all labelled), shorter side `resolution`."""
+    """Prototypes of at most `size` photos, evenly spaced over `photos` (all labelled), shorter side `resolution`.
+
+    skip: as in `read_first`; the next photo stands in for a bad one.
+    """
     device = networks.segmenter.device
     banks = []
-    for index in np.unique(np.linspace(0, len(photos) - 1, min(size, len(photos))).round().astype(int)):
-        photo, semantic_map = read_photo(photos, int(index), resolution, label_space)
+    for index in evenly_spaced(len(photos), size):
+        photo, semantic_map = read_first(
+            rows_from(photos, index), lambda row: read_photo(row, resolution, label_space), skip
+        )
         image = pad_to_multiple(to_tensor(photo), 16).to(device)
         labels = torch.from_numpy(semantic_map)[None, None].float()
         labels = pad_to_multiple(labels, 16).long()[:, 0, 2::4, 2::4].to(device)

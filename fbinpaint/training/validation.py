@@ -1,5 +1,6 @@
 """Validation during training: held-out photos, one fixed mask each, scored and drawn after every round."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from datasets import Dataset
 from PIL import Image
 
 from ..data.photos import read_photo
+from ..data.rows import read_first, rows_from
 from ..images import save_image, to_uint8
 from ..labels import LabelSpace
 from ..loop import Networks, feedback_rounds
@@ -22,16 +24,26 @@ class Validator:
     """Central square crops of `photos` with seeded free-form masks.
 
     Args:
-        photos: columns `image` and `semantic_map`.
+        photos: rows as in `rows.FEATURES`.
         resolution: side of the crop and shorter side of the resized photo, pixels.
+        skip: as in `read_first`; the next photo stands in for a bad one.
     """
 
-    def __init__(self, photos: Dataset, label_space: LabelSpace, resolution: int, num_rounds: int = 2):
+    def __init__(
+        self,
+        photos: Dataset,
+        label_space: LabelSpace,
+        resolution: int,
+        num_rounds: int = 2,
+        skip: Callable[[str, str], None] | None = None,
+    ):
         self.label_space, self.num_rounds = label_space, num_rounds
         self.lpips = LPIPS("alex")
         images, labels, masks = [], [], []
         for index in range(len(photos)):
-            photo, semantic_map = read_photo(photos, index, resolution, label_space)
+            photo, semantic_map = read_first(
+                rows_from(photos, index), lambda row: read_photo(row, resolution, label_space), skip
+            )
             height, width = semantic_map.shape
             left, top = (width - resolution) // 2, (height - resolution) // 2
             window = slice(top, top + resolution), slice(left, left + resolution)

@@ -1,0 +1,45 @@
+"""Cityscapes as its owners distribute it (github.com/mcordts/cityscapesScripts).
+
+    leftImg8bit/train/<city>/<frame>_leftImg8bit.png          with gtFine/train/<city>/<frame>_gtFine_labelIds.png
+    leftImg8bit/train_extra/<city>/<frame>_leftImg8bit.png    unlabelled
+
+The splits val and test are never read.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from ..errors import InputError
+from ..labels import CITYSCAPES, IGNORE
+from .rows import rows_from_files
+
+# The id in a labelIds image of each of the 19 train ids (cityscapesscripts/helpers/labels.py).
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+
+TRAIN_IDS = np.full(256, IGNORE, np.uint8)
+TRAIN_IDS[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
+
+
+def load_cityscapes(folder: str | Path) -> Dataset:
+    """Rows as in `rows.FEATURES`. All of split train are labelled, or none where there is no gtFine/train.
+
+    Raises InputError where neither split train nor train_extra has a photo.
+    """
+    folder = Path(folder)
+    fine = sorted((folder / "leftImg8bit" / "train").glob("*/*_leftImg8bit.png"))
+    extra = sorted((folder / "leftImg8bit" / "train_extra").glob("*/*_leftImg8bit.png"))
+    if not fine and not extra:
+        raise InputError(f"{folder}: no photo in it; looked for leftImg8bit/train(_extra)/<city>/*_leftImg8bit.png")
+    labels = [None] * len(fine)
+    if (truth := folder / "gtFine" / "train").is_dir():
+        frames = (path.name.removesuffix("_leftImg8bit.png") for path in fine)
+        cities = (path.parent.name for path in fine)
+        labels = [truth / city / f"{frame}_gtFine_labelIds.png" for city, frame in zip(cities, frames, strict=True)]
+    return rows_from_files(fine + extra, labels + [None] * len(extra), CITYSCAPES.name)
+
+
+def to_train_ids(label_ids: np.ndarray) -> np.ndarray:
+    """The ids of a labelIds image, -1..33 or 255, of any shape -> uint8 train ids 0..18, all others 255."""
+    return TRAIN_IDS[label_ids.astype(np.uint8)]  # -1 wraps to 255

@@ -1,0 +1,95 @@
+"""Data sets of the Hugging Face Hub, and local folders of parquet or WebDataset files: whatever `load_dataset` reads.
+
+Their photos are in a column `image`, their labels, if any, in a column `semantic_map` (index images). In a WebDataset
+these are the files `<key>.jpg` (or png, webp) and `<key>.semantic_map.png`.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Image, IterableDataset, load_dataset
+from datasets.exceptions import DatasetsError
+
+from ..errors import InputError
+from .rows import FEATURES, whole_stream
+
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
+LABEL_COLUMNS = ("semantic_map", "semantic_map.png")
+
+UNREADABLE = (OSError, ValueError, DatasetsError, tarfile.TarError)  # what `datasets` raises; Arrow's are ValueErrors
+
+
+def load_hub(source: str | Path) -> Dataset:
+    """Rows as in `rows.FEATURES` of the split train of a Hub data set or a folder, memory-mapped from the cache.
+
+    Raises InputError where it cannot be loaded, or has no column of photos.
+    """
+    stored, image, label = _open(str(source), streaming=False)
+    # By columns, not by `map`, which would write a copy of all photos.
+    table, count = stored.data, len(stored)
+    paths = pc.struct_field(table.column(image), "path").to_pylist()
+    if "__url__" in stored.column_names:
+        keys = zip(stored["__url__"], stored["__key__"], strict=True)
+        names = [_tar_name(url, key, image) for url, key in keys]
+    else:
+        names = [_row_name(source, index, path) for index, path in enumerate(paths)]
+    labels = table.column(label) if label else pa.nulls(count, FEATURES["semantic_map"].pa_type)
+    formats = pc.if_else(labels.is_null(), pa.scalar(None, pa.string()), pa.scalar("ids"))
+    columns = {"name": names, "image": table.column(image), "semantic_map": labels, "label_format": formats}
+    return Dataset(pa.table(columns, schema=FEATURES.arrow_schema))
+
+
+def stream_hub(source: str | Path) -> tuple[IterableDataset, bool]:
+    """The same rows, read from front to back without a copy on disk; and whether there is a column of labels.
+
+    Iterating raises InputError where the source turns out to be broken.
+    """
+    stored, image, label = _open(str(source), streaming=True)
+    origin = {"stored": stored, "source": str(source), "image": image, "label": label}
+    return IterableDataset.from_generator(_stream, features=FEATURES, gen_kwargs=origin), label is not None
+
+
+def _open(source: str, streaming: bool) -> tuple[Dataset | IterableDataset, str, str | None]:
+    """The stored data set, and what its columns of photos and labels are called."""
+    try:
+        stored = load_dataset(source, split="train", streaming=streaming)
+    except UNREADABLE as error:
+        raise InputError(f"{source}: cannot be loaded as a data set with a split train ({_line(error)})") from error
+    columns = stored.column_names or []
+    image = next((name for name in IMAGE_COLUMNS if name in columns), None)
+    label = next((name for name in LABEL_COLUMNS if name in columns), None)
+    if image is None:
+        raise InputError(f"{source}: no column of photos; looked for {', '.join(IMAGE_COLUMNS)}, found {columns}")
+    for name in filter(None, (image, label)):
+        stored = stored.cast_column(name, Image(decode=False))
+    return stored, image, label
+
+
+def _stream(stored: IterableDataset, source: str, image: str, label: str | None) -> Iterator[dict]:
+    name = "its start"
+    try:
+        for index, example in enumerate(whole_stream(stored)):
+            if "__url__" in example:
+                name = _tar_name(example["__url__"], example["__key__"], image)
+            else:
+                name = _row_name(source, index, (example[image] or {}).get("path"))
+            truth = example[label] if label else None
+            label_format = None if truth is None else "ids"
+            yield {"name": name, "image": example[image], "semantic_map": truth, "label_format": label_format}
+    except UNREADABLE as error:
+        raise InputError(f"{source}: broken, nothing can be read after {name} ({_line(error)})") from error
+
+
+def _tar_name(url: str, key: str, image: str) -> str:
+    return f"{url}: {key}.{image}"
+
+
+def _row_name(source: str | Path, index: int, path: str | None) -> str:
+    return f"{source}: row {index}" + (f" ({path})" if path else "")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,66 @@
+"""Where training photos come from: folders whose layout is recognised, data sets by name; at hand or as a stream."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets
+
+from ..errors import InputError
+from .celebamask_hq import load_celebamask_hq
+from .cityscapes import load_cityscapes
+from .folder import load_photo_folder
+from .hub import load_hub, stream_hub
+from .rows import has_label
+
+# What a folder of each layout holds, and who reads it.
+LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
+    "CelebA-HQ-img": load_celebamask_hq,
+    "leftImg8bit": load_cityscapes,
+    "images": load_photo_folder,
+    "**/*.parquet": load_hub,
+    "**/*.tar": load_hub,
+}
+
+
+def find_layout(folder: Path) -> Callable[[Path], Dataset]:
+    """Who reads this folder. Raises InputError where there is none, or no layout fits it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name one that holds photos")
+    for pattern, load in LAYOUTS.items():
+        if next(folder.glob(pattern), None):
+            return load
+    raise InputError(f"{folder}: no data in a known layout; looked for {', '.join(LAYOUTS)} in it")
+
+
+def load_photos(folders: Sequence[str], hub_names: Sequence[str] = ()) -> Dataset:
+    """All rows (`rows.FEATURES`) of the folders and the Hub data sets, one after the other. Raises as these do."""
+    found = [find_layout(Path(folder))(Path(folder)) for folder in folders]
+    return concatenate_datasets(found + [load_hub(name) for name in hub_names])
+
+
+def stream_photos(
+    folders: Sequence[str], hub_names: Sequence[str], seed: int
+) -> tuple[IterableDataset | None, IterableDataset | None]:
+    """The labelled and the unlabelled rows as streams, None where there are none; several sources take turns.
+
+    Parquet, WebDataset and the Hub are streamed in the order in which they were written, as labelled where they have a
+    column of labels; a row of theirs that lacks its label remains an unlabelled one. Folders of photos are shuffled.
+    """
+    labelled, unlabelled = [], []
+    readers = [(folder, find_layout(Path(folder))) for folder in folders]
+    for source, load in readers + [(name, load_hub) for name in hub_names]:
+        if load is load_hub:
+            rows, with_labels = stream_hub(source)
+            (labelled if with_labels else unlabelled).append(rows)
+            continue
+        photos = load(Path(source))
+        with_label = has_label(photos)
+        for streams, wanted in ((labelled, with_label), (unlabelled, ~with_label)):
+            if wanted.any():
+                streams.append(photos.select(np.flatnonzero(wanted)).shuffle(seed).to_iterable_dataset())
+    return _take_turns(labelled), _take_turns(unlabelled)
+
+
+def _take_turns(streams: list[IterableDataset]) -> IterableDataset | None:
+    return interleave_datasets(streams, stopping_strategy="all_exhausted") if streams else None

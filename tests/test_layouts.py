@@ -1,0 +1,387 @@
+"""The owners' layouts, made here file by file: what is read from them, and what training says where they are broken."""
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import tarfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageColumn
+from PIL import Image
+
+import train_accelerate
+from fbinpaint.data.loader import BadPhotos, BatchLoader
+from fbinpaint.data.photos import MixedBatches, PhotoCrops, read_labels, read_photo
+from fbinpaint.data.rows import has_label
+from fbinpaint.data.scenes import face_scene, street_scene
+from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.data.streams import StreamedCrops, set_aside
+from fbinpaint.errors import InputError
+from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
+
+from .test_training import vgg_file  # noqa: F401 (a fixture)
+
+README = Path(train_accelerate.__file__).with_name("README.md")
+
+# id -> train id, as cityscapesscripts/helpers/labels.py lists them; -1, the license plate, is stored as 255.
+TRAIN_IDS = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14}
+TRAIN_IDS |= {28: 15, 31: 16, 32: 17, 33: 18}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
+def write_celebamask_hq(folder, numbers, size=64):
+    """Faces as photos of twice the size of their part masks, as the owners have them (1024 and 512)."""
+    (folder / "CelebA-HQ-img").mkdir(parents=True)
+    for number in numbers:
+        photo, ids = face_scene((size, size), np.random.default_rng(number))
+        photo.resize((2 * size, 2 * size)).save(folder / "CelebA-HQ-img" / f"{number}.jpg", quality=95)
+        parts = folder / "CelebAMask-HQ-mask-anno" / str(number // 2000)
+        parts.mkdir(parents=True, exist_ok=True)
+        for label in np.setdiff1d(np.unique(ids), [0]):
+            mask = Image.fromarray(np.where(ids == label, 255, 0).astype(np.uint8)).convert("RGB")
+            mask.save(parts / f"{number:05d}_{CELEBAMASK_HQ.classes[label]}.png")
+
+
+def write_cityscapes(folder, size=(96, 64)):
+    """Split train with labels; val with labels, train_extra without, neither of which may teach the segmenter."""
+    ids_of = np.full(256, 0, np.uint8)
+    for label_id, train_id in TRAIN_IDS.items():
+        ids_of[train_id] = label_id
+    frames = [("train", "aachen", 4), ("train", "ulm", 3), ("val", "lindau", 2), ("train_extra", "bayreuth", 4)]
+    for split, city, count in frames:
+        for index in range(count):
+            photo, ids = street_scene(size, np.random.default_rng([len(city), index]))
+            name = f"{city}_{index:06d}_000019"
+            photos, truth = folder / "leftImg8bit" / split / city, folder / "gtFine" / split / city
+            photos.mkdir(parents=True, exist_ok=True)
+            photo.save(photos / f"{name}_leftImg8bit.png")
+            if split != "train_extra":
+                truth.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(ids_of[ids]).save(truth / f"{name}_gtFine_labelIds.png")
+                Image.fromarray(ids).save(truth / f"{name}_gtFine_instanceIds.png")
+
+
+def write_parquet(path, photos, labels=None):
+    """`photos` and `labels` are encoded files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"image": [{"bytes": photo, "path": None} for photo in photos], "caption": ["a street"] * len(photos)}
+    features = Features({"image": ImageColumn(), "caption": Value("string")})
+    if labels:
+        columns["semantic_map"] = [None if label is None else {"bytes": label, "path": None} for label in labels]
+        features["semantic_map"] = ImageColumn()
+    Dataset.from_dict(columns, features=features).to_parquet(path)
+
+
+def encoded_streets(count, size=(48, 32)):
+    """(photos, labels) as bytes of PNG files."""
+    photos, labels = [], []
+    for index in range(count):
+        photo, ids = street_scene(size, np.random.default_rng(index))
+        for files, image in ((photos, photo), (labels, CITYSCAPES.to_palette_image(ids))):
+            file = io.BytesIO()
+            image.save(file, "PNG")
+            files.append(file.getvalue())
+    return photos, labels
+
+
+def write_tar(path, photos, labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for index, pair in enumerate(zip(photos, labels, strict=True)):
+            for ending, content in zip(("png", "semantic_map.png"), pair, strict=True):
+                entry = tarfile.TarInfo(f"{index:06d}.{ending}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+
+
+# ------------------------------------------------------------------------------------------------------- the layouts
+
+
+def test_celebamask_hq(tmp_path):
+    write_celebamask_hq(tmp_path, [0, 7, 1999, 2000])
+    photos = load_photos([tmp_path])
+    assert [row["name"].rsplit("/", 1)[1] for row in photos] == ["0.jpg", "7.jpg", "1999.jpg", "2000.jpg"]
+    for row, number in zip(photos, (0, 7, 1999, 2000), strict=True):
+        assert np.array_equal(read_labels(row, CELEBAMASK_HQ), face_scene((64, 64), np.random.default_rng(number))[1])
+        image, labels = read_photo(row, 32, CELEBAMASK_HQ)  # the photo is 128x128, its label 64x64
+        assert image.shape == (32, 32, 3) and labels.shape == (32, 32)
+    shutil.rmtree(tmp_path / "CelebAMask-HQ-mask-anno")
+    assert not has_label(load_photos([tmp_path])).any()
+
+
+def test_later_parts_overwrite_earlier_ones(tmp_path):
+    """Each part covers the picture from a column of its own on, so only the last one shows there."""
+    (tmp_path / "CelebA-HQ-img").mkdir(), (parts := tmp_path / "CelebAMask-HQ-mask-anno" / "0").mkdir(parents=True)
+    Image.new("RGB", (76, 76)).save(tmp_path / "CelebA-HQ-img" / "3.jpg")
+    order = "skin nose eye_g l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l neck cloth"
+    for label, part in enumerate(order.split(), 1):
+        mask = np.zeros((38, 38, 3), np.uint8)
+        mask[:, 2 * label :] = 255
+        Image.fromarray(mask).save(parts / f"00003_{part}.png")
+    labels = read_labels(load_photos([tmp_path])[0], CELEBAMASK_HQ)
+    assert (labels == np.repeat(np.arange(19), 2)).all()
+
+
+def test_cityscapes(tmp_path):
+    write_cityscapes(tmp_path)
+    photos = load_photos([tmp_path])
+    names = [row["name"] for row in photos]
+    assert has_label(photos).tolist() == [True] * 7 + [False] * 4
+    assert all("/train/" in name for name in names[:7]) and all("/train_extra/" in name for name in names[7:])
+    ids = street_scene((96, 64), np.random.default_rng([len("aachen"), 0]))[1]
+    assert np.array_equal(read_labels(photos[0], CITYSCAPES), ids)
+    shutil.rmtree(tmp_path / "gtFine")
+    assert not has_label(load_photos([tmp_path])).any()
+
+
+def test_every_label_id_has_its_train_id(tmp_path):
+    write_cityscapes(tmp_path)
+    label_ids = np.arange(96 * 64).reshape(64, 96) % 36
+    label_ids[label_ids == 34], label_ids[label_ids == 35] = 255, 0  # 255 is how -1 is stored
+    path = next((tmp_path / "gtFine" / "train" / "aachen").glob("*000000*labelIds.png"))
+    Image.fromarray(label_ids.astype(np.uint8)).save(path)
+    expected = np.vectorize(lambda label_id: TRAIN_IDS.get(label_id, 255))(label_ids)
+    assert np.array_equal(read_labels(load_photos([tmp_path])[0], CITYSCAPES), expected)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_parquet_and_webdataset(streamed, tmp_path):
+    photos, labels = encoded_streets(9)
+    write_parquet(tmp_path / "half" / "data" / "train-00000.parquet", photos[:4], [None, *labels[1:4]])
+    write_parquet(tmp_path / "bare" / "x.parquet", photos[4:6])
+    write_tar(tmp_path / "tars" / "shard-0.tar", photos[6:], labels[6:])
+    folders = [str(tmp_path / name) for name in ("half", "bare", "tars")]
+    if streamed:
+        rows = [row for stream in stream_photos(folders, [], seed=0) for row in stream]
+        rows = list({row["name"]: row for row in rows}.values())  # the shorter of two streams starts again
+    else:
+        rows = list(load_photos(folders))
+    rows.sort(key=lambda row: photos.index(row["image"]["bytes"]))
+    assert [row["label_format"] for row in rows] == [None, "ids", "ids", "ids", None, None, "ids", "ids", "ids"]
+    assert rows[2]["name"] == f"{folders[0]}: row 2" and rows[7]["name"].endswith("tars/shard-0.tar: 000001.png")
+    for index in (1, 8):
+        ids = street_scene((48, 32), np.random.default_rng(index))[1]
+        assert np.array_equal(read_labels(rows[index], CITYSCAPES), ids)
+
+
+def test_what_no_layout_fits_is_one_line(tmp_path):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match="CelebA-HQ-img.*leftImg8bit.*images.*parquet.*tar"):
+        load_photos([tmp_path])
+    write_celebamask_hq(tmp_path / "faces", [5])
+    with pytest.raises(InputError, match="00005_.*celebamask-hq.*--label_space"):
+        read_labels(load_photos([tmp_path / "faces"])[0], CITYSCAPES)
+    write_parquet(tmp_path / "cut" / "x.parquet", *encoded_streets(2))
+    path = tmp_path / "cut" / "x.parquet"
+    path.write_bytes(path.read_bytes()[:-40])
+    for load in (lambda: load_photos([path.parent]), lambda: stream_photos([path.parent], [], 0)):
+        with pytest.raises(InputError, match=f"^{path.parent}: cannot be loaded[^\n]*$"):
+            load()
+    with pytest.raises(InputError, match=r"^nobody/nothing: cannot be loaded[^\n]*$"):
+        load_photos([], ["nobody/nothing"])
+
+
+def test_large_jpegs_are_decoded_small_and_upright(tmp_path):
+    """At an eighth of the size it is still the same picture, and its EXIF orientation counts."""
+    (tmp_path / "images").mkdir()
+    photo = street_scene((640, 360), np.random.default_rng(0))[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    photo.save(tmp_path / "images" / "a.jpg", quality=95, exif=exif)
+    photo.save(tmp_path / "images" / "b.png")
+    small, whole = (read_photo(row, 20, CITYSCAPES)[0].astype(int) for row in load_photos([tmp_path]))
+    assert small.shape == (36, 20, 3) and whole.shape == (20, 36, 3)
+    assert np.abs(np.rot90(small) - whole).mean() < 3
+
+
+# ------------------------------------------------------------------------------------------------------ bad photos
+
+
+def batches_of(crops, count, num_workers=0, **options):
+    loader = BatchLoader(crops, MixedBatches(crops.labelled, 4, 0.5, 0, **options), num_workers, BadPhotos())
+    return [batch for batch, _ in zip(loader, range(count), strict=False)], loader.bad_photos
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_bad_photos_are_named_or_passed_over(num_workers, tmp_path, capsys):
+    write_cityscapes(tmp_path)
+    photos = load_photos([tmp_path])
+    cut, gone = photos[1]["name"], photos[8]["name"]
+    whole, _ = batches_of(PhotoCrops(photos, CITYSCAPES, 32), 6)
+    with open(cut, "r+b") as file:
+        file.truncate(3000)
+    shutil.move(gone, tmp_path / "elsewhere.png")
+
+    with pytest.raises(InputError) as caught:
+        batches_of(PhotoCrops(photos, CITYSCAPES, 32), 6, num_workers)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith((cut, gone))
+
+    crops = PhotoCrops(photos, CITYSCAPES, 32, skip_bad=True)
+    patched, bad_photos = batches_of(crops, 6, num_workers)
+    assert bad_photos.problems.keys() == {cut, gone} and len(bad_photos) == 2
+    assert "truncated" in bad_photos.problems[cut] and "no such file" in bad_photos.problems[gone]
+    assert capsys.readouterr().out.count("skipped a bad photo") == 2
+    same = [bool((a.image == b.image).all()) for a, b in zip(whole, patched, strict=True)]
+    assert any(same) and not all(same)  # the others are what they would be
+    resumed, _ = batches_of(crops, 2, num_workers, start=4)
+    assert all((a.image == b.image).all() for a, b in zip(resumed, patched[4:], strict=True))
+    assert all(batch.labelled.sum() == 2 for batch in patched)
+
+
+def test_labels_are_named_too(tmp_path):
+    write_celebamask_hq(tmp_path / "faces", [4])
+    write_cityscapes(tmp_path / "streets")
+    broken = tmp_path / "faces" / "CelebAMask-HQ-mask-anno" / "0" / "00004_skin.png"
+    broken.write_bytes(b"")
+    missing = next((tmp_path / "streets" / "gtFine" / "train" / "aachen").glob("*000000*labelIds.png"))
+    missing.unlink()
+    for folder, path, space in (("faces", broken, CELEBAMASK_HQ), ("streets", missing, CITYSCAPES)):
+        with pytest.raises(InputError, match=f"^{path}: [^\n]*$"):
+            PhotoCrops(load_photos([tmp_path / folder]), space, 32)[0, 0]
+
+
+def test_links_to_nothing_are_missing_files(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").symlink_to(tmp_path / "nowhere.png")
+    (row,) = load_photos([tmp_path])
+    with pytest.raises(InputError, match="images/a.png: no such file"):
+        read_photo(row, 32, CITYSCAPES)
+    with pytest.raises(InputError, match="labels/a.png: no such file"):
+        read_labels(row, CITYSCAPES)
+
+
+def test_nothing_but_bad_photos_is_an_error(tmp_path):
+    write_cityscapes(tmp_path)
+    with pytest.raises(InputError, match="none of 7 photos in a row can be read; the last: .*--label_space"):
+        PhotoCrops(load_photos([tmp_path]), CELEBAMASK_HQ, 32, skip_bad=True)[0, 0]
+
+
+# --------------------------------------------------------------------------------------------------------- streams
+
+
+def streamed_crops(folders, held_out=2, **options):
+    streams, validation, known = set_aside(stream_photos(folders, [], seed=0), held_out, num_known=4)
+    return StreamedCrops(streams, PhotoCrops(known, CITYSCAPES, 32, **options), seed=0), validation
+
+
+@pytest.fixture
+def stream_folders(tmp_path):
+    """Twelve labelled photos in two tars, a folder of seven labelled and four unlabelled, parquet of ten unlabelled."""
+    photos, labels = encoded_streets(22)
+    write_tar(tmp_path / "tars" / "0.tar", photos[:6], labels[:6])
+    write_tar(tmp_path / "tars" / "1.tar", photos[6:12], labels[6:12])
+    write_cityscapes(tmp_path / "streets")
+    write_parquet(tmp_path / "parquet" / "x.parquet", photos[12:])
+    return [str(tmp_path / name) for name in ("tars", "streets", "parquet")]
+
+
+def test_streams_mix_resume_and_do_not_depend_on_the_workers(stream_folders):
+    crops, validation = streamed_crops(stream_folders)
+    assert has_label(validation).tolist() == [True, False] and len(crops.labelled_photos()) == 4
+    assert crops.class_counts().sum() > 0
+    first, _ = batches_of(crops, 9)
+    assert all(batch.labelled.tolist() == [True, True, False, False] for batch in first)
+    pictures = {image.numpy().tobytes() for batch in first for image in batch.image}
+    assert len(pictures) == 36
+    for others, expected in (
+        (batches_of(crops, 9, num_workers=2), first),
+        (batches_of(crops, 4, start=5), first[5:]),
+        (batches_of(crops, 4, process=1, processes=2), first[1::2]),
+    ):
+        assert all((a.image == b.image).all() for a, b in zip(others[0], expected, strict=True))
+
+
+def test_a_stream_passes_over_bad_photos_when_asked(tmp_path):
+    photos, labels = encoded_streets(12)
+    photos[5] = photos[5][: len(photos[5]) // 2]
+    write_tar(tmp_path / "0.tar", photos, labels)
+    with pytest.raises(InputError, match=f"^{tmp_path / '0.tar'}: 000005.png: [^\n]*truncated[^\n]*$"):
+        batches_of(streamed_crops([str(tmp_path)])[0], 4)
+    crops, _ = streamed_crops([str(tmp_path)], skip_bad=True)
+    batches, bad_photos = batches_of(crops, 4)
+    assert list(bad_photos.problems) == [f"{tmp_path / '0.tar'}: 000005.png"]
+    again, _ = batches_of(crops, 4, num_workers=2)
+    assert all((a.image == b.image).all() for a, b in zip(batches, again, strict=True))
+
+
+def test_a_cut_shard_is_one_line(tmp_path):
+    write_tar(tmp_path / "0.tar", *encoded_streets(12))
+    content = (tmp_path / "0.tar").read_bytes()
+    crops, _ = streamed_crops([str(tmp_path)])
+    (tmp_path / "0.tar").write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(InputError, match=f"^{tmp_path}: broken, nothing can be read after [^\n]*0000..[^\n]*$"):
+        batches_of(crops, 4)
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_a_stream_of_ten_thousand_photos_takes_no_more_memory(tmp_path):
+    """230 MB go by; what stays is the window, which is full long before the first tenth is over."""
+    file = io.BytesIO()
+    street_scene((48, 32), np.random.default_rng(0))[0].save(file, "JPEG")
+    padding = np.random.default_rng(0).bytes(22_000)  # decoders ignore what follows the picture: big, but quickly read
+    for shard in range(10):
+        columns = {"image": [{"bytes": file.getvalue() + padding + bytes([shard]), "path": None}] * 1000}
+        shards = Dataset.from_dict(columns, features=Features({"image": ImageColumn()}))
+        shards.to_parquet(tmp_path / f"{shard}.parquet", batch_size=100)
+    crops, _ = streamed_crops([str(tmp_path)], held_out=0)
+    # As one of four processes: all photos pass by, a quarter is decoded.
+    loader = BatchLoader(crops, MixedBatches(crops.labelled, 10, 0.5, seed=0, processes=4), 0, BadPhotos())
+    sizes = [resident_megabytes() for _, _ in zip(range(250), loader, strict=False)]
+    assert len(sizes) == 250 and max(sizes[25:]) - sizes[25] < 50
+
+
+# --------------------------------------------------------------------------------------------------- training itself
+
+
+def readme_command(part: str) -> list[str]:
+    """The arguments of README.md's training command that contains `part`."""
+    commands = re.findall(r"accelerate launch train_accelerate.py (.*)", README.read_text())
+    return shlex.split(next(command for command in commands if part in command))
+
+
+def train_like(command, output, model, vgg, *extra) -> int:
+    sizes = ["--resolution", "48", "--perceptual_crop", "32", "--train_batch_size", "4", "--labelled_ratio", "0.5"]
+    sizes += ["--max_train_steps", "2", "--num_validation_images", "2", "--num_exemplars", "3"]
+    paths = ["--output_dir", str(output), "--pretrained_model", str(model), "--perceptual_weights", str(vgg)]
+    return train_accelerate.main([*command, *sizes, *paths, *extra])
+
+
+def test_readme_commands_train_on_the_owners_layouts(tiny_pipeline_dir, vgg_file, tmp_path, monkeypatch):  # noqa: F811
+    write_celebamask_hq(tmp_path / "CelebAMask-HQ", [0, 1, 2, 3, 4, 2001])
+    write_cityscapes(tmp_path / "cityscapes")
+    photos, labels = encoded_streets(8)
+    write_tar(tmp_path / "shards" / "0.tar", photos, labels)
+    monkeypatch.chdir(tmp_path)
+    for data in ("CelebAMask-HQ", "cityscapes", "cityscapes shards --streaming"):
+        run = tmp_path / "runs" / data.split()[-1]
+        command = readme_command(f"--train_data_dir {data} --label_space")
+        assert train_like(command, run, tiny_pipeline_dir, vgg_file) == 0
+        assert np.isfinite(json.loads((run / "log.jsonl").read_text().splitlines()[-1])["lpips_alex/2"])
+
+
+def test_bad_photos_in_training(tiny_pipeline_dir, vgg_file, tmp_path, capsys):  # noqa: F811
+    write_cityscapes(tmp_path / "streets")
+    for path in (tmp_path / "streets" / "leftImg8bit" / "train_extra").rglob("*00000[12]*.png"):
+        path.write_bytes(path.read_bytes()[:2000])
+    command = ["--train_data_dir", str(tmp_path / "streets"), "--label_space", "cityscapes"]
+    assert train_like(command, tmp_path / "a", tiny_pipeline_dir, vgg_file) == 1
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("error: ") and "leftImg8bit.png: the image data is broken or truncated" in line
+    assert train_like(command, tmp_path / "b", tiny_pipeline_dir, vgg_file, "--skip_bad_images") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "skipped 2 bad photos"
