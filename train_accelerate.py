@@ -356,13 +356,13 @@ class Trainer:
 
     def origin(self) -> dict:
         """What a model card says of the training (see `fbinpaint.card`)."""
-        seconds = time.time() - self.began
-        device = self.accelerator.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
+        minutes, device = (time.time() - self.began) / 60, self.accelerator.device
+        processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        sources = self.args.train_data_dir + self.args.dataset_name
         return {
-            "data": [{"name": name, "licence": "not stated"} for name in self.args.train_data_dir + self.args.dataset_name],
+            "data": [{"name": source, "licence": "not stated"} for source in sources],
             "command": "accelerate launch " + shlex.join(sys.argv),
-            "time": f"{seconds / 60:.0f} minutes on {self.accelerator.num_processes} x {name}",
+            "time": f"{minutes:.0f} minutes on {self.accelerator.num_processes} x {processor}",
         }
 
 

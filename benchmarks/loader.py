@@ -59,7 +59,7 @@ def main() -> None:
         return BatchLoader(trainer.crops, plan, num_workers, BadPhotos())
 
     def train(batch: Batch, number: int) -> None:
-        trainer.train_step(batch.to(accelerator.device), number)
+        trainer.train_step(batch.to(accelerator.device), number, number)
 
     def pause(batch: Batch, number: int) -> None:
         time.sleep(args.step_seconds)
