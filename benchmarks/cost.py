@@ -73,10 +73,10 @@ def training_cost(label_space: str, steps: int, resolution: int, perceptual_crop
 def write_random_backbones(encoder: Path, vgg: Path) -> None:
     """Files with the layout of the pretrained weights: their values do not change the cost."""
     import timm
-    from torchvision.models import vgg16
+    from torchvision.models.vgg import cfgs, make_layers
 
     save_file(timm.create_model("tf_efficientnet_lite0", features_only=True).state_dict(), encoder)
-    save_file(vgg16().features.state_dict(), vgg)
+    save_file(make_layers(cfgs["D"]).state_dict(), vgg)
 
 
 def main() -> None:

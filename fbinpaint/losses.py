@@ -41,10 +41,12 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, weights: str | Path | None = None):
         super().__init__()
-        from torchvision.models import VGG16_Weights, vgg16
+        from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers, vgg16
 
-        self.features = vgg16(weights=VGG16_Weights.IMAGENET1K_V1 if weights is None else None).features
-        if weights is not None:
+        if weights is None:
+            self.features = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
+        else:
+            self.features = make_layers(cfgs["D"])  # without the classifier, nine tenths of VGG16
             if not Path(weights).is_file():
                 raise InputError(f"perceptual weights {weights}: no such file; give VGG16 features as safetensors")
             try:

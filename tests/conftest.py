@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import vgg16
+from torchvision.models.vgg import cfgs, make_layers
 
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import write_scenes
@@ -79,7 +79,7 @@ def vgg_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("vgg") / "vgg16.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        save_file({key: value.half() for key, value in vgg16().features.state_dict().items()}, path)
+        save_file({key: value.half() for key, value in make_layers(cfgs["D"]).state_dict().items()}, path)
     return path
 
 

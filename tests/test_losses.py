@@ -3,7 +3,6 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import vgg16
 
 from fbinpaint.errors import InputError
 from fbinpaint.losses import (
@@ -73,12 +72,8 @@ def test_class_balance_lifts_the_rare():
     assert weights[1] / weights[0] == pytest.approx(3)
 
 
-def test_perceptual_loss(tmp_path):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        weights = {key: value.half() for key, value in vgg16().features.state_dict().items()}
-    save_file(weights, tmp_path / "vgg.safetensors")
-    loss = PerceptualLoss(tmp_path / "vgg.safetensors")
+def test_perceptual_loss(vgg_file, tmp_path):
+    loss = PerceptualLoss(vgg_file)
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     noisy = (image + 0.3 * torch.randn_like(image)).requires_grad_()
     assert loss(image, image).item() == 0
