@@ -26,8 +26,6 @@ from fbinpaint.data.streams import StreamedCrops, set_aside
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 
-from .test_training import vgg_file  # noqa: F401 (a fixture)
-
 README = Path(train_accelerate.__file__).with_name("README.md")
 
 # id -> train id, as cityscapesscripts/helpers/labels.py lists them; -1, the license plate, is stored as 255.
