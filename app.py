@@ -32,13 +32,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import cv2
 import gradio as gr
 import numpy as np
-from gradio.processing_utils import save_pil_to_cache
+from gradio import processing_utils
 from huggingface_hub import hf_hub_download
 from PIL import Image
 
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
+from fbinpaint.files import whole_file
 from fbinpaint.images import load_image, resize_image, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import IGNORE, LABEL_SPACES, LabelSpace, get_label_space
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
@@ -106,6 +107,23 @@ STYLE = {
 }
 
 SERVING = {"ssr_mode": False, "max_file_size": "100mb"}
+
+
+def save_to_cache(picture: Image.Image, cache_dir: str, name: str = "image", format: str = "png") -> str:
+    """Gradio's `save_pil_to_cache`, but whole or not at all; the file's path.
+
+    Gradio 6.31 names pictures by their content and writes them in place: one that is written again while a browser is
+    fetching it arrives cut short, and the page shows a broken picture.
+    """
+    data = processing_utils.encode_pil_to_bytes(picture, format)
+    path = Path(cache_dir).resolve() / processing_utils.hash_bytes(data) / f"{name}.{format}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+    return str(path)
+
+
+processing_utils.save_pil_to_cache = save_to_cache
 
 gpu = spaces.GPU if spaces else lambda function: function
 
@@ -354,11 +372,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             progress((reached + 1, rounds + 2), desc=f"Round {reached - 1}", unit="steps")
             yield output
 
-    # Gradio names files by their content, and writing one again while a browser is fetching it cuts it short: a picture
-    # that stays the same from step to step is therefore saved once and sent once.
-
     def save_marked(photo, hole) -> str:
-        return save_pil_to_cache(Image.fromarray(with_hole(photo, hole)), comparison.GRADIO_CACHE, format="png")
+        """The picture stays the same from step to step, and is encoded once."""
+        return save_to_cache(Image.fromarray(with_hole(photo, hole)), comparison.GRADIO_CACHE)
 
     def show_first(output, model) -> dict:
         """What round 0 already decides."""
@@ -382,7 +398,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             map_editor: editable_map(output, hole, space),
             reuse: gr.Button(interactive=True),
         } | {
-            button: gr.DownloadButton(value=save_pil_to_cache(file, cache, format="png"), interactive=True)
+            button: gr.DownloadButton(value=save_to_cache(file, cache), interactive=True)
             for button, file in files.items()
         }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gradio import processing_utils
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -343,6 +344,18 @@ def screenshot(page: Page, name: str) -> None:
 def overflow(page: Page) -> int:
     """Pixels by which the page is wider than its window."""
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def test_a_picture_that_is_saved_again_is_whole_at_every_moment(tmp_path):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
+    path = Path(processing_utils.save_pil_to_cache(picture, str(tmp_path), format="png"))
+    size = path.stat().st_size
+    with ThreadPoolExecutor() as pool:
+        save = processing_utils.save_pil_to_cache
+        saved = [pool.submit(save, picture, str(tmp_path), format="png") for _ in range(9)]
+        while not all(future.done() for future in saved):
+            assert len(path.read_bytes()) == size
+    assert {Path(future.result()) for future in saved} == {path} and len(list(path.parent.iterdir())) == 1
 
 
 def test_a_picked_example_shows_its_result_and_can_be_restored(page):
