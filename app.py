@@ -18,6 +18,7 @@ except ImportError:
 
 import argparse
 import functools
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -115,7 +116,9 @@ def save_to_cache(picture: Image.Image, cache_dir: str, name: str = "image", for
     Gradio 6.31 names pictures by their content and writes them in place: one that is written again while a browser is
     fetching it arrives cut short, and the page shows a broken picture.
     """
-    data = processing_utils.encode_pil_to_bytes(picture, format)
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **({"compress_level": 1} if format == "png" else {}))  # sooner on the page, as exact
+    data = buffer.getvalue()
     path = Path(cache_dir).resolve() / processing_utils.hash_bytes(data) / f"{name}.{format}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
@@ -419,16 +422,15 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                 edits = np.where(strokes == IGNORE, session.edits, strokes)
             used, rounds = np.where(hole, edits, IGNORE).astype(np.uint8), int(rounds)
             used = used if (used != IGNORE).any() else None
+            # The page shows the first step and the last; those between move the progress bar.
             for step, output in enumerate(run(photo, hole, model, rounds, used, progress)):
-                reached = len(output.rounds[0]) - 1
-                shown = {status: f"Round {reached} …"}
                 if step == 0:
                     marked = save_marked(photo, hole)
-                    shown |= show_first(output, model)
-                result = feathered(photo, output.images[0], hole, feather)
-                shown[comparison] = (marked, result)
-                yield shown
-            yield show_last(output, result, photo, hole, model) | {state: Session(model, photo, hole, result, edits)}
+                    first = (marked, feathered(photo, output.images[0], hole, feather))
+                    yield {status: "Round 0: the rest follows …", comparison: first} | show_first(output, model)
+            result = feathered(photo, output.images[0], hole, feather)
+            session = Session(model, photo, hole, result, edits)
+            yield show_last(output, result, photo, hole, model) | {comparison: (marked, result), state: session}
 
     def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
         """Restore without what was painted on the map."""
