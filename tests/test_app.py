@@ -363,7 +363,6 @@ def test_a_picked_example_shows_its_result_and_can_be_restored(page):
     expect(page.locator("#rounds")).to_contain_text("Round 2:")
     expect(page.locator("#status")).to_contain_text("of 256 × 192 pixels")
     cached = before_and_after(page)
-    screenshot(page, "desktop")
     page.locator("#restore").click()
     page.wait_for_timeout(500)
     wait_for_result(page)
@@ -494,3 +493,22 @@ def test_an_empty_page_and_a_cleared_canvas_ask_for_a_photo(page):
     expect(page.locator("#mask img")).to_have_count(0)
     page.locator("#restore").click()
     expect(page.get_by_text("There is no photo yet")).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_bundled_models_restore_their_examples(browser):
+    """The screenshot is README's picture. The last test here: a demo that closes clears the files of all of them."""
+    demo = app.build_demo(app.bundled_models())
+    settings = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
+    _, address, _ = demo.launch(**settings, **app.STYLE, **app.SERVING)
+    page = browser.new_page(viewport=DESKTOP)
+    try:
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        pick_example(page, len(app.EXAMPLE_INDICES))  # the first street, after the faces
+        expect(page.locator("#map-after")).to_contain_text("road")
+        page.locator("#map-editor").scroll_into_view_if_needed()
+        page.wait_for_timeout(1000)  # it draws only what is in sight
+        screenshot(page, "desktop")
+    finally:
+        page.close()
+        demo.close()
