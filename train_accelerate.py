@@ -66,7 +66,7 @@ from fbinpaint.losses import (
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.semi_supervised import STRATEGIES
-from fbinpaint.training.step import Learner, LossWeights, hole_windows
+from fbinpaint.training.step import Learner, LossWeights, draw_edits, hole_windows
 from fbinpaint.training.validation import Validator
 
 ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
@@ -254,7 +254,8 @@ class Trainer:
         adversarial = (
             not alone and self.weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
         )
-        last, losses = self.learner(batch, self.ema.module, None if alone else num_rounds)
+        edits = draw_edits(batch, of_batch)
+        last, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds)
         total = losses.total(self.weights)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         if not alone:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
-from fbinpaint.training.step import hole_windows
+from fbinpaint.training.step import draw_edits, hole_windows
 
 from .conftest import make_tiny_networks
 
@@ -113,6 +113,16 @@ def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp
     assert train(tmp_path / "d", mixed_data, tiny_pipeline_dir, vgg_file, 1, "--report_to", "wandb") == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
     assert len(lines) == 4 and "labels/" in lines[0] and "no.safetensors" in lines[2] and "wandb" in lines[3]
+
+
+def test_edits_are_the_truth_in_holes_and_rare():
+    labels, mask = torch.randint(0, 19, (64, 24, 32)), (torch.rand(64, 1, 24, 32) > 0.5).float()
+    labels[::2] = 255  # unlabelled
+    batch = Batch(torch.zeros(64, 3, 24, 32), mask, labels, torch.arange(64) % 2 == 1)
+    edits = draw_edits(batch, torch.Generator().manual_seed(0))
+    drawn = edits != 255
+    assert torch.equal(edits[drawn], labels[drawn]) and not drawn[mask[:, 0] == 0].any()
+    assert 3 <= drawn.any(2).any(1).sum() <= 20
 
 
 def test_windows_show_the_hole():

@@ -17,6 +17,8 @@ from .semi_supervised import Strategy
 KNOWN_WEIGHT = 0.25
 # So many labelled photos of a batch are also segmented intact and serve as exemplars: more cost time, teach little.
 MAX_EXEMPLARS = 4
+# So often a user has drawn the truth into a part of the hole: maps are worth following, and edits are followed.
+EDIT_ODDS = 0.3
 
 
 @dataclass
@@ -60,8 +62,12 @@ class Learner(nn.Module):
         self.networks, self.strategy = networks, strategy
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, batch: Batch, teacher: Networks, num_rounds: int | None) -> tuple[Round | None, Losses]:
-        """Run the loop with the batch's labelled photos as exemplars; None = the initial inpainter alone.
+    def forward(
+        self, batch: Batch, edits: Tensor, teacher: Networks, num_rounds: int | None
+    ) -> tuple[Round | None, Losses]:
+        """Run the loop with the batch's labelled photos as exemplars, `edits` as in `draw_edits`.
+
+        num_rounds None = the initial inpainter alone.
 
         Returns the last round (its image is the input of the perceptual and adversarial losses) and the other losses.
         """
@@ -91,7 +97,7 @@ class Learner(nn.Module):
         balance = self.class_weights[labels.clamp_max(len(self.class_weights) - 1)]
         everywhere = weight * (KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole)
         for round_ in feedback_rounds(
-            networks, batch.image, batch.mask, num_rounds, exemplars=exemplars, allowed=allowed
+            networks, batch.image, batch.mask, num_rounds, semantic_map=edits, exemplars=exemplars, allowed=allowed
         ):
             reconstruction.append(reconstruction_loss(round_.prediction, batch.image, batch.mask))
             if round_.index == 0:
@@ -136,6 +142,19 @@ def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
 
 def detached(exemplars: Exemplars) -> Exemplars:
     return Exemplars(exemplars.prototypes.detach(), exemplars.present.detach(), exemplars.keys.detach())
+
+
+def draw_edits(batch: Batch, generator: torch.Generator) -> Tensor:
+    """What users might have drawn: (B,H,W) int64, the true classes in a box of some labelled photos' holes, else 255."""
+    height, width = batch.labels.shape[-2:]
+    edits = torch.full_like(batch.labels, 255)
+    for edit, labels, hole in zip(edits, batch.labels, batch.mask[:, 0] > 0.5, strict=True):
+        odds, *corners = torch.rand(5, generator=generator).tolist()
+        if odds < EDIT_ODDS:
+            (top, bottom), (left, right) = sorted(corners[:2]), sorted(corners[2:])
+            box = slice(int(top * height), int(bottom * height) + 1), slice(int(left * width), int(right * width) + 1)
+            edit[box] = torch.where(hole[box], labels[box], 255)
+    return edits
 
 
 def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
