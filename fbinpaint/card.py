@@ -5,7 +5,8 @@ key of which is optional; what it does not say, the card calls "not stated":
 
     {"license": "other", "license_name": "...", "license_link": "...",     as in the metadata of a Hub card
      "data": [{"name": "...", "licence": "..."}],
-     "command": "accelerate launch train_accelerate.py ...", "time": "51 minutes on two CPU cores"}
+     "command": "accelerate launch train_accelerate.py ...", "time": "51 minutes on two CPU cores",
+     "co2_eq_emissions": {"emissions": 12.0, "source": "...", "hardware_used": "..."}}     grams; as in the metadata
 """
 
 from collections.abc import Iterable
@@ -54,7 +55,7 @@ Licence of the model: {license}.
 
 ## Training
 
-Time: {time}. Command: {command}
+Time: {time}. Carbon dioxide: {carbon}. Command: {command}
 
 ## Evaluation
 
@@ -89,6 +90,7 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         pipeline_tag="image-to-image",
         tags=["inpainting", "semantic-segmentation", index["label_space"]],
         model_name=name,
+        co2_eq_emissions=training.get("co2_eq_emissions"),
         eval_results=[result for report in read for result in _eval_results(report)] or None,
     )
     license = training.get("license_name") or training.get("license", "not stated")
@@ -103,6 +105,9 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         data="\n".join(f"- {data['name']}: {data['licence']}" for data in training.get("data", [])) or "Not stated.",
         license=f"[{license}]({training['license_link']})" if "license_link" in training else license,
         time=training.get("time", "not stated"),
+        carbon="{emissions:g} g ({source})".format(**training["co2_eq_emissions"])
+        if "co2_eq_emissions" in training
+        else "not stated",
         command=f"\n\n```\n{training['command']}\n```" if "command" in training else "not stated.",
         evaluation="\n".join(markdown(report) for report in read) or "Not measured.",
     )
@@ -116,8 +121,12 @@ def _read_training(path: Path) -> dict:
         texts += [data[key] for data in training.get("data", []) for key in ("name", "licence")]
     except (KeyError, TypeError) as error:
         raise InputError(f'{path}: "data" is not a list of {{"name": ..., "licence": ...}}; correct it') from error
+    if carbon := training.get("co2_eq_emissions"):
+        if not isinstance(carbon, dict) or not isinstance(carbon.get("emissions"), int | float):
+            raise InputError(f'{path}: "co2_eq_emissions" is not {{"emissions": grams, "source": ...}}; correct it')
+        texts.append(carbon.get("source"))
     if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{path}: licence, data, command and time must be text; correct it")
+        raise InputError(f"{path}: licence, data, command, time and source must be text; correct it")
     return training
 
 

@@ -43,6 +43,7 @@ from fbinpaint.images import (
 )
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import protocol_mask
+from fbinpaint.saved import read_json
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -388,11 +389,19 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
         }
     protocol = dict(protocols[next(iter(pipes))])
     protocol["model"] = {name: of_model["model"] for name, of_model in protocols.items()}
+    protocol["training"] = {name: _training(Path(model)) for name, model in protocol["model"].items()}
     for earlier, later in itertools.combinations(pipes, 2):
         for k in protocol["rounds"]:
             a, b = f"{later}: rounds={k}", f"{earlier}: rounds={k}"
             paired[f"{a} vs {b}"] = _plain(_comparison(scores[a], scores[b], protocol["seed"]))
     return Evaluation({"protocol": protocol, "variants": variants, "paired": paired}, scores)
+
+
+def _training(model: Path) -> dict[str, str]:
+    """What is on file beside a saved model about its training: command and time, where somebody noted them."""
+    path = model / "training.json"
+    training = read_json(path) if path.is_file() else {}
+    return {key: training[key] for key in ("command", "time") if key in training}
 
 
 def _name(folder: Path) -> str:

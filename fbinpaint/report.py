@@ -1,7 +1,7 @@
 """Reports of `evaluate` for people: Markdown tables, sentences with intervals, curves.
 
     python -m fbinpaint evaluate --compare one-way=DIR feedback=DIR ...     writes both beside its report
-    python -m benchmarks.table docs/reports/streets.json                    prints the tables of README.md
+    python -m benchmarks.table README.md                                    fills the tables of a page
 """
 
 from pathlib import Path
@@ -51,6 +51,7 @@ def harm_table(report: dict) -> str:
 def markdown(report: dict) -> str:
     """All of it: the protocol in a line, the table, who beats whom, harm done."""
     protocol = report["protocol"]
+    trained = [f"- {name}: {run['time']}" for name, run in protocol.get("training", {}).items() if "time" in run]
     parts = [
         f"{protocol['data']}: {protocol['n']} photos, shorter side {protocol['resolution']} pixels, masks "
         f"{protocol['masks']}.",
@@ -58,6 +59,8 @@ def markdown(report: dict) -> str:
         "Relative changes of the means, 95 % intervals of a paired bootstrap over photos:",
         "\n".join(f"- {sentence(report, pair)}" for pair in report["paired"]),
     ]
+    if trained:
+        parts += ["Training:", "\n".join(trained)]
     if harm := harm_table(report):
         parts += ["Labelled hole pixels whose class was fixed or broken since round 0:", harm]
     return "\n\n".join(parts) + "\n"

@@ -366,6 +366,7 @@ def test_compare_puts_several_models_into_one_report(tmp_path, data, tiny_pipeli
     other = tmp_path / "other"
     pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(seed=1), "cityscapes", sample_size=96)
     pipe.save_pretrained(other)
+    (other / "training.json").write_text('{"time": "7 minutes", "command": "train it"}')
     arguments = ["--data", data, "--output", output, "--resolution", "32", "--rounds", "0,2", "--limit", "3"]
     models = [f"a={tiny_pipeline_dir}", f"b={other}", f"c={tiny_pipeline_dir}"]
     assert main(["evaluate", *map(str, arguments), "--compare", *models]) == 0
@@ -375,11 +376,13 @@ def test_compare_puts_several_models_into_one_report(tmp_path, data, tiny_pipeli
         "b: rounds=0", "b: rounds=2", "c: rounds=0", "c: rounds=2",
     ]  # fmt: skip
     assert report["protocol"]["model"] == dict(model.split("=") for model in models)
+    assert report["protocol"]["training"] == {"a": {}, "b": {"time": "7 minutes", "command": "train it"}, "c": {}}
     same, differ = report["paired"]["c: rounds=2 vs a: rounds=2"], report["paired"]["b: rounds=2 vs a: rounds=2"]
     assert same["psnr"] == {"relative": 0.0, "ci95": [0.0, 0.0]} and differ["psnr"]["relative"] != 0
     assert "b: rounds=2 vs b: rounds=0" in report["paired"] and "a: rounds=2 vs telea" in report["paired"]
     text = (tmp_path / "report.md").read_text()
     assert "| b: rounds=2 |" in text and "b: rounds=2 vs a: rounds=2: LPIPS-Alex" in text and "| fixed |" in text
+    assert "- b: 7 minutes" in text
     curves = Image.open(tmp_path / "report.png")
     assert min(curves.size) > 500 and len(curves.convert("RGB").getcolors(1 << 24)) > 50
     names = {row["variant"] for row in csv.DictReader(output.with_suffix(".csv").open())}

@@ -281,6 +281,7 @@ def test_the_bundled_models_have_their_facts_on_file(name):
     licences = [data["licence"] for data in training["data"]]
     assert all(text in card.text for text in (training["time"], training["command"], *licences))
     assert card.data.license == training["license"] and "ot stated" not in card.text
+    assert card.data.co2_eq_emissions == training["co2_eq_emissions"]
 
 
 def test_cards_by_hand_are_kept(hub, client, tiny_pipeline_dir, tmp_path):
@@ -329,6 +330,8 @@ def test_a_dry_run_shows_what_would_go(tiny_pipeline_dir, tmp_path, capsys):
         ("report.json", lambda r: r["protocol"].update(model={"a": "b"}), "several models"),
         ("model/training.json", lambda t: t.update(data=["photos"]), "licence"),
         ("model/training.json", lambda t: t.update(time=51), "must be text"),
+        ("model/training.json", lambda t: t.update(co2_eq_emissions=12), "grams"),
+        ("model/training.json", lambda t: t.update(co2_eq_emissions={"emissions": 12}), "must be text"),
     ],
 )
 def test_a_card_is_not_made_of_anything_else(tiny_pipeline_dir, tmp_path, name, change, said):

@@ -106,13 +106,17 @@ def test_strategies_weigh_what_the_teacher_says():
         assert torch.equal(target.argmax(1), said["mean_teacher"][0].argmax(1)) and target.amax() == 1
 
 
-def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys, monkeypatch):
     assert train(tmp_path / "a", [mixed_data[1]], tiny_pipeline_dir, vgg_file, 1) == 1
     assert train(tmp_path / "b", [str(tmp_path / "none")], tiny_pipeline_dir, vgg_file, 1) == 1
     assert train(tmp_path / "c", mixed_data, tiny_pipeline_dir, tmp_path / "no.safetensors", 1) == 1
     assert train(tmp_path / "d", mixed_data, tiny_pipeline_dir, vgg_file, 1, "--report_to", "wandb") == 1
+    with monkeypatch.context() as sharded:
+        sharded.setenv("ACCELERATE_USE_FSDP", "true")
+        assert train(tmp_path / "e", mixed_data, tiny_pipeline_dir, vgg_file, 1) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 4 and "labels/" in lines[0] and "no.safetensors" in lines[2] and "wandb" in lines[3]
+    assert len(lines) == 5 and "labels/" in lines[0] and "no.safetensors" in lines[2]
+    assert "wandb" in lines[3] and "eight_gpus.yaml" in lines[4]
 
 
 def test_edits_are_the_truth_in_holes_and_rare():

@@ -22,7 +22,7 @@ class GuidedInpainterOutput(BaseOutput):
 
 
 class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
-    """A shallow U-Net on the current fill, modulated by map, features and styles, with same-class attention at stride 8.
+    """A shallow U-Net on the current fill, modulated by map, features and styles; same-class attention at stride 8.
 
     It stays small because it runs once a round: what does not change between rounds (the context features of the
     initial inpainter, the class styles) is computed once and handed in.

@@ -145,7 +145,7 @@ def detached(exemplars: Exemplars) -> Exemplars:
 
 
 def draw_edits(batch: Batch, generator: torch.Generator) -> Tensor:
-    """What users might have drawn: (B,H,W) int64, the true classes in a box of some labelled photos' holes, else 255."""
+    """What users might draw, (B,H,W) int64: the true classes in a box of some labelled photos' holes, else 255."""
     height, width = batch.labels.shape[-2:]
     edits = torch.full_like(batch.labels, 255)
     for edit, labels, hole in zip(edits, batch.labels, batch.mask[:, 0] > 0.5, strict=True):
