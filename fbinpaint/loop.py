@@ -127,7 +127,7 @@ def feedback_rounds(
     with torch.set_grad_enabled(feedback and torch.is_grad_enabled()):  # one-way: the inpainter teaches it nothing
         segmented = networks.segmenter(fill, mask)
     probabilities, features = keep_user_pixels(segmented.logits.softmax(1), segmented.features, semantic_map)
-    guide = probabilities
+    guide = first_map = probabilities
     if networks.variant == "unguided":
         guide, features = torch.full_like(probabilities, 1 / probabilities.shape[1]), torch.zeros_like(features)
     styles = networks.guided_inpainter.pool_styles(initial.context4, guide, mask)
@@ -143,7 +143,14 @@ def feedback_rounds(
         doubt = torch.cat([disagreement, depth, uncertainty], dim=1)
         if index > 0 and feedback:
             correction = networks.recorrector(
-                probabilities, segmented.features, painted.features, doubt, mask, advice.prototypes, advice.shared
+                first_map,
+                probabilities,
+                segmented.features,
+                painted.features,
+                doubt,
+                mask,
+                advice.prototypes,
+                advice.shared,
             )
             probabilities, features = keep_user_pixels(correction.probabilities, correction.features, semantic_map)
             guide = probabilities

@@ -125,6 +125,20 @@ def test_exemplars_change_the_correction(tiny_networks, scene):
     assert not torch.equal(with_bank[1].probabilities, without[1].probabilities)
 
 
+def test_a_distrusted_correction_returns_to_the_first_map(scene):
+    """Not to the last one: corrections of corrections would add up."""
+    networks = make_tiny_networks().eval()
+    torch.nn.init.zeros_(networks.recorrector.trust.weight)
+    torch.nn.init.constant_(networks.recorrector.trust.bias, -50.0)
+    first, last = (torch.rand(2, 19, 12, 16).softmax(1) for _ in range(2))
+    features, painted = torch.rand(2, 16, 12, 16), torch.rand(2, 16, 12, 16)
+    corrected = networks.recorrector(
+        first, last, features, painted, torch.rand(2, 3, 12, 16), scene[1], torch.rand(2, 19, 8), torch.ones(2, 19)
+    )
+    torch.testing.assert_close(corrected.probabilities, first, atol=2e-3, rtol=0)
+    assert (last - first).abs().max() > 0.01
+
+
 def test_depth_rises_into_the_hole():
     mask = torch.zeros(1, 1, 96, 96)
     mask[..., 16:80, 16:80] = 1

@@ -33,6 +33,7 @@ def inputs_of(name: str) -> dict[str, torch.Tensor]:
         return {"image": image, "mask": mask}
     if name == "recorrector":
         return {
+            "first": draw(2, CLASSES, HEIGHT // 4, WIDTH // 4).softmax(1),
             "probabilities": probabilities,
             "segmenter_features": draw(2, 16, HEIGHT // 4, WIDTH // 4),
             "inpainter_features": draw(2, 16, HEIGHT // 4, WIDTH // 4),

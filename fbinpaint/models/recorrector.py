@@ -26,7 +26,10 @@ class RecorrectorOutput(BaseOutput):
 
 
 class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
-    """P'(c|x) proportional to P(c|x) * exp(q(x) * (lambda * S_c(x) + R_c(x))).
+    """P_k(c|x) proportional to P_0(c|x) * exp(q(x) * (lambda * S_c(x) + R_c(x))).
+
+    P_0 is the segmenter's own map: every round corrects it anew with the latest evidence, the map of the round before
+    included. Corrections of corrections would add up and drift.
 
     S_c is the cross-image consistency with retrieved labelled exemplars, R_c a residual read from the feedback, q the
     trust: learned, and zero outside the hole, so that known labels never drift. The segmenter's features are corrected
@@ -107,6 +110,7 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
 
     def forward(
         self,
+        first: Tensor,
         probabilities: Tensor,
         segmenter_features: Tensor,
         inpainter_features: Tensor,
@@ -117,8 +121,9 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
     ) -> RecorrectorOutput:
         """One correction.
 
-        probabilities (B,C,h,w) of the last round, h = H/4; segmenter_features (B,D,h,w); inpainter_features (B,E,h,w)
-        of the last guided pass; doubt (B,3,h,w); mask (B,1,H,W), 1 = hole; prototypes and shared of `consult`.
+        first (B,C,h,w), P_0, h = H/4; probabilities (B,C,h,w) of the last round; segmenter_features (B,D,h,w);
+        inpainter_features (B,E,h,w) of the last guided pass; doubt (B,3,h,w); mask (B,1,H,W), 1 = hole; prototypes and
+        shared of `consult`.
         """
         log_p = torch.log(probabilities + 1e-4)
         evidence = torch.cat([segmenter_features, inpainter_features, 0.2 * log_p, doubt], dim=1)  # (B, E, h, w)
@@ -132,7 +137,7 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         trust = trust * hole
         features = F.interpolate(self.features(h), size=log_p.shape[-2:], mode="bilinear")
         return RecorrectorOutput(
-            probabilities=torch.softmax(log_p + trust * push, dim=1),
+            probabilities=torch.softmax(torch.log(first + 1e-4) + trust * push, dim=1),
             features=segmenter_features + hole * features,
             consistency=consistency,
             trust=trust,

@@ -1,0 +1,102 @@
+"""Maps of real faces before and after feedback, against labels that know six groups of classes only.
+
+    python -m benchmarks.coarse_faces --model checkpoints/faces --data faces/labeled_coarse --output coarse.json
+
+The data folder holds images/ and labels/ with ids of GROUPS, 255 = ignore. Holes are the protocol's, from a fixed seed.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fbinpaint.cli import load_pipeline
+from fbinpaint.errors import InputError
+from fbinpaint.evaluation import fill_with_pipeline, load_sample
+from fbinpaint.files import whole_file
+from fbinpaint.folders import files_by_stem, pair_by_stem
+from fbinpaint.labels import CELEBAMASK_HQ
+from fbinpaint.metrics import hole_confusion, miou_from_confusion, paired_relative_miou
+
+SEED, BATCH_SIZE = 0, 8
+GROUPS = {  # as FASSEG frontal has them (Khan et al., ICIP 2015): what it does not name is background, glasses are eyes
+    "background": ("background", "hat", "cloth"),
+    "skin": ("skin", "l_ear", "r_ear", "ear_r", "neck_l", "neck"),
+    "hair": ("hair", "l_brow", "r_brow"),
+    "eyes": ("l_eye", "r_eye", "eye_g"),
+    "nose": ("nose",),
+    "mouth": ("mouth", "u_lip", "l_lip"),
+}
+GROUP_OF = np.array([next(i for i, names in enumerate(GROUPS.values()) if n in names) for n in CELEBAMASK_HQ.classes])
+
+
+def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
+    """The report. Raises InputError for a model of other classes, and for files that are missing or cannot be read."""
+    pipe = load_pipeline(model)
+    if pipe.label_space != CELEBAMASK_HQ:
+        raise InputError(f"{model}: is of {pipe.label_space.name}; name a model of faces")
+    photos, labels = (files_by_stem(data / name) for name in ("images", "labels"))
+    pairs, problems = pair_by_stem(photos, labels)
+    if problems or not pairs:
+        raise InputError(problems[0] if problems else f"{data}/images: holds no photo")
+    confusions = {k: [] for k in rounds}
+    for start in tqdm(range(0, len(pairs), BATCH_SIZE), unit="batch"):
+        samples = [
+            load_sample(replace(pair, mask=None), pair.mask, start + i, resolution, SEED, CELEBAMASK_HQ)
+            for i, pair in enumerate(pairs[start : start + BATCH_SIZE])
+        ]
+        for k, fills in fill_with_pipeline(pipe, samples, rounds, SEED).items():
+            for sample, fill in zip(samples, fills, strict=True):
+                predicted = GROUP_OF[fill.semantic_map]
+                confusions[k].append(hole_confusion(sample.truth, predicted, sample.hole, len(GROUPS)))
+    counts = {k: np.stack(of_round) for k, of_round in confusions.items()}
+    return {
+        "model": model,
+        "data": data.name,
+        "n": len(pairs),
+        "resolution": resolution,
+        "masks": f"protocol masks of fbinpaint, seed {SEED}, numbered as the photos are",
+        "groups": {name: list(names) for name, names in GROUPS.items()},
+        "miou_hole": {str(k): round(float(miou_from_confusion(c.sum(0))), 4) for k, c in counts.items()},
+        "iou_hole": {str(k): dict(zip(GROUPS, ious(c.sum(0)), strict=True)) for k, c in counts.items()},
+        "paired": {
+            f"rounds={k} vs rounds=0": {"miou_hole": paired_relative_miou(counts[k], counts[0])} for k in rounds if k
+        },
+    }
+
+
+def ious(confusion: np.ndarray) -> list[float]:
+    """Intersection over union of each group."""
+    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+    return [round(float(i / max(u, 1)), 4) for i, u in zip(confusion.diagonal(), union, strict=True)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Score maps of faces, in holes, on groups of classes.",
+        epilog="example: python -m benchmarks.coarse_faces --model checkpoints/faces --data faces/labeled_coarse",
+    )
+    parser.add_argument("--model", required=True, metavar="DIR|HUB_ID")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/ of groups")
+    parser.add_argument("--output", type=Path, metavar="report.json")
+    parser.add_argument("--resolution", type=int, default=128, help="shorter side, pixels")
+    parser.add_argument("--rounds", type=int, default=3, help="the highest number")
+    args = parser.parse_args()
+    try:
+        report = measure(args.model, args.data, args.resolution, list(range(args.rounds + 1)))
+    except InputError as error:
+        print(f"error: {error}")
+        return 1
+    text = json.dumps(report, indent=2) + "\n"
+    print(text, end="")
+    if args.output:
+        with whole_file(args.output) as temporary:
+            temporary.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,54 @@
+"""The commands that measure what `evaluate` does not."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import coarse_faces
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.data.scenes import face_scene
+from fbinpaint.labels import CELEBAMASK_HQ
+
+from .conftest import make_tiny_networks
+
+
+@pytest.fixture
+def coarse(tmp_path):
+    """Three faces whose labels are groups of classes."""
+    for name in ("images", "labels"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    for seed in range(3):
+        photo, label = face_scene((64, 64), np.random.default_rng(seed))
+        photo.save(tmp_path / "data/images" / f"{seed}.png")
+        Image.fromarray(coarse_faces.GROUP_OF[np.asarray(label)].astype(np.uint8)).save(
+            tmp_path / "data/labels" / f"{seed}.png"
+        )
+    return tmp_path / "data"
+
+
+def test_coarse_faces_scores_groups(coarse, tmp_path, monkeypatch, capsys):
+    model = tmp_path / "faces"
+    FeedbackInpaintPipeline.from_networks(make_tiny_networks("celebamask-hq"), "celebamask-hq").save_pretrained(model)
+    output = tmp_path / "report.json"
+    arguments = ["--model", model, "--data", coarse, "--output", output, "--resolution", "48", "--rounds", "1"]
+    monkeypatch.setattr("sys.argv", ["coarse_faces", *map(str, arguments)])
+    assert coarse_faces.main() == 0
+    report = json.loads(output.read_text())
+    assert report["n"] == 3 and set(report["miou_hole"]) == {"0", "1"}
+    for k, groups in report["iou_hole"].items():
+        assert list(groups) == list(coarse_faces.GROUPS) and all(0 <= iou <= 1 for iou in groups.values())
+        assert report["miou_hole"][k] <= max(groups.values())
+    assert list(report["paired"]) == ["rounds=1 vs rounds=0"]
+
+
+def test_coarse_faces_refuses_streets(coarse, tiny_pipeline_dir, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["coarse_faces", "--model", str(tiny_pipeline_dir), "--data", str(coarse)])
+    assert coarse_faces.main() == 1
+    assert "error:" in (out := capsys.readouterr().out) and "model of faces" in out
+
+
+def test_every_class_is_in_one_group():
+    names = [name for group in coarse_faces.GROUPS.values() for name in group]
+    assert sorted(names) == sorted(CELEBAMASK_HQ.classes)
