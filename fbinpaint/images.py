@@ -319,11 +319,6 @@ def pad_to_multiple(x: torch.Tensor, multiple: int, mode: str = "replicate") -> 
     return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode=mode)
 
 
-def unpad(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Undoes `pad_to_multiple`: the top left (B, C, height, width)."""
-    return x[..., :height, :width]
-
-
 def _hole_boxes(mask: np.ndarray) -> np.ndarray:
     """(N, 4) int boxes (left, top, right, bottom), N <= 256, one per 8-connected group of holes.
 
