@@ -200,3 +200,16 @@ def test_attention_reads_known_cells_only():
     torch.testing.assert_close(a[known], b[known])
     everything = torch.ones_like(hole)
     assert torch.isfinite(attention(x, probabilities, everything)).all()
+
+
+def test_attention_takes_from_the_same_class():
+    attention = SameClassAttention(16).eval()
+    torch.nn.init.normal_(attention.out.weight)
+    attention.norm, attention.affinity.data = torch.nn.Identity(), torch.full((2,), 40.0)
+    torch.nn.init.zeros_(attention.query_key.weight)  # so that classes alone decide
+    x, hole = torch.rand(1, 16, 4, 4), torch.zeros(1, 1, 4, 4)
+    hole[..., 3, 3] = 1
+    probabilities = torch.zeros(1, 2, 4, 4)
+    probabilities[:, 0, :, :2] = probabilities[:, 1, :, 2:] = 1  # two classes, side by side
+    taken = attention.out(attention.value(x)[:, :, :, 2:].flatten(2)[..., :-1].mean(-1)[..., None, None])
+    torch.testing.assert_close(attention(x, probabilities, hole)[..., 3, 3], (x + taken)[..., 3, 3])

@@ -76,8 +76,9 @@ class GuidedBlock(nn.Module):
 class SameClassAttention(nn.Module):
     """Every cell looks at the KNOWN cells, those of its own class first, and takes detail from them.
 
-    The logits carry weight * log(p_query . p_key): the probability that both cells are of one class under the soft map.
-    A right label is thereby worth a right texture.
+    The logits carry affinity * sum_c sqrt(p_query(c) p_key(c)), the overlap of the cells' classes under the soft map
+    (Bhattacharyya coefficient): a right label is thereby worth a right texture. An inner product, like the logits
+    themselves, so it travels in extra channels of queries and keys, and no matrix of all pairs is ever made.
     """
 
     def __init__(self, channels: int, heads: int = 2, key_channels: int = 32):
@@ -87,7 +88,7 @@ class SameClassAttention(nn.Module):
         self.query_key = nn.Conv2d(channels, 2 * key_channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
-        self.class_weight = nn.Parameter(torch.ones(heads))
+        self.affinity = nn.Parameter(torch.full((heads,), 7.0))
 
     def forward(self, x: Tensor, probabilities: Tensor, hole: Tensor) -> Tensor:
         """x (B,D,h,w), probabilities (B,C,h,w), hole (B,1,h,w) in {0,1} -> (B,D,h,w)."""
@@ -96,13 +97,21 @@ class SameClassAttention(nn.Module):
         def tokens(t: Tensor) -> Tensor:  # (B, n*d, h, w) -> (B, n, hw, d)
             return t.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
 
+        def shared(t: Tensor) -> Tensor:  # (B, d, h, w) -> (B, n, hw, d)
+            return t.flatten(2).transpose(1, 2)[:, None].expand(-1, self.heads, -1, -1)
+
         h = self.norm(x)
-        query, key = self.query_key(h).chunk(2, dim=1)
-        p = probabilities.flatten(2)  # (B, C, hw)
-        same_class = torch.log(p.transpose(1, 2) @ p + 1e-3)  # (B, hw, hw)
+        query, key = map(tokens, self.query_key(h).chunk(2, dim=1))
+        value = tokens(self.value(h))
+        scale = query.shape[-1] ** -0.5
+        root = shared((probabilities + 1e-6).sqrt())
         # A large finite penalty, not -inf: where nothing at all is known the softmax falls back to all cells.
-        unknown = -1e4 * hole.flatten(2)  # (B, 1, hw)
-        bias = self.class_weight.view(1, -1, 1, 1) * same_class[:, None] + unknown[:, None]  # (B, n, hw, hw)
-        attended = F.scaled_dot_product_attention(tokens(query), tokens(key), tokens(self.value(h)), attn_mask=bias)
+        unknown = shared(-1e4 * hole)
+        query = torch.cat([scale * query, self.affinity.view(1, -1, 1, 1) * root, torch.ones_like(unknown)], dim=-1)
+        key = torch.cat([key, root, unknown], dim=-1)
+        # The fast kernels want queries, keys and values of one length.
+        length = max(query.shape[-1], value.shape[-1])
+        query, key, padded = (F.pad(t, (0, length - t.shape[-1])) for t in (query, key, value))
+        attended = F.scaled_dot_product_attention(query, key, padded, scale=1.0)[..., : value.shape[-1]]
         attended = attended.transpose(2, 3).reshape(batch, channels, height, width)
         return x + self.out(attended)

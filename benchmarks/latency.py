@@ -1,0 +1,94 @@
+"""How long the loop takes, as ratios in one run: against resnet50, round by round, and against the best convolution.
+
+    python -m benchmarks.latency [--model checkpoints/streets] [--threads 2] [--repeats 20]
+
+Everything is fp32 at batch 1. What is compared is timed in turns, and ratios are taken within a turn, then the median:
+a machine that slows down for a while slows both sides. It is worth something on a quiet machine only.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet50
+
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.loop import Networks, feedback_rounds
+from fbinpaint.masks import centre_mask
+
+SIZES = (256, 512)
+# (channels, side) of dense 3x3 convolutions: the fastest of them is taken for what the machine can do.
+CONVOLUTIONS = ((32, 128), (64, 64), (64, 128), (128, 64), (256, 32), (256, 64))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def loop(networks: Networks, num_rounds: int, size: int) -> Callable[[], object]:
+    image = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last) * 2 - 1
+    mask = torch.from_numpy(centre_mask(size, size)).float()[None, None]
+    return lambda: list(feedback_rounds(networks, image, mask, num_rounds))
+
+
+def convolution(channels: int, side: int) -> Callable[[], object]:
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    x = torch.rand(1, channels, side, side).to(memory_format=torch.channels_last)
+    return lambda: layer(x)
+
+
+def gigaflops(work: Callable[[], object]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+@torch.inference_mode()
+def measure(networks: Networks, size: int, repeats: int) -> dict[str, float]:
+    """Medians over turns: milliseconds of K=0, K=2 and resnet50, and the ratios that the names say."""
+    yardstick = resnet50().eval().to(memory_format=torch.channels_last)
+    photo = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last)
+    works = {f"K={k}": loop(networks, k, size) for k in (0, 1, 2)} | {"resnet50": lambda: yardstick(photo)}
+    layers = [convolution(*shape) for shape in CONVOLUTIONS]
+    flops, layer_flops = gigaflops(works["K=2"]), [gigaflops(layer) for layer in layers]
+    turns = []
+    for turn in range(repeats + 2):
+        taken = {name: seconds(work) for name, work in works.items()}
+        taken["best convolution"] = max(f / seconds(layer) for f, layer in zip(layer_flops, layers, strict=True))
+        if turn >= 2:  # the first ones allocate
+            turns.append(taken)
+    return {
+        **{f"{name}, ms": 1000 * median(turn[name] for turn in turns) for name in works},
+        "K=2 / resnet50": median(turn["K=2"] / turn["resnet50"] for turn in turns),
+        "one more round / K=0": median((turn["K=2"] - turn["K=0"]) / 2 / turn["K=0"] for turn in turns),
+        "K=2, GFLOP/s": median(flops / turn["K=2"] for turn in turns),
+        "best convolution, GFLOP/s": median(turn["best convolution"] for turn in turns),
+        "K=2 rate / best convolution": median(flops / turn["K=2"] / turn["best convolution"] for turn in turns),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Time the loop against resnet50.", epilog="example: python -m benchmarks.latency --repeats 30"
+    )
+    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=20, help="turns (default: %(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    networks = FeedbackInpaintPipeline.from_pretrained(args.model).networks
+    print(f"{platform.machine()}, {args.threads} threads, torch {torch.__version__}, fp32, batch 1")
+    for size in SIZES:
+        found = measure(networks, size, args.repeats)
+        print(f"{size}x{size}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+    main()
