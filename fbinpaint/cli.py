@@ -5,13 +5,15 @@ not at all. torch and diffusers are imported by the commands, not here, so that 
 """
 
 import argparse
+import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, printable
 from fbinpaint.files import whole_file
 
 if TYPE_CHECKING:
@@ -24,10 +26,11 @@ RUN_BATCH_SIZE = 4
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
     args = _parser().parse_args(argv)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
     try:
         return args.command(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished files are kept", file=sys.stderr)
@@ -54,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
     run.add_argument("--rounds", type=_count, default=2, metavar="K", help="feedback rounds, 0 = none (default: 2)")
     run.add_argument("--save-semantics", action="store_true", help="write NAME_before.png, NAME_after.png (index maps)")
-    run.add_argument("--seed", type=_count, metavar="N", help="default: none")
+    run.add_argument("--resume", action="store_true", help="leave photos alone whose results are all there")
+    run.add_argument("--seed", type=_seed, metavar="N", help="default: none")
 
     evaluate = _command(
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
@@ -116,6 +120,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if _count(text) >= 2**64:
+        raise argparse.ArgumentTypeError("must be below 2**64")
+    return int(text)
+
+
 def _counts(text: str) -> list[int]:
     return sorted({_count(part.strip()) for part in text.split(",")})
 
@@ -169,8 +179,12 @@ def run_command(args: argparse.Namespace) -> int:
     from fbinpaint.folders import equal_size_batches
 
     jobs, problems, notes = plan_jobs(args.image, args.mask, args.output, args.save_semantics)
+    if args.resume:
+        to_do = [job for job in jobs if not all(os.path.isfile(target) for target in job.targets(args.save_semantics))]
+        notes.append(f"{args.output}: {len(jobs) - len(to_do)} of {len(jobs)} photos are done already, left alone")
+        jobs = to_do
     for line in [f"error: {problem}" for problem in problems] + [f"note: {note}" for note in notes]:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     failures = len(problems)
     if jobs:
         pipe = load_pipeline(args.model)
@@ -178,7 +192,7 @@ def run_command(args: argparse.Namespace) -> int:
             for batch in equal_size_batches(jobs, RUN_BATCH_SIZE):
                 for problem in restore(pipe, batch, args.rounds, args.save_semantics, args.seed):
                     failures += 1
-                    progress.write(f"error: {problem}", file=sys.stderr)
+                    progress.write(printable(f"error: {problem}"), file=sys.stderr)
                 progress.update(len(batch))
     return 1 if failures else 0
 
@@ -193,19 +207,19 @@ def plan_jobs(image: Path, mask: Path, output: Path, save_semantics: bool) -> tu
     from fbinpaint.images import SAVE_FORMATS
 
     for path in (image, mask):
-        if not path.exists():
+        if not os.path.exists(path):  # Path.exists raises on names that are too long, and so on
             raise InputError(f"{path}: no such file or folder; check the path")
     if not image.is_dir():
         if mask.is_dir():
             raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
-        result = output / f"{image.stem}.png" if output.is_dir() or not output.suffix else output
+        result = output / f"{image.stem}.png" if os.path.isdir(output) or not output.suffix else output
         if result.suffix.lower() not in SAVE_FORMATS:
             raise InputError(f"{output}: unknown suffix '{output.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
         jobs, problems, notes = [Job(image, mask, result)], [], []
     else:
-        if output.exists() and not output.is_dir():
+        if os.path.exists(output) and not output.is_dir():
             raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
-        if output.resolve() in (image.resolve(), mask.resolve()):
+        if os.path.realpath(output) in (os.path.realpath(image), os.path.realpath(mask)):
             raise InputError(f"{output}: results would mix with the input; name another folder")
         photos = files_by_stem(image, leave_out=(mask, output))
         if not photos:
@@ -217,10 +231,11 @@ def plan_jobs(image: Path, mask: Path, output: Path, save_semantics: bool) -> tu
         notes = [f"{path}: is not a photo, left alone" for path in others]
         notes += [f"{path}: has no photo, not used" for stem in masks if stem not in photos for path in masks[stem]]
 
-    taken = {path.resolve() for job in jobs for path in (job.image, job.mask)}
+    # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
+    taken = {os.path.realpath(path) for job in jobs for path in (job.image, job.mask)}
     kept = []
     for job in jobs:
-        targets = [path.resolve() for path in job.targets(save_semantics)]
+        targets = [os.path.realpath(path) for path in job.targets(save_semantics)]
         clash = next((path for path in targets if path in taken), None)
         if clash:
             problems.append(f"{job.image}: its result would overwrite {clash}; name another output")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,4 +24,5 @@ def whole_file(path: Path) -> Iterator[Path]:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: could not be written ({reason}); check the folder and the format") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses even where there is nothing to remove
+            temporary.unlink()

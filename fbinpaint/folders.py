@@ -1,6 +1,7 @@
 """Pictures in folders: finding them, pairing photos with masks by stem, cutting them into batches of one size."""
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TypeVar
 from PIL import Image
 
 from fbinpaint.errors import InputError
-from fbinpaint.images import SAVE_FORMATS, shorter_side
+from fbinpaint.images import SAVE_FORMATS, open_image, shorter_side
 
 Photo = TypeVar("Photo")
 
@@ -37,13 +38,15 @@ def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name one that holds pictures")
-    inside = [other.resolve() for other in leave_out if folder.resolve() in other.resolve().parents]
+    # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
+    others = [Path(os.path.realpath(other)) for other in leave_out]
+    inside = [other for other in others if Path(os.path.realpath(folder)) in other.parents]
 
     def visible(path: Path) -> bool:
         return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
     def meant(path: Path) -> bool:
-        return not any(other in path.resolve().parents for other in inside)
+        return not any(other in Path(os.path.realpath(path)).parents for other in inside)
 
     return [path for path in sorted(folder.rglob("*")) if not path.is_dir() and visible(path) and meant(path)]
 
@@ -94,8 +97,9 @@ def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int
 def _photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
     """(width, height) as the photo will be run, (0, 0) if the file cannot be read."""
     try:
-        with Image.open(path) as image:
-            size = image.size[::-1] if image.getexif().get(0x0112, 1) >= 5 else image.size  # EXIF: lies on its side
+        with open_image(path, str(path)) as image:
+            exif = Image.Image.getexif(image)  # that of PNG files would decode the pixels to look behind them
+            size = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size  # lies on its side
     except Exception:  # PIL raises many kinds on broken files; `load_image` words it when the photo's turn comes
         return 0, 0
     return size if resolution is None else shorter_side(size, resolution)

@@ -22,7 +22,11 @@ from fbinpaint.files import whole_file
 
 MIN_SIDE = 16  # pixels
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
+MAX_PROFILE = 2**20  # bytes; PIL reads no PNG with a longer colour profile
 MAX_CROPS = 8  # per photo: bounds the time a speckled mask can take
+
+# What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
+READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 # EXIF orientation to the turn that undoes it; 1 is upright.
 UPRIGHT = {
@@ -61,14 +65,15 @@ def load_image(path: str | os.PathLike) -> Image.Image:
 
 def open_image(file: str | os.PathLike | BinaryIO, name: str) -> Image.Image:
     """Reads the header of an image, not yet its pixels; `name` opens the message of the InputError."""
+    if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
+        problem = "is a folder" if os.path.isdir(file) else "is no file but a pipe or a device"  # may never end
+        raise InputError(f"{name}: {problem}; name an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
-            return Image.open(file)
+            return Image.open(file, formats=READ_FORMATS)
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{name}: is a folder; name an image file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from error
     except Image.UnidentifiedImageError as error:
@@ -96,8 +101,8 @@ def decode_image(image: Image.Image, name: str) -> Image.Image:
 def save_image(image: Image.Image, path: str | os.PathLike) -> None:
     """Writes the image in the format of the suffix (a key of SAVE_FORMATS), whole or not at all.
 
-    An ICC profile in `image.info` is kept. Raises InputError for an unknown suffix, a folder that cannot be written to,
-    and a mode that the format cannot hold.
+    An ICC profile in `image.info` of at most MAX_PROFILE bytes is kept. Raises InputError for an unknown suffix, a
+    folder that cannot be written to, and a mode that the format cannot hold.
     """
     path = Path(path)
     if path.suffix.lower() not in SAVE_FORMATS:
@@ -105,8 +110,11 @@ def save_image(image: Image.Image, path: str | os.PathLike) -> None:
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     file_format, options = SAVE_FORMATS[path.suffix.lower()]
+    profile = image.info.get("icc_profile")
+    if profile and len(profile) > MAX_PROFILE:
+        profile = None
     with whole_file(path) as temporary:
-        image.save(temporary, file_format, icc_profile=image.info.get("icc_profile"), **options)
+        image.save(temporary, file_format, icc_profile=profile, **options)
 
 
 # ------------------------------------------------------------------------------------------- photos, masks and maps

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import InputError
+from .folders import naming
 from .hub import publish
 from .images import (
     Crop,
@@ -39,6 +40,7 @@ from .saved import COMPONENTS, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
 STRIDE = 16  # the networks' inputs are multiples of this
 MAX_BATCH = 8  # crops run together
 CONTEXT = 0.5  # a crop extends past its hole by this share of the hole's longer side
+MAX_ROUNDS = 100  # each is kept in memory
 MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample_size squares
 
 
@@ -139,6 +141,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         variant: str = "feedback",
     ):
         super().__init__()
+        get_label_space(label_space)  # refuses an unknown one
         self.register_modules(
             initial_inpainter=initial_inpainter,
             segmenter=segmenter,
@@ -173,7 +176,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             check_pipeline(Path(name), options.get("variant"))
         else:
             check_repo_id(name)
-        return super().from_pretrained(name, **options)
+        with naming(name):
+            return super().from_pretrained(name, **options)
 
     @classmethod
     def download(cls, name: str, variant: str | None = None, **options: Any) -> str:
@@ -290,8 +294,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         """The arguments of a call, checked."""
         if output_type not in ("pil", "np", "pt"):
             raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
-        if not isinstance(num_rounds, int) or num_rounds < 0:
-            raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number, 0 or more")
+        if not isinstance(num_rounds, int) or not 0 <= num_rounds <= MAX_ROUNDS:
+            raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number from 0 to {MAX_ROUNDS}")
         images, masks, maps = as_list(image), as_list(mask), as_list(semantic_map)
         masks = masks * len(images) if len(masks) == 1 else masks
         maps = maps * len(images) if len(maps) == 1 else maps
@@ -304,7 +308,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                 if x.ndim != 3 or x.shape[0] != 3 or not x.is_floating_point() or not torch.isfinite(x).all():
                     raise InputError("an image tensor must be (B,3,H,W), floating point in [-1,1] and finite")
                 original, x = x.detach().cpu().float(), to_uint8(x[None].float().cpu())[0]
-            m = m.detach().cpu().float().squeeze(0).numpy() if isinstance(m, Tensor) else m
+            if isinstance(m, Tensor):
+                m = (m.float() if m.is_floating_point() else m).detach().cpu().squeeze(0).numpy()
             s = s.detach().cpu().numpy() if isinstance(s, Tensor) else s
             pixels = to_rgb(x)
             size = (pixels.shape[1], pixels.shape[0])

@@ -30,10 +30,12 @@ def check_pipeline(folder: Path, variant: str | None = None) -> None:
     path = folder / "model_index.json"
     index = read_json(path)
     if index.get("_class_name") != "FeedbackInpaintPipeline":
-        found = index.get("_class_name", "nothing known")
-        raise InputError(f"{path}: is of {found}; name the folder of a FeedbackInpaintPipeline")
-    if not isinstance(index.get("label_space"), str) or not isinstance(index.get("sample_size"), int):
-        raise InputError(f"{path}: names no label space or no sample size; save the pipeline again")
+        raise InputError(f"{path}: is of {class_of(index)}; name the folder of a FeedbackInpaintPipeline")
+    label_space, sample_size = index.get("label_space"), index.get("sample_size")
+    if not isinstance(label_space, str) or not isinstance(sample_size, int) or not 16 <= sample_size <= 4096:
+        raise InputError(f"{path}: names no label space or no sample size of 16..4096; save the pipeline again")
+    if not isinstance(index.get("variant", ""), str):
+        raise InputError(f"{path}: its variant is not a name; save the pipeline again")
     for name, class_name in COMPONENTS.items():
         if index.get(name) != [f"fbinpaint.models.{name}", class_name]:
             raise InputError(f"{path}: its {name} is not a {class_name} of fbinpaint; save the pipeline again")
@@ -48,10 +50,15 @@ def check_pipeline(folder: Path, variant: str | None = None) -> None:
 def check_network(folder: Path, class_name: str, variant: str | None = None) -> None:
     """Raises InputError unless `folder` holds the configuration and whole safetensors of a `class_name`."""
     path = folder / "config.json"
-    found = read_json(path).get("_class_name")
-    if found != class_name:
-        raise InputError(f"{path}: is of {found}; name the folder of a {class_name}")
+    config = read_json(path)
+    if config.get("_class_name") != class_name:
+        raise InputError(f"{path}: is of {class_of(config)}; name the folder of a {class_name}")
+    encoder = config.get("encoder_name")
+    if isinstance(encoder, str) and ":" in encoder:
+        raise InputError(f"{path}: its encoder {encoder!r} lies elsewhere (on the Hub?); name one that timm has itself")
     check_no_pickle(folder)
+    for code in folder.glob("*.py"):
+        raise InputError(f"{code}: is code, which diffusers could take for the network's; remove it")
     for index in folder.glob(f"{WEIGHTS}*.index*.json"):
         read_json(index)
     files = weight_files(folder, variant)
@@ -60,6 +67,12 @@ def check_network(folder: Path, class_name: str, variant: str | None = None) -> 
         raise InputError(f"{folder}: holds no {kind} (*.safetensors); save the model again")
     for file in files:
         check_safetensors(file)
+
+
+def class_of(config: dict) -> str:
+    """The class that a configuration names, as far as it can be said in a message."""
+    name = config.get("_class_name")
+    return name if isinstance(name, str) and name.isidentifier() else "nothing known"
 
 
 def check_no_pickle(folder: Path) -> None:
@@ -95,7 +108,7 @@ def read_json(path: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the folder") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON ({one_line(error)}); copy or save it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: is not a JSON object; copy or save it again")

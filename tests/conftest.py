@@ -7,6 +7,7 @@ import shutil
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networ
         with torch.no_grad():
             networks.recorrector.set_bank(networks.recorrector.make_exemplars(features, labels))
     return networks
+
+
+TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def tell(pytestconfig) -> Callable[[str], None]:
+    """Puts a line under "counts" at the end of the test run: how many inputs a test went through."""
+    return pytestconfig.stash.setdefault(TOLD, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    if lines := config.stash.get(TOLD, []):
+        terminalreporter.section("counts")
+        terminalreporter.write("".join(f"{line}\n" for line in lines))
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """How every network is loaded: from safetensors only, complete, or not at all."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..saved import HUB_OPTIONS, check_network, fetch, one_line
+from ..saved import HUB_OPTIONS, check_network, fetch, one_line, read_json
+
+MAX_SETTING = 2**16  # widths, numbers of classes and of exemplars are far below
 
 
 class SafeLoading:
@@ -28,10 +31,11 @@ class SafeLoading:
             folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
         folder = folder / subfolder
         check_network(folder, cls.__name__, variant)
+        cls.check_settings(folder / "config.json")
         options |= {"use_safetensors": True, "output_loading_info": True}
         try:
             network, info = super().from_pretrained(str(folder), variant=variant, **options)
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = one_line(error).split(". ")[0]  # diffusers goes on with advice of its own
             raise InputError(f"{folder}: does not load ({reason}); save the model again") from error
         # diffusers only warns of these, and leaves what is missing without values.
@@ -42,3 +46,20 @@ class SafeLoading:
                     f"{kind.replace('_', ' ')}, such as {sorted(keys)[0]}); save the model again"
                 )
         return network
+
+    @classmethod
+    def check_settings(cls, path: Path) -> None:
+        """Raises InputError unless every setting in the configuration is of the kind of its default."""
+        config = read_json(path)
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            if name in config and not fits(config[name], parameter.default):
+                raise InputError(f"{path}: its {name} cannot be {config[name]!r:.40}; copy or save the model again")
+
+
+def fits(value: Any, default: Any) -> bool:
+    """Whether a setting read from JSON is of the kind of its default, and no number is absurd."""
+    if isinstance(default, tuple):
+        return isinstance(value, list) and all(fits(item, default[0]) for item in value)
+    if isinstance(default, int):
+        return type(value) is type(default) and min(default, 1) <= value <= MAX_SETTING
+    return isinstance(value, type(default))

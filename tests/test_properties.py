@@ -1,0 +1,102 @@
+"""What holds of every photo and every mask."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fbinpaint import FeedbackInpaintPipeline
+
+from .conftest import make_tiny_networks
+
+# derandomize: the same examples in every run, none kept on disk.
+EXAMPLES = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+SIDES = st.integers(16, 300)
+
+
+@st.composite
+def photos_and_masks(draw) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy gradient, and rectangles, specks, nothing or everything as its hole."""
+    width, height = draw(SIDES), draw(SIDES)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    y, x = np.mgrid[:height, :width]
+    photo = np.stack([x % 256, y % 256, rng.integers(0, 256, (height, width))], axis=-1).astype(np.uint8)
+    kind = draw(st.sampled_from(["rectangles", "rectangles", "specks", "pixel", "none", "all"]))
+    hole = np.full((height, width), kind == "all")
+    if kind == "specks":
+        hole = rng.random((height, width)) < draw(st.floats(0, 1))
+    if kind == "pixel":
+        row, column = draw(st.sampled_from([0, height // 2, height - 1])), draw(st.sampled_from([0, width - 1]))
+        hole[row, column] = True
+    for _ in range(draw(st.integers(1, 4)) if kind == "rectangles" else 0):
+        left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        hole[top : top + draw(st.integers(1, height)), left : left + draw(st.integers(1, width))] = True
+    return photo, hole
+
+
+@pytest.fixture(scope="module")
+def precise() -> FeedbackInpaintPipeline:
+    """In double precision, where the size of a batch cannot show in a rounded pixel."""
+    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), "cityscapes", sample_size=96).to(torch.float64)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def counted(tell):
+    """How many examples each property saw, told at the end."""
+    counts = {}
+    yield counts
+    for name, count in counts.items():
+        tell(f"property, {name}: {count} examples")
+
+
+def test_any_photo_any_mask(tiny_pipeline, counted):
+    name = "same size, known pixels, finite, deterministic"
+
+    @settings(max_examples=16, **EXAMPLES)
+    @given(photos_and_masks(), st.integers(0, 3))
+    def check(photo_and_mask, rounds):
+        counted[name] = counted.get(name, 0) + 1
+        photo, hole = photo_and_mask
+        height, width = hole.shape
+
+        def restore():
+            generator = torch.Generator().manual_seed(7)
+            return tiny_pipeline(photo, hole, num_feedback_rounds=rounds, generator=generator, output_type="pt")
+
+        first, second = restore(), restore()
+        (result,) = first.images
+        assert result.shape == (3, height, width) and torch.isfinite(result).all() and result.abs().max() <= 1
+        levels = ((result + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        assert np.array_equal(levels[~hole], photo[~hole])
+        assert not hole.any() or (levels != photo)[hole].any()
+        assert torch.equal(result, second.images[0])
+        for k, (one, other) in enumerate(zip(first.rounds[0], second.rounds[0], strict=True)):
+            assert torch.equal(one.image, other.image) and torch.equal(one.semantic_map, other.semantic_map), k
+            assert np.isfinite([one.changed, one.confidence]).all() and 0 <= one.changed <= 1 + 1e-6
+            assert one.semantic_map.shape == (height, width) and int(one.semantic_map.max()) < 19
+        assert len(first.rounds[0]) == rounds + 1
+
+    check()
+
+
+def test_a_batch_equals_its_photos_alone(precise, counted):
+    name = "batch equals singles"
+
+    @settings(max_examples=8, **EXAMPLES)
+    @given(st.lists(photos_and_masks(), min_size=1, max_size=2), st.integers(0, 2))
+    def check(batch, rounds):
+        counted[name] = counted.get(name, 0) + 1
+        batch = batch + [(photo[::-1], hole[::-1]) for photo, hole in batch]  # so that sizes meet, and run together
+        photos, holes = zip(*batch, strict=True)
+        together = precise([Image.fromarray(photo) for photo in photos], list(holes), num_feedback_rounds=rounds)
+        for i, (photo, hole) in enumerate(batch):
+            alone = precise(Image.fromarray(photo), hole, num_feedback_rounds=rounds)
+            assert together.images[i].tobytes() == alone.images[0].tobytes()
+            assert together.semantic_before[i].tobytes() == alone.semantic_before[0].tobytes()
+            assert together.semantic_after[i].tobytes() == alone.semantic_after[0].tobytes()
+
+    check()
