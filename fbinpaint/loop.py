@@ -84,17 +84,13 @@ def hole_depth(mask: Tensor) -> Tensor:
     return depth / 8
 
 
-def keep_user_pixels(probabilities: Tensor, features: Tensor, semantic_map: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Overrule the map where the user drew: semantic_map (B,H,W) int64, 255 = let the model decide.
-
-    The features say nothing there, as they might know better: probabilities (B,C,h,w), features (B,D,h,w) -> the same.
-    """
+def keep_user_pixels(probabilities: Tensor, semantic_map: Tensor | None) -> Tensor:
+    """Overrule the map where the user drew: semantic_map (B,H,W) int64, 255 = let the model decide."""
     if semantic_map is None:
-        return probabilities, features
+        return probabilities
     drawn = one_hot(semantic_map, probabilities.shape[1]).to(probabilities.dtype)
     drawn = F.adaptive_avg_pool2d(drawn, probabilities.shape[-2:])
-    free = 1 - drawn.sum(1, keepdim=True)
-    return drawn + free * probabilities, free * features
+    return drawn + (1 - drawn.sum(1, keepdim=True)) * probabilities
 
 
 def feedback_rounds(
@@ -117,7 +113,7 @@ def feedback_rounds(
         allowed: (B,N) bool, which exemplars each photo may consult; None = all.
 
     Fills are detached between networks: each learns to improve the fill it is given, not to shape its input. Gradients
-    of the image losses still reach segmenter and recorrector through soft map and features, in the feedback variant.
+    of the image losses still reach segmenter and recorrector through the soft map, in the feedback variant.
     """
     feedback = networks.variant == "feedback"
     image = image * (1 - mask)
@@ -126,10 +122,10 @@ def feedback_rounds(
     last, fill = first.detach(), first.detach()
     with torch.set_grad_enabled(feedback and torch.is_grad_enabled()):  # one-way: the inpainter teaches it nothing
         segmented = networks.segmenter(fill, mask)
-    probabilities, features = keep_user_pixels(segmented.logits.softmax(1), segmented.features, semantic_map)
+    probabilities = keep_user_pixels(segmented.logits.softmax(1), semantic_map)
     guide = first_map = probabilities
     if networks.variant == "unguided":
-        guide, features = torch.full_like(probabilities, 1 / probabilities.shape[1]), torch.zeros_like(features)
+        guide = torch.full_like(probabilities, 1 / probabilities.shape[1])
     styles = networks.guided_inpainter.pool_styles(initial.context4, guide, mask)
     if feedback and num_rounds:
         exemplars = networks.recorrector.bank if exemplars is None else exemplars
@@ -152,9 +148,8 @@ def feedback_rounds(
                 advice.prototypes,
                 advice.shared,
             )
-            probabilities, features = keep_user_pixels(correction.probabilities, correction.features, semantic_map)
-            guide = probabilities
-        painted = networks.guided_inpainter(fill, mask, guide, features, styles, initial.context4, initial.context8)
+            guide = probabilities = keep_user_pixels(correction.probabilities, semantic_map)
+        painted = networks.guided_inpainter(fill, mask, guide, styles, initial.context4, initial.context8)
         result = composite(painted.image, image, mask)
         last, fill = fill, result.detach()
         round_ = Round(

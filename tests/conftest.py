@@ -34,11 +34,7 @@ def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networ
                 num_classes=num_classes, channels=16, segmenter_channels=16, inpainter_channels=16, prototype_channels=8
             ),
             guided_inpainter=GuidedInpainter(
-                num_classes=num_classes,
-                channels=(8, 16, 16),
-                segmenter_channels=16,
-                context_channels=(16, 16),
-                guide_channels=16,
+                num_classes=num_classes, channels=(8, 16, 16), context_channels=(16, 16), guide_channels=16
             ),
         )
         for parameter in networks.parameters():

@@ -22,7 +22,7 @@ class GuidedInpainterOutput(BaseOutput):
 
 
 class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
-    """A shallow U-Net on the current fill, modulated by map, features and styles; same-class attention at stride 8.
+    """A shallow U-Net on the current fill, modulated by map and styles, with same-class attention at stride 8.
 
     It stays small because it runs once a round: what does not change between rounds (the context features of the
     initial inpainter, the class styles) is computed once and handed in.
@@ -30,7 +30,6 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
     Args:
         num_classes: size of the label space.
         channels: widths at strides 2, 4 and 8, multiples of 8.
-        segmenter_channels: width of the features that come with the map.
         context_channels: widths of the initial inpainter's context at strides 4 and 8.
         style_channels: length of a class's style vector.
         guide_channels: width of the embedded guidance.
@@ -41,7 +40,6 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         self,
         num_classes: int = 19,
         channels: tuple[int, int, int] = (24, 40, 72),
-        segmenter_channels: int = 64,
         context_channels: tuple[int, int] = (48, 96),
         style_channels: int = 32,
         guide_channels: int = 48,
@@ -51,7 +49,6 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         self.style = nn.Sequential(nn.SiLU(), nn.Conv2d(context_channels[0], style_channels, 1))
         self.style_prior = nn.Parameter(torch.zeros(num_classes, style_channels))
         self.embed_guide = nn.Conv2d(num_classes + style_channels + 1, guide_channels, 1)
-        self.embed_features = zero_init(nn.Conv2d(segmenter_channels, guide_channels, 1))
 
         self.stem2 = conv3x3(16, c2)
         self.down4 = conv3x3(c2, c4, stride=2)
@@ -81,25 +78,16 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         return (total + prior_count * self.style_prior) / (weight.sum(-1, keepdim=True) + prior_count)
 
     def forward(
-        self,
-        fill: Tensor,
-        mask: Tensor,
-        probabilities: Tensor,
-        features: Tensor,
-        styles: Tensor,
-        context4: Tensor,
-        context8: Tensor,
+        self, fill: Tensor, mask: Tensor, probabilities: Tensor, styles: Tensor, context4: Tensor, context8: Tensor
     ) -> GuidedInpainterOutput:
         """One pass.
 
-        fill (B,3,H,W) in [-1,1], composited; mask (B,1,H,W), 1 = hole; probabilities (B,C,H/4,W/4), soft; features
-        (B,D,H/4,W/4) that they were read from; styles (B,C,S) of `pool_styles`; context4 and context8 of the initial
-        inpainter. H and W multiples of 16.
+        fill (B,3,H,W) in [-1,1], composited; mask (B,1,H,W), 1 = hole; probabilities (B,C,H/4,W/4), soft; styles
+        (B,C,S) of `pool_styles`; context4 and context8 of the initial inpainter. H and W multiples of 16.
         """
         spread = torch.einsum("bchw,bcs->bshw", probabilities, styles)
         hole4 = F.avg_pool2d(mask, 4)
-        guide4 = self.embed_guide(torch.cat([probabilities, spread, hole4], dim=1))  # (B, G, H/4, W/4)
-        guide4 = F.silu(guide4 + self.embed_features(features))
+        guide4 = F.silu(self.embed_guide(torch.cat([probabilities, spread, hole4], dim=1)))  # (B, G, H/4, W/4)
         guide8 = F.avg_pool2d(guide4, 2)
 
         x = torch.cat([fill, mask], dim=1)

@@ -1,4 +1,4 @@
-"""The recorrector: takes the inpainter's feedback and the labelled exemplars, returns a corrected map and features."""
+"""The recorrector: takes the inpainter's feedback and the labelled exemplars, returns a corrected semantic map."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,10 @@ from .safe_loading import SafeLoading
 
 @dataclass
 class RecorrectorOutput(BaseOutput):
-    """probabilities (B,C,H/4,W/4); features (B,D,H/4,W/4), the segmenter's, corrected; consistency (B,C,H/8,W/8) in
-    [0,1], S_c; trust (B,1,H/4,W/4) in [0,1], how far the correction was let through."""
+    """probabilities (B,C,H/4,W/4); consistency (B,C,H/8,W/8) in [0,1], S_c; trust (B,1,H/4,W/4) in [0,1], how far the
+    correction was let through."""
 
     probabilities: Tensor
-    features: Tensor
     consistency: Tensor
     trust: Tensor
 
@@ -32,8 +31,7 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
     included. Corrections of corrections would add up and drift.
 
     S_c is the cross-image consistency with retrieved labelled exemplars, R_c a residual read from the feedback, q the
-    trust: learned, and zero outside the hole, so that known labels never drift. The segmenter's features are corrected
-    with it: they tell the inpainter what no class name does.
+    trust: learned, and zero outside the hole, so that known labels never drift.
 
     Args:
         num_classes: size of the label space.
@@ -66,7 +64,6 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         self.residual8 = zero_init(nn.Conv2d(channels, num_classes, 1))
         self.residual4 = zero_init(nn.Conv2d(evidence, num_classes, 1))
         self.trust = zero_init(nn.Conv2d(channels, 1, 1))
-        self.features = zero_init(nn.Conv2d(channels, segmenter_channels, 1))
         self.consistency_weight = nn.Parameter(torch.tensor(1.0))  # lambda
         self.register_buffer("bank_prototypes", torch.zeros(num_exemplars, num_classes, prototype_channels))
         self.register_buffer("bank_present", torch.zeros(num_exemplars, num_classes))
@@ -133,12 +130,9 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         push = self.consistency_weight * consistency + self.residual8(h)
         push = F.interpolate(push, size=log_p.shape[-2:], mode="bilinear") + self.residual4(evidence)
         trust = F.interpolate(torch.sigmoid(self.trust(h)), size=log_p.shape[-2:], mode="bilinear")
-        hole = downsample_mask(mask, 4)
-        trust = trust * hole
-        features = F.interpolate(self.features(h), size=log_p.shape[-2:], mode="bilinear")
+        trust = trust * downsample_mask(mask, 4)
         return RecorrectorOutput(
             probabilities=torch.softmax(torch.log(first + 1e-4) + trust * push, dim=1),
-            features=segmenter_features + hole * features,
             consistency=consistency,
             trust=trust,
         )
