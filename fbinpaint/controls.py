@@ -1,7 +1,7 @@
 """Controls of the evaluation: what the picture owes to its map, and the correction to its exemplars.
 
     oracle            the true classes in the hole: the ceiling of any correction
-    shuffled-map      the map of another photo in the hole: if it does as well, guidance is not used
+    shuffled-map      the map of a random other photo in the hole: if it does as well, guidance is not used
     random-exemplar   exemplars drawn at random instead of retrieved: if they do as well, retrieval is not used
 """
 

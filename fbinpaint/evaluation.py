@@ -299,7 +299,10 @@ def evaluate(
     scores: dict[str, list[PhotoScore]] = {name: [] for name in variants}
     random_pipe = with_random_exemplars(pipe, seed) if "random-exemplar" in controls else None
     spare = None  # a map of the batch before
-    batches = equal_size_batches(pairs, BATCH_SIZE, resolution)[state.process_index :: state.num_processes]
+    # In no order: neighbours in a folder are often frames of one film, whose maps shuffled-map must not swap.
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    batches = equal_size_batches([pairs[i] for i in order], BATCH_SIZE, resolution)
+    batches = batches[state.process_index :: state.num_processes]
     with tqdm(
         total=sum(map(len, batches)), desc="evaluate", unit="photo", disable=not state.is_main_process
     ) as progress:
