@@ -73,7 +73,6 @@ from fbinpaint.training.validation import Validator
 ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
 R1_EVERY, R1_WEIGHT = 16, 1e-3
 LOG_EVERY = 10
-NEWTON_SCHULZ = muon.zeropower_via_newtonschulz
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -112,7 +111,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--adversarial_start", type=float, default=0.3, help="share of the steps before the discriminator joins")
     for field in fields(LossWeights):
         add(f"--{field.name}_weight", type=float, default=field.default)
-    add("--perceptual_crop", type=int, default=56, help="side of the window in each hole that VGG sees")
+    add("--perceptual_crop", type=int, default=48, help="side of the window in each hole that VGG sees")
     add("--ema_decay", type=float, default=0.998)
     add("--num_exemplars", type=int, default=96, help="labelled photos kept as prototypes with the model")
     add("--num_validation_images", type=int, default=20, help="photos held out of training")
@@ -185,7 +184,7 @@ def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discr
             guided_inpainter=GuidedInpainter(num_classes=label_space.num_classes),
             variant=args.variant,
         )
-    return networks.train().to(memory_format=torch.channels_last), Discriminator()
+    return networks.train(), Discriminator()
 
 
 def ema_update(decay: float):
@@ -207,19 +206,23 @@ class Trainer:
         self.bad_photos = BadPhotos()
         self.skip = self.bad_photos.add if args.skip_bad_images else None
         self.crops, self.validator = build_data(args, self.label_space, self.skip)
-        networks, discriminator = build_models(args, self.label_space)
+        networks, discriminator = (
+            model.to(memory_format=torch.channels_last) for model in build_models(args, self.label_space)
+        )
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
-        self.perceptual = PerceptualLoss(args.perceptual_weights).to(accelerator.device)
+        self.perceptual = PerceptualLoss(args.perceptual_weights).to(
+            accelerator.device, memory_format=torch.channels_last
+        )
         self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
         self.ema.requires_grad_(False).eval()
 
         encoder, rest = [], []  # in their own order: a resumed optimizer finds its state by position
         for name, parameter in networks.named_parameters():
             (encoder if name.startswith("segmenter.encoder.") else rest).append(parameter)
+        if accelerator.device.type == "cpu":  # in bfloat16, timm's choice, most processors are ten times slower
+            muon.zeropower_via_newtonschulz = functools.partial(muon.zeropower_via_newtonschulz, dtype=torch.float32)
         # Orthogonalised momentum for the convolutions learns in a third of AdamW's steps here (docs/experiments.md).
         # The pretrained encoder, norms and biases keep AdamW, which Muon falls back to.
-        if accelerator.device.type == "cpu":  # in bfloat16, timm's choice, most processors are ten times slower
-            muon.zeropower_via_newtonschulz = functools.partial(NEWTON_SCHULZ, dtype=torch.float32)
         optimizer = Muon(
             [
                 {"params": encoder, "lr": args.encoder_learning_rate, "use_fallback": True},

@@ -19,7 +19,7 @@ from fbinpaint.evaluation import fill_with_pipeline, load_sample
 from fbinpaint.files import whole_file
 from fbinpaint.folders import files_by_stem, pair_by_stem
 from fbinpaint.labels import CELEBAMASK_HQ
-from fbinpaint.metrics import hole_confusion, miou_from_confusion, paired_relative_miou
+from fbinpaint.metrics import hole_confusion, iou_from_confusion, miou_from_confusion, paired_relative_miou
 
 SEED, BATCH_SIZE = 0, 8
 GROUPS = {  # as FASSEG frontal has them (Khan et al., ICIP 2015): what it does not name is background, glasses are eyes
@@ -61,17 +61,14 @@ def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
         "masks": f"protocol masks of fbinpaint, seed {SEED}, numbered as the photos are",
         "groups": {name: list(names) for name, names in GROUPS.items()},
         "miou_hole": {str(k): round(float(miou_from_confusion(c.sum(0))), 4) for k, c in counts.items()},
-        "iou_hole": {str(k): dict(zip(GROUPS, ious(c.sum(0)), strict=True)) for k, c in counts.items()},
+        "iou_hole": {
+            str(k): dict(zip(GROUPS, iou_from_confusion(c.sum(0))[0].round(4).tolist(), strict=True))
+            for k, c in counts.items()
+        },
         "paired": {
             f"rounds={k} vs rounds=0": {"miou_hole": paired_relative_miou(counts[k], counts[0])} for k in rounds if k
         },
     }
-
-
-def ious(confusion: np.ndarray) -> list[float]:
-    """Intersection over union of each group."""
-    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
-    return [round(float(i / max(u, 1)), 4) for i, u in zip(confusion.diagonal(), union, strict=True)]
 
 
 def main() -> int:

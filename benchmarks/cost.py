@@ -1,6 +1,6 @@
 """What the loop costs: parameters, forward FLOPs by round, training speed.
 
-    python -m benchmarks.cost [--model checkpoints/streets] [--train_steps 10] [--resolution 128] [--perceptual_crop 56]
+    python -m benchmarks.cost [--model checkpoints/streets] [--train_steps 10] [--resolution 128] [--perceptual_crop 48]
 
 FLOPs come from torch's FlopCounterMode (a multiply-add counts as two), on one 256x256 photo. Training is the recipe's
 own step, losses and discriminator included (VGG16 with random weights costs the same), forward and backward, averaged
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
     parser.add_argument("--train_steps", type=int, default=10, help="training steps to time; 0 = none")
     parser.add_argument("--resolution", type=int, default=128, help="of training (default: %(default)s)")
-    parser.add_argument("--perceptual_crop", type=int, default=56, help="of training (default: %(default)s)")
+    parser.add_argument("--perceptual_crop", type=int, default=48, help="of training (default: %(default)s)")
     args = parser.parse_args()
     pipe = FeedbackInpaintPipeline.from_pretrained(args.model)
     bytes_on_disk = sum(path.stat().st_size for path in Path(args.model).rglob("*.safetensors"))

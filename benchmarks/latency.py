@@ -14,9 +14,9 @@ from statistics import median
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet50
 
+from benchmarks.cost import forward_flops
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
@@ -44,12 +44,6 @@ def convolution(channels: int, side: int) -> Callable[[], object]:
     return lambda: layer(x)
 
 
-def gigaflops(work: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() / 1e9
-
-
 @torch.inference_mode()
 def measure(networks: Networks, size: int, repeats: int) -> dict[str, float]:
     """Medians over turns: milliseconds of K=0, K=2 and resnet50, and the ratios that the names say."""
@@ -57,7 +51,8 @@ def measure(networks: Networks, size: int, repeats: int) -> dict[str, float]:
     photo = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last)
     works = {f"K={k}": loop(networks, k, size) for k in (0, 1, 2)} | {"resnet50": lambda: yardstick(photo)}
     layers = [convolution(*shape) for shape in CONVOLUTIONS]
-    flops, layer_flops = gigaflops(works["K=2"]), [gigaflops(layer) for layer in layers]
+    flops, _ = forward_flops(networks, 2, size)
+    layer_flops = [2 * 9 * channels**2 * side**2 / 1e9 for channels, side in CONVOLUTIONS]
     turns = []
     for turn in range(repeats + 2):
         taken = {name: seconds(work) for name, work in works.items()}

@@ -75,19 +75,6 @@ class PerceptualLoss(nn.Module):
         return sum(((a - b) ** 2).sum(1).mean() for a, b in zip(self.taps(prediction), wanted, strict=True))
 
 
-def recognition_loss(segmenter: nn.Module, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """How differently a segmenter sees the restored photo and the intact one: squared distance of unit features.
-
-    prediction, target (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole, where it is measured. The segmenter, which is not
-    trained by this, takes both for intact.
-    """
-    intact = torch.zeros_like(mask)
-    with torch.no_grad():
-        wanted = F.normalize(segmenter(target, intact).features, dim=1)
-    seen = F.normalize(segmenter(prediction, intact).features, dim=1)
-    return weighted_mean((seen - wanted).square().sum(1), F.max_pool2d(mask, 4)[:, 0])
-
-
 def discriminator_hinge_loss(real: Tensor, fake: Tensor, hole: Tensor) -> Tensor:
     """Hinge loss (Lim & Ye 2017): all of the real photo is real, only the hole of a restored one is fake.
 

@@ -143,16 +143,22 @@ def hole_confusion(truth: np.ndarray, predicted: np.ndarray, hole: np.ndarray, n
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def iou_from_confusion(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection over union of each class, counts (...,C,C) -> (...,C) in [0,1], 0 for a class in neither map;
+    and (...,C) bool, whether the truth or the prediction holds the class."""
+    confusion = np.asarray(confusion, dtype=np.float64)
+    intersection = np.diagonal(confusion, axis1=-2, axis2=-1)  # (..., C)
+    union = confusion.sum(-1) + confusion.sum(-2) - intersection
+    present = union > 0
+    return np.divide(intersection, union, out=np.zeros_like(union), where=present), present
+
+
 def miou_from_confusion(confusion: np.ndarray) -> np.ndarray:
     """Mean intersection over union of counts (...,C,C) -> (...,) in [0,1].
 
     A class that neither the truth nor the prediction holds is left out of the mean; nan where that leaves no class.
     """
-    confusion = np.asarray(confusion, dtype=np.float64)
-    intersection = np.diagonal(confusion, axis1=-2, axis2=-1)  # (..., C)
-    union = confusion.sum(-1) + confusion.sum(-2) - intersection
-    present = union > 0
-    iou = np.divide(intersection, union, out=np.zeros_like(union), where=present)
+    iou, present = iou_from_confusion(confusion)
     num_present = present.sum(-1)
     return np.divide(iou.sum(-1), num_present, out=np.full(num_present.shape, np.nan), where=num_present > 0)
 

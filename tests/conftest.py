@@ -6,6 +6,8 @@ import shutil
 # Before any import of the libraries that read them: tests never leave this machine.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: more threads than cores wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +56,17 @@ TOLD = pytest.StashKey[list[str]]()
 def tell(pytestconfig) -> Callable[[str], None]:
     """Puts a line under "counts" at the end of the test run: how many inputs a test went through."""
     return pytestconfig.stash.setdefault(TOLD, []).append
+
+
+def pytest_sessionfinish(session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes, and not the one that prints
+        session.config.workeroutput["told"] = session.config.stash.get(TOLD, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    told = getattr(node, "workeroutput", {}).get("told", [])
+    node.config.stash.setdefault(TOLD, []).extend(told)
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:

@@ -289,7 +289,7 @@ def test_broken_exif_is_no_reason_to_refuse_a_photo(tmp_path: Path, photo: np.nd
         "photo.png",
         None,
     ],
-    ids=lambda image: str(getattr(image, "shape", image)),
+    ids=lambda image: str(getattr(image, "shape", getattr(image, "size", image))),
 )
 def test_to_rgb_refuses(image):
     with pytest.raises(InputError) as caught:

@@ -49,7 +49,7 @@ def interrupted_run(folder: Path, model: Path, stop_at: int, *options: str) -> t
         process = subprocess.Popen(command, cwd=ROOT, stderr=said, env=os.environ | {"OMP_NUM_THREADS": "1"})
         try:
             started = time.monotonic()
-            while len(results_in(folder)) < stop_at:
+            while sum(name.endswith(".png") for name in results_in(folder)) < stop_at:
                 assert process.poll() is None, f"over before it was interrupted:\n{Path(said.name).read_text()[-2000:]}"
                 assert time.monotonic() - started < 60
                 time.sleep(0.001)

@@ -14,13 +14,10 @@ from fbinpaint.losses import (
     feature_matching_loss,
     generator_hinge_loss,
     r1_penalty,
-    recognition_loss,
     reconstruction_loss,
     semantic_loss,
 )
 from fbinpaint.models.layers import one_hot
-
-from .conftest import make_tiny_networks
 
 
 def test_reconstruction_weighs_hole_and_known_by_their_own_area():
@@ -51,19 +48,6 @@ def test_semantic_loss_ignores_255_and_weight_zero():
     loss = semantic_loss(log_p, one_hot(labels, 2), weight).item()
     assert loss == pytest.approx(-torch.log(torch.tensor(0.9)).item())
     assert semantic_loss(log_p, one_hot(torch.full_like(labels, 255), 2), weight).item() == 0
-
-
-def test_recognition_loss_sees_the_hole_only_and_teaches_the_photo_not_the_segmenter():
-    segmenter = make_tiny_networks().segmenter.eval().requires_grad_(False)
-    photo, mask = torch.rand(2, 3, 64, 64) * 2 - 1, torch.zeros(2, 1, 64, 64)
-    mask[:, :, 16:48, 16:48] = 1
-    fill = torch.where(mask > 0, torch.rand_like(photo), photo).requires_grad_()
-    assert recognition_loss(segmenter, photo, photo, mask).item() == 0
-    loss = recognition_loss(segmenter, fill, photo, mask)
-    loss.backward()
-    assert loss > 0 and fill.grad[:, :, 24:40, 24:40].any()
-    assert all(parameter.grad is None for parameter in segmenter.parameters())
-    assert recognition_loss(segmenter, fill.detach(), photo, torch.zeros_like(mask)) == 0
 
 
 def test_consistency_loss_prefers_the_right_map():

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..data.photos import Batch
 from ..loop import Networks, Round, feedback_rounds
-from ..losses import consistency_loss, recognition_loss, reconstruction_loss, semantic_loss
+from ..losses import consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import one_hot
 from .semi_supervised import Strategy
@@ -34,7 +34,6 @@ class LossWeights:
     feature_matching: float = 0.5
     semantic: float = 0.5  # cross-entropy of each map
     consistency: float = 0.2  # BCE of the consistency maps
-    recognition: float = 1.0  # of the last fill, by the segmenter's average
 
 
 @dataclass
@@ -43,7 +42,6 @@ class Losses:
     reconstruction: Tensor
     semantic: Tensor
     consistency: Tensor
-    recognition: Tensor
 
     def total(self, weights: LossWeights) -> Tensor:
         return sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
@@ -77,7 +75,7 @@ class Learner(nn.Module):
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing, recognition=nothing)
+            return None, Losses(initial, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
@@ -135,9 +133,6 @@ class Learner(nn.Module):
             reconstruction=mean_of(reconstruction, batch.image),
             semantic=mean_of(semantic, batch.image),
             consistency=mean_of(consistency, batch.image),
-            recognition=recognition_loss(teacher.segmenter, round_.image, batch.image, batch.mask)
-            if feedback
-            else batch.image.new_zeros(()),
         )
         return round_, losses
 
