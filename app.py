@@ -44,6 +44,7 @@ from fbinpaint.files import whole_file
 from fbinpaint.images import load_image, resize_image, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import IGNORE, LABEL_SPACES, LabelSpace, get_label_space
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
+from fbinpaint.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipelineOutput, RoundOutput
@@ -386,16 +387,22 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             details: gr.Column(visible=True),
         }
 
-    def show_last(output, result, photo, hole, model) -> dict:
-        """Everything else, and the buttons that act on it."""
+    def show_result(output, marked, result, hole, model) -> dict:
+        """What the visitor waits for."""
+        return {
+            status: summary(output, hole),
+            comparison: (marked, result),
+            map_after: annotate(output.rounds[0][-1].image, output.semantic_after[0], label_spaces[model]),
+        }
+
+    def show_details(output, result, photo, hole, model) -> dict:
+        """Everything else, and the buttons that act on it: as many pictures again, so the page shows them later."""
         space, cache = label_spaces[model], comparison.GRADIO_CACHE
         files = {
             download: Image.fromarray(result),
             download_map: space.to_palette_image(output.semantic_after[0]),
         }
         return {
-            status: summary(output, hole),
-            map_after: annotate(output.rounds[0][-1].image, output.semantic_after[0], space),
             map_changes: changes(output, photo, space),
             gallery: album(output),
             map_editor: editable_map(output, hole, space),
@@ -430,7 +437,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                     yield {status: "Round 0: the rest follows …", comparison: first} | show_first(output, model)
             result = feathered(photo, output.images[0], hole, feather)
             session = Session(model, photo, hole, result, edits)
-            yield show_last(output, result, photo, hole, model) | {comparison: (marked, result), state: session}
+            yield show_result(output, marked, result, hole, model) | {state: session}
+            yield show_details(output, result, photo, hole, model)
 
     def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
         """Restore without what was painted on the map."""
@@ -465,8 +473,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         settings = {model_picker: model, rounds: 2, grow: 0, feather: 0, invert: False}
         nothing = np.full(hole.shape, IGNORE, np.uint8)
         session = Session(model, pixels, hole, output.images[0], nothing)
-        shown = {comparison: (save_marked(pixels, hole), output.images[0])} | show_first(output, model)
-        return given | settings | shown | show_last(output, output.images[0], pixels, hole, model) | {state: session}
+        result = output.images[0]
+        shown = show_first(output, model) | show_result(output, save_marked(pixels, hole), result, hole, model)
+        return given | settings | shown | show_details(output, result, pixels, hole, model) | {state: session}
 
     def on_random_hole(drawing, seed):
         with toasts():
@@ -605,6 +614,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 = reachable from other machines")
     args = parser.parse_args()
+    keep_freed_memory()
     models = {model: model for model in args.model} if args.model else bundled_models()
     if not models:
         parser.error(f"no model under {CHECKPOINTS}; name one with --model")

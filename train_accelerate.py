@@ -64,6 +64,7 @@ from fbinpaint.losses import (
     generator_hinge_loss,
     r1_penalty,
 )
+from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.semi_supervised import STRATEGIES
@@ -487,6 +488,7 @@ def train(args: argparse.Namespace) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     datasets.disable_progress_bars()
+    keep_freed_memory()
     try:
         return 0 if train(parse_args(argv)) else 128 + signal.SIGTERM
     except InputError as error:

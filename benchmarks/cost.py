@@ -27,6 +27,7 @@ from fbinpaint.data.scenes import write_scenes
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
+from fbinpaint.memory import keep_freed_memory
 
 COUNTED_STEPS = 20
 
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=128, help="of training (default: %(default)s)")
     parser.add_argument("--perceptual_crop", type=int, default=48, help="of training (default: %(default)s)")
     args = parser.parse_args()
+    keep_freed_memory()
     pipe = FeedbackInpaintPipeline.from_pretrained(args.model)
     bytes_on_disk = sum(path.stat().st_size for path in Path(args.model).rglob("*.safetensors"))
     parameters = sum(p.numel() for p in pipe.networks.parameters())

@@ -20,6 +20,7 @@ from benchmarks.cost import forward_flops
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
+from fbinpaint.memory import keep_freed_memory
 
 SIZES = (256, 512)
 # (channels, side) of dense 3x3 convolutions: the fastest of them is taken for what the machine can do.
@@ -33,7 +34,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def loop(networks: Networks, num_rounds: int, size: int) -> Callable[[], object]:
-    image = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last) * 2 - 1
+    image = torch.rand(1, 3, size, size) * 2 - 1
     mask = torch.from_numpy(centre_mask(size, size)).float()[None, None]
     return lambda: list(feedback_rounds(networks, image, mask, num_rounds))
 
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=20, help="turns (default: %(default)s)")
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     networks = FeedbackInpaintPipeline.from_pretrained(args.model).networks
     print(f"{platform.machine()}, {args.threads} threads, torch {torch.__version__}, fp32, batch 1")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fbinpaint.errors import InputError, printable
 from fbinpaint.files import whole_file
+from fbinpaint.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -26,6 +27,7 @@ RUN_BATCH_SIZE = 4
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
     args = _parser().parse_args(argv)
+    keep_freed_memory()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
     try:
         return args.command(args)

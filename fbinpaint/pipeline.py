@@ -352,7 +352,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
     def _run(self, jobs: list[_Job], num_rounds: int, callback) -> Iterator[int]:
         device, dtype = self.segmenter.device, self.segmenter.dtype
-        image = torch.cat([job.image for job in jobs]).to(device, dtype, memory_format=torch.channels_last)
+        image = torch.cat([job.image for job in jobs]).to(device, dtype)
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
         overview = jobs[0].overview

@@ -13,7 +13,7 @@ from fbinpaint.models.exemplar_bank import (
     retrieval_keys,
     retrieve,
 )
-from fbinpaint.models.layers import SameClassAttention
+from fbinpaint.models.layers import SameClassAttention, cat_channels, unshuffle
 from fbinpaint.models.segmenter import build_encoder
 
 from .conftest import make_tiny_networks
@@ -212,3 +212,15 @@ def test_attention_takes_from_the_same_class():
     probabilities[:, 0, :, :2] = probabilities[:, 1, :, 2:] = 1  # two classes, side by side
     taken = attention.out(attention.value(x)[:, :, :, 2:].flatten(2)[..., :-1].mean(-1)[..., None, None])
     torch.testing.assert_close(attention(x, probabilities, hole)[..., 3, 3], (x + taken)[..., 3, 3])
+
+
+def test_channels_are_joined_without_a_change_of_layout():
+    features, mask = torch.rand(2, 8, 6, 4).to(memory_format=torch.channels_last), torch.rand(2, 1, 6, 4)
+    joined = cat_channels(features, mask)
+    assert torch.equal(joined, torch.cat([features, mask], dim=1))
+    assert joined.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_unshuffled_pictures_lose_nothing():
+    image, mask = torch.rand(2, 3, 8, 6), torch.rand(2, 1, 8, 6)
+    assert torch.equal(torch.pixel_shuffle(unshuffle(image, mask), 2), torch.cat([image, mask], dim=1))

@@ -34,7 +34,7 @@ class Batch:
     labelled: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        image = self.image.to(device, memory_format=torch.channels_last)
+        image = self.image.to(device)
         return Batch(image, self.mask.to(device), self.labels.to(device), self.labelled.to(device))
 
 

@@ -88,7 +88,8 @@ def consistency_maps(features: Tensor, prototypes: Tensor, shared: Tensor) -> Te
     neither supported nor refuted: it gets the mean of the shared ones (0 when there are none).
     """
     unit, towards = F.normalize(features.float(), dim=1), F.normalize(prototypes.float(), dim=2)
-    cosine = torch.einsum("bdhw,bcd->bchw", unit, towards).clamp(0, 1).to(features.dtype)
+    cosine = torch.einsum("bdhw,bcd->bhwc", unit, towards).movedim(-1, 1)
+    cosine = cosine.clamp(0, 1).to(features.dtype)
     shared = shared[:, :, None, None]
     neutral = (cosine * shared).sum(1, keepdim=True) / shared.sum(1, keepdim=True).clamp_min(1)
     return torch.where(shared > 0, cosine, neutral)

@@ -9,7 +9,16 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import GuidedBlock, SameClassAttention, conv3x3, downsample_mask, resize_like, zero_init
+from .layers import (
+    GuidedBlock,
+    SameClassAttention,
+    cat_channels,
+    conv3x3,
+    downsample_mask,
+    resize_like,
+    unshuffle,
+    zero_init,
+)
 from .safe_loading import SafeLoading
 
 
@@ -85,13 +94,12 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         fill (B,3,H,W) in [-1,1], composited; mask (B,1,H,W), 1 = hole; probabilities (B,C,H/4,W/4), soft; styles
         (B,C,S) of `pool_styles`; context4 and context8 of the initial inpainter. H and W multiples of 16.
         """
-        spread = torch.einsum("bchw,bcs->bshw", probabilities, styles)
+        spread = torch.einsum("bchw,bcs->bhws", probabilities, styles).movedim(-1, 1)
         hole4 = F.avg_pool2d(mask, 4)
-        guide4 = F.silu(self.embed_guide(torch.cat([probabilities, spread, hole4], dim=1)))  # (B, G, H/4, W/4)
+        guide4 = F.silu(self.embed_guide(cat_channels(probabilities, spread, hole4)))  # (B, G, H/4, W/4)
         guide8 = F.avg_pool2d(guide4, 2)
 
-        x = torch.cat([fill, mask], dim=1)
-        s2 = self.stem2(F.pixel_unshuffle(x, 2))  # (B, c2, H/2, W/2)
+        s2 = self.stem2(unshuffle(fill, mask))  # (B, c2, H/2, W/2)
         s4 = self.down4(F.silu(s2)) + self.context4(context4)  # (B, c4, H/4, W/4)
         s4 = self.encode4(s4, guide4)
         h = self.down8(F.silu(s4)) + self.context8(context8)  # (B, c8, H/8, W/8)
@@ -100,5 +108,5 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         h = self.decode8(h, guide8)
         h = self.decode4(s4 + resize_like(self.up4(h), s4), guide4)  # (B, c4, H/4, W/4)
         d2 = F.silu(s2 + resize_like(self.up2(F.silu(h)), s2))
-        residual = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))), 2)  # (B, 3, H, W)
+        residual = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))).contiguous(), 2)  # (B, 3, H, W)
         return GuidedInpainterOutput(image=fill + residual, features=h)

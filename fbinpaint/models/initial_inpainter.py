@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .harmonic_fill import harmonic_fill
-from .layers import ResBlock, conv3x3, resize_like, zero_init
+from .layers import ResBlock, conv3x3, resize_like, unshuffle, zero_init
 from .safe_loading import SafeLoading
 
 
@@ -61,13 +60,12 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
     def forward(self, image: Tensor, mask: Tensor) -> InitialInpainterOutput:
         """image (B,3,H,W) in [-1,1], mask (B,1,H,W) in {0,1}, 1 = hole; H and W multiples of 16."""
         smooth = harmonic_fill(image, 1 - mask)  # (B, 3, H, W)
-        x = torch.cat([smooth, mask], dim=1)
-        e2 = self.stem(F.pixel_unshuffle(x, 2))  # (B, c2, H/2, W/2)
+        e2 = self.stem(unshuffle(smooth, mask))  # (B, c2, H/2, W/2)
         e4 = self.encode4(self.down4(F.silu(e2)))  # (B, c4, H/4, W/4)
         e8 = self.encode8(self.down8(F.silu(e4)))  # (B, c8, H/8, W/8)
         h = self.bottleneck(self.down16(F.silu(e8)))  # (B, c16, H/16, W/16)
         d8 = self.decode8(e8 + resize_like(self.up8(h), e8))
         d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
         d2 = F.silu(e2 + resize_like(self.up2(F.silu(d4)), e2))
-        detail = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))), 2)  # (B, 3, H, W)
+        detail = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))).contiguous(), 2)  # (B, 3, H, W)
         return InitialInpainterOutput(image=smooth + detail, context4=d4, context8=d8)

@@ -32,6 +32,17 @@ def downsample_mask(mask: Tensor, stride: int) -> Tensor:
     return F.max_pool2d(mask, stride)
 
 
+def cat_channels(*tensors: Tensor) -> Tensor:
+    """torch.cat of (B,·,h,w) along the channels, channels_last. That itself falls back to the other layout as soon as a
+    tensor of one channel, which fits both, is among them, and the convolution behind it copies everything back."""
+    return torch.cat([t.movedim(1, -1) for t in tensors], dim=-1).movedim(-1, 1)
+
+
+def unshuffle(image: Tensor, mask: Tensor) -> Tensor:
+    """What a network sees of a picture, without loss at half its size: (B,3,H,W), (B,1,H,W) -> (B,16,H/2,W/2)."""
+    return cat_channels(F.pixel_unshuffle(image, 2), F.pixel_unshuffle(mask, 2))
+
+
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """(B,H,W) int64, 255 = ignore -> (B,C,H,W) float in {0,1}; all zero where ignored."""
     return F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1).float()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .exemplar_bank import Advice, Exemplars, class_prototypes, consistency_maps, retrieval_keys, retrieve
-from .layers import ResBlock, downsample_mask, one_hot, zero_init
+from .layers import ResBlock, cat_channels, downsample_mask, one_hot, zero_init
 from .safe_loading import SafeLoading
 
 
@@ -123,7 +123,7 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         shared of `consult`.
         """
         log_p = torch.log(probabilities + 1e-4)
-        evidence = torch.cat([segmenter_features, inpainter_features, 0.2 * log_p, doubt], dim=1)  # (B, E, h, w)
+        evidence = cat_channels(segmenter_features, inpainter_features, 0.2 * log_p, doubt)  # (B, E, h, w)
         h = self.reason(self.gather(F.avg_pool2d(evidence, 2)))  # (B, channels, h/2, w/2)
         h = F.silu(h)
         consistency = consistency_maps(F.relu(self.query(h)), prototypes, shared)  # (B, C, h/2, w/2)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import timm
-import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ..errors import InputError
-from .layers import ResBlock, conv3x3, resize_like
+from .layers import ResBlock, cat_channels, conv3x3, resize_like
 from .safe_loading import SafeLoading
 
 
@@ -99,7 +98,7 @@ class Segmenter(SafeLoading, ModelMixin, ConfigMixin):
         pyramid = list(zip(self.encoder(image)[1:], self.lateral, self.refine, strict=True))
         for feature, lateral, refine in reversed(pyramid):
             hole = F.interpolate(mask, size=feature.shape[-2:], mode="area")
-            level = lateral(torch.cat([feature, hole], dim=1))  # (B, D, H/s, W/s)
+            level = lateral(cat_channels(feature, hole))  # (B, D, H/s, W/s)
             h = refine(level if h is None else level + resize_like(h, level))
         features = F.relu(h)  # (B, D, H/4, W/4)
         return SegmenterOutput(logits=self.classify(features), features=features)

@@ -61,7 +61,7 @@ class Validator:
         num_classes = self.label_space.num_classes
         fills, maps = [[] for _ in range(self.num_rounds + 1)], [[] for _ in range(self.num_rounds + 1)]
         for x, m in zip(image.split(8), mask.split(8), strict=True):
-            x = x.to(device, memory_format=torch.channels_last)
+            x = x.to(device)
             for round_ in feedback_rounds(networks, x, m.to(device), self.num_rounds):
                 fills[round_.index].append(to_uint8(round_.image))
                 maps[round_.index].append(round_.labels().cpu().numpy().astype(np.uint8))
