@@ -396,7 +396,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         }
 
     def show_details(output, result, photo, hole, model) -> dict:
-        """Everything else, and the buttons that act on it: as many pictures again, so the page shows them later."""
+        """Everything else, and the buttons that act on it."""
         space, cache = label_spaces[model], comparison.GRADIO_CACHE
         files = {
             download: Image.fromarray(result),
@@ -437,8 +437,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                     yield {status: "Round 0: the rest follows …", comparison: first} | show_first(output, model)
             result = feathered(photo, output.images[0], hole, feather)
             session = Session(model, photo, hole, result, edits)
-            yield show_result(output, marked, result, hole, model) | {state: session}
-            yield show_details(output, result, photo, hole, model)
+            last = show_result(output, marked, result, hole, model)
+            yield last | show_details(output, result, photo, hole, model) | {state: session}
 
     def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
         """Restore without what was painted on the map."""

@@ -52,11 +52,18 @@ def figures(path: Path) -> str:
     parts = [
         f"**{data}**, {protocol['n']} photos, shorter side {protocol['resolution']} pixels:",
         table(report),
-        *(sentence(report, pair) for pair in report["paired"] if "rounds=2 vs" in pair),
+        *(sentence(report, pair) for pair in report["paired"] if worth_telling(pair)),
     ]
     if isinstance(protocol["model"], dict) and (harm := harm_table(report)):
         parts += ["Labelled hole pixels whose class was fixed or broken since round 0:", harm]
     return "\n\n".join(parts) + "\n"
+
+
+def worth_telling(pair: str) -> bool:
+    """Two rounds against whatever has no rounds, fewer or as many; a control against as many rounds as it has."""
+    ours, theirs = pair.split(" vs ")
+    rounds, _, control = theirs.partition(", ")
+    return ours == rounds if control else ours.endswith("rounds=2")
 
 
 if __name__ == "__main__":
