@@ -387,15 +387,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             details: gr.Column(visible=True),
         }
 
-    def show_result(output, marked, result, hole, model) -> dict:
-        """What the visitor waits for."""
-        return {
-            status: summary(output, hole),
-            comparison: (marked, result),
-            map_after: annotate(output.rounds[0][-1].image, output.semantic_after[0], label_spaces[model]),
-        }
-
-    def show_details(output, result, photo, hole, model) -> dict:
+    def show_last(output, result, photo, hole, model) -> dict:
         """Everything else, and the buttons that act on it."""
         space, cache = label_spaces[model], comparison.GRADIO_CACHE
         files = {
@@ -403,6 +395,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             download_map: space.to_palette_image(output.semantic_after[0]),
         }
         return {
+            status: summary(output, hole),
+            map_after: annotate(output.rounds[0][-1].image, output.semantic_after[0], space),
             map_changes: changes(output, photo, space),
             gallery: album(output),
             map_editor: editable_map(output, hole, space),
@@ -437,8 +431,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                     yield {status: "Round 0: the rest follows …", comparison: first} | show_first(output, model)
             result = feathered(photo, output.images[0], hole, feather)
             session = Session(model, photo, hole, result, edits)
-            last = show_result(output, marked, result, hole, model)
-            yield last | show_details(output, result, photo, hole, model) | {state: session}
+            yield show_last(output, result, photo, hole, model) | {comparison: (marked, result), state: session}
 
     def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
         """Restore without what was painted on the map."""
@@ -473,9 +466,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         settings = {model_picker: model, rounds: 2, grow: 0, feather: 0, invert: False}
         nothing = np.full(hole.shape, IGNORE, np.uint8)
         session = Session(model, pixels, hole, output.images[0], nothing)
-        result = output.images[0]
-        shown = show_first(output, model) | show_result(output, save_marked(pixels, hole), result, hole, model)
-        return given | settings | shown | show_details(output, result, pixels, hole, model) | {state: session}
+        shown = {comparison: (save_marked(pixels, hole), output.images[0])} | show_first(output, model)
+        return given | settings | shown | show_last(output, output.images[0], pixels, hole, model) | {state: session}
 
     def on_random_hole(drawing, seed):
         with toasts():

@@ -1,6 +1,6 @@
-"""Fill the tables of README.md and model_card.md from reports of `fbinpaint evaluate`.
+"""Fill the tables of README.md, model_card.md and docs/results.md from reports of `fbinpaint evaluate`.
 
-    python -m benchmarks.table README.md model_card.md
+    python -m benchmarks.table README.md model_card.md docs/results.md
 
 A page says which report belongs where; whatever stands between these two lines is replaced:
 

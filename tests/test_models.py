@@ -13,7 +13,7 @@ from fbinpaint.models.exemplar_bank import (
     retrieval_keys,
     retrieve,
 )
-from fbinpaint.models.layers import SameClassAttention, cat_channels, unshuffle
+from fbinpaint.models.layers import SameClassAttention, cat_channels, shuffle, unshuffle
 from fbinpaint.models.segmenter import build_encoder
 
 from .conftest import make_tiny_networks
@@ -223,4 +223,6 @@ def test_channels_are_joined_without_a_change_of_layout():
 
 def test_unshuffled_pictures_lose_nothing():
     image, mask = torch.rand(2, 3, 8, 6), torch.rand(2, 1, 8, 6)
-    assert torch.equal(torch.pixel_shuffle(unshuffle(image, mask), 2), torch.cat([image, mask], dim=1))
+    halved = unshuffle(image, mask)
+    assert torch.equal(torch.pixel_shuffle(halved, 2), torch.cat([image, mask], dim=1))
+    assert torch.equal(shuffle(halved[:, :12]), image) and shuffle(halved[:, :12]).is_contiguous()

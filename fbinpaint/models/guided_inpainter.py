@@ -16,6 +16,7 @@ from .layers import (
     conv3x3,
     downsample_mask,
     resize_like,
+    shuffle,
     unshuffle,
     zero_init,
 )
@@ -108,5 +109,5 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         h = self.decode8(h, guide8)
         h = self.decode4(s4 + resize_like(self.up4(h), s4), guide4)  # (B, c4, H/4, W/4)
         d2 = F.silu(s2 + resize_like(self.up2(F.silu(h)), s2))
-        residual = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))).contiguous(), 2)  # (B, 3, H, W)
+        residual = shuffle(self.to_rgb(F.silu(self.decode2(d2))))  # (B, 3, H, W)
         return GuidedInpainterOutput(image=fill + residual, features=h)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .harmonic_fill import harmonic_fill
-from .layers import ResBlock, conv3x3, resize_like, unshuffle, zero_init
+from .layers import ResBlock, conv3x3, resize_like, shuffle, unshuffle, zero_init
 from .safe_loading import SafeLoading
 
 
@@ -67,5 +67,5 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
         d8 = self.decode8(e8 + resize_like(self.up8(h), e8))
         d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
         d2 = F.silu(e2 + resize_like(self.up2(F.silu(d4)), e2))
-        detail = F.pixel_shuffle(self.to_rgb(F.silu(self.decode2(d2))).contiguous(), 2)  # (B, 3, H, W)
+        detail = shuffle(self.to_rgb(F.silu(self.decode2(d2))))  # (B, 3, H, W)
         return InitialInpainterOutput(image=smooth + detail, context4=d4, context8=d8)

@@ -43,6 +43,11 @@ def unshuffle(image: Tensor, mask: Tensor) -> Tensor:
     return cat_channels(F.pixel_unshuffle(image, 2), F.pixel_unshuffle(mask, 2))
 
 
+def shuffle(x: Tensor) -> Tensor:
+    """The picture in (B,12,H/2,W/2) -> (B,3,H,W), contiguous: three channels are slow to compose otherwise."""
+    return F.pixel_shuffle(x.contiguous(), 2)
+
+
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """(B,H,W) int64, 255 = ignore -> (B,C,H,W) float in {0,1}; all zero where ignored."""
     return F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1).float()
