@@ -140,18 +140,26 @@ def fill_with_pipeline(
     seed: int,
     semantic_maps: list[np.ndarray] | None = None,
 ) -> dict[int, list[Fill]]:
-    """Round -> fills, for `rounds` and always for round 0: one call with the highest number holds all of them."""
-    out = pipe(
-        [Image.fromarray(sample.photo) for sample in samples],
-        [sample.hole for sample in samples],
-        num_feedback_rounds=max(rounds),
-        semantic_map=semantic_maps,
-        generator=torch.Generator().manual_seed(seed),
-    )
-    return {
-        k: [Fill(np.asarray(photo[k].image), np.asarray(photo[k].semantic_map)) for photo in out.rounds]
-        for k in {0, *rounds}
-    }
+    """Round -> fills, for `rounds` and always for round 0.
+
+    One call with the highest number holds all of them, unless photos are larger than the networks work at: only the
+    last round of a call gets details then.
+    """
+    wanted = {0, *rounds}
+    side = pipe.config.sample_size
+    calls = wanted if any(min(sample.hole.shape) > side for sample in samples) else {max(wanted)}
+    fills = {}
+    for last in calls:
+        out = pipe(
+            [Image.fromarray(sample.photo) for sample in samples],
+            [sample.hole for sample in samples],
+            num_feedback_rounds=last,
+            semantic_map=semantic_maps,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for k in {last} if len(calls) > 1 else wanted:
+            fills[k] = [Fill(np.asarray(photo[k].image), np.asarray(photo[k].semantic_map)) for photo in out.rounds]
+    return fills
 
 
 def fill_with_baseline(name: str, sample: Sample) -> Fill:

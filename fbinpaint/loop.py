@@ -57,6 +57,7 @@ class Round:
     prediction: Tensor  # (B,3,H,W), the same before compositing
     probabilities: Tensor  # (B,C,h,w), the map that guided it (nothing did, if unguided)
     logits: Tensor  # (B,C,h,w), the segmenter's own, before any feedback
+    styles: Tensor  # (B,C,S), what each class looks like in the known part
     doubt: Tensor  # (B,3,h,w): disagreement of the last two fills, depth into the hole, 1 - confidence
     # Of the correction before this round; None where there was none, as in round 0.
     consistency: Tensor | None = None  # (B,C,h/2,w/2), S_c
@@ -159,6 +160,7 @@ def feedback_rounds(
             prediction=painted.image,
             probabilities=probabilities,
             logits=segmented.logits,
+            styles=styles,
             doubt=doubt,
         )
         if correction:

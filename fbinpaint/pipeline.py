@@ -9,10 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from huggingface_hub import CommitInfo
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,76 +30,27 @@ from .images import (
     to_tensor,
     to_uint8,
 )
-from .labels import IGNORE, LabelSpace, get_label_space
+from .labels import LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput
+from .refinement import refine
 from .saved import COMPONENTS, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
 
 STRIDE = 16  # the networks' inputs are multiples of this
 MAX_BATCH = 8  # crops run together
 CONTEXT = 0.5  # a crop extends past its hole by this share of the hole's longer side
-MAX_ROUNDS = 100  # each is kept in memory
+MAX_ROUNDS = 100  # each keeps its patches in memory
+MAX_DETAIL = 4  # details are painted up to so many times sample_size
+MIN_ENLARGEMENT = 1.5  # a fill that is enlarged less loses nothing one would see
 MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample_size squares
-
-
-@dataclass
-class RoundOutput:
-    """One round of one photo, at the photo's size.
-
-    image and semantic_map as in `FeedbackInpaintPipelineOutput`. The evidence behind them, arrays with 255 = 1, is zero
-    outside the hole, and all but the doubt in round 0, before which nothing was corrected.
-
-    doubt: (H,W,3) uint8, what was fed back: disagreement of the last two fills, depth into the hole, 1 - confidence.
-    consistency: (H,W) uint8, how much the pixel looks like its class in the retrieved exemplars, S_c.
-    trust: (H,W) uint8, how far the correction was let through.
-    exemplar: (H,W) int16, where this round changed the class: the exemplar (number in the bank) that spoke loudest for
-        the new one; -1 elsewhere.
-    changed: share of the hole of another class than one round before.
-    confidence: mean probability of the map's classes in the hole.
-    """
-
-    image: Any
-    semantic_map: Any
-    doubt: np.ndarray
-    consistency: np.ndarray
-    trust: np.ndarray
-    exemplar: np.ndarray
-    changed: float = 0.0
-    confidence: float = 0.0
-
-
-@dataclass
-class FeedbackInpaintPipelineOutput(BaseOutput):
-    """Lists as long as the batch.
-
-    images: restored photos. semantic_before / semantic_after: class ids before and after feedback, at the photo's size
-    ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64). rounds[i][k]: round k
-    of photo i, k = 0 being the one-way pass.
-    """
-
-    images: list[Any]
-    semantic_before: list[Any]
-    semantic_after: list[Any]
-    rounds: list[list[RoundOutput]]
-
-
-@dataclass
-class _Photo:
-    """A photo on its way through: pixels (H,W,3) uint8, hole (H,W) bool, drawn (H,W) uint8 with 255 = undecided; the
-    rounds fill up crop by crop, their images (H,W,3) uint8, their maps (H,W) uint8."""
-
-    pixels: np.ndarray
-    hole: np.ndarray
-    drawn: np.ndarray | None
-    original: Tensor | None  # (3,H,W), the float photo a caller gave
-    rounds: list[RoundOutput]
 
 
 @dataclass
 class _Job:
     """A crop of a photo at its working size, padded: what the loop runs on."""
 
-    photo: _Photo
+    photo: Photo
     crop: Crop
     size: tuple[int, int]  # working (width, height)
     image: Tensor
@@ -259,7 +208,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         gives.
 
         Arguments and errors as there. Early outputs hold the rounds reached so far; where a photo is worked on in
-        several crops, holes whose turn has not come still show the photo's own pixels, and 255 in the map.
+        several crops, holes whose turn has not come still show the photo's own pixels, and 255 in the map; details are
+        added to the last round.
         """
         photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
         reached = 0
@@ -267,7 +217,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             reached = max(reached, index)
             yield self._output(photos, reached + 1, output_type)
 
-    def _steps(self, photos: list[_Photo], num_rounds: int, callback) -> Iterator[int]:
+    def _steps(self, photos: list[Photo], num_rounds: int, callback) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops."""
         jobs = [job for photo in photos for job in self._plan(photo)]
         # Overviews first: they lay down the map of the known part, the crops then write the holes.
@@ -279,8 +229,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                     progress.update()
                     yield index
 
-    def _output(self, photos: list[_Photo], num_rounds: int, output_type: str) -> FeedbackInpaintPipelineOutput:
-        rounds = [self._finish(photo, photo.rounds[:num_rounds], output_type) for photo in photos]
+    def _output(self, photos: list[Photo], num_rounds: int, output_type: str) -> FeedbackInpaintPipelineOutput:
+        rounds = [[self._round(photo, k, output_type) for k in range(num_rounds)] for photo in photos]
         return FeedbackInpaintPipelineOutput(
             images=[r[-1].image for r in rounds],
             semantic_before=[r[0].semantic_map for r in rounds],
@@ -288,9 +238,21 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             rounds=rounds,
         )
 
+    def _round(self, photo: Photo, index: int, output_type: str) -> RoundOutput:
+        patches = tuple(photo.patches[index])
+        shares = [photo.hole[patch.crop.slices].sum() / photo.hole.sum() for patch in patches]
+        return RoundOutput(
+            photo=photo,
+            patches=patches,
+            label_space=self.label_space,
+            output_type=output_type,
+            changed=float(sum(share * patch.changed for share, patch in zip(shares, patches, strict=True))),
+            confidence=float(sum(share * patch.confidence for share, patch in zip(shares, patches, strict=True))),
+        )
+
     def _read(
         self, image: Any, mask: Any, semantic_map: Any, num_rounds: int, output_type: str
-    ) -> list[_Photo]:
+    ) -> list[Photo]:
         """The arguments of a call, checked."""
         if output_type not in ("pil", "np", "pt"):
             raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
@@ -314,10 +276,11 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             pixels = to_rgb(x)
             size = (pixels.shape[1], pixels.shape[0])
             drawn = None if s is None else to_index_map(s, size, self.label_space.num_classes)
-            photos.append(_Photo(pixels, to_mask(m, size), drawn, original, empty_rounds(pixels, num_rounds)))
+            patches = [[] for _ in range(num_rounds + 1)]
+            photos.append(Photo(pixels, to_mask(m, size), drawn, original, patches))
         return photos
 
-    def _plan(self, photo: _Photo) -> list[_Job]:
+    def _plan(self, photo: Photo) -> list[_Job]:
         """The crops around the holes and, unless one of them is the whole photo, an overview for the map."""
         height, width = photo.hole.shape
         whole = Crop(0, 0, width, height)
@@ -327,19 +290,14 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             jobs.append(self._job(photo, whole, overview=True))
         return jobs
 
-    def _job(self, photo: _Photo, crop: Crop, overview: bool) -> _Job:
+    def _job(self, photo: Photo, crop: Crop, overview: bool) -> _Job:
         size = working_size(crop.width, crop.height, self.config.sample_size)
-        pixels, hole = photo.pixels[crop.slices], photo.hole[crop.slices]
-        drawn = None if photo.drawn is None else photo.drawn[crop.slices]
-        if size != (crop.width, crop.height):
-            # The hole's own (arbitrary) pixels must not bleed into the known ones when shrunk: a working pixel is known
-            # only if all of its photo pixels are.
-            hole = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-            pixels = resize_image(pixels, size)
-            drawn = None if drawn is None else cv2.resize(drawn, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        pixels, hole = shrink(photo.pixels[crop.slices], photo.hole[crop.slices], size)
         image = pad_to_multiple(to_tensor(pixels), STRIDE)
         mask = pad_to_multiple(mask_to_tensor(hole), STRIDE)
-        if drawn is not None:
+        drawn = None
+        if photo.drawn is not None:
+            drawn = cv2.resize(photo.drawn[crop.slices], size, interpolation=cv2.INTER_NEAREST_EXACT)
             drawn = pad_to_multiple(torch.from_numpy(drawn).float()[None, None], STRIDE)[:, 0].long()
         return _Job(photo, crop, size, image, mask, drawn, overview)
 
@@ -355,109 +313,90 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         image = torch.cat([job.image for job in jobs]).to(device, dtype)
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
-        overview = jobs[0].overview
+        if jobs[0].overview:
+            round_ = next(feedback_rounds(self.networks, image, mask, 0, semantic_map=drawn))
+            for job, labels in zip(jobs, round_.labels().cpu().numpy().astype(np.uint8), strict=True):
+                job.photo.overview = labels[: job.size[1], : job.size[0]]
+            yield 0
+            return
         before = last = None
-        for round_ in feedback_rounds(self.networks, image, mask, 0 if overview else num_rounds, semantic_map=drawn):
+        for round_ in feedback_rounds(self.networks, image, mask, num_rounds, semantic_map=drawn):
             labels = round_.labels()
-            if overview:
-                for job, map_ in zip(jobs, labels.cpu().numpy().astype(np.uint8), strict=True):
-                    self._write_overview(job, map_)
-                yield 0
-                return
             before = labels if before is None else before
-            self._write(jobs, round_, labels, before, mask)
-            done = last is not None and settled(round_.image, last, labels, before, mask)
+            done = round_.index == num_rounds
+            done |= last is not None and settled(round_.image, last, labels, before, mask)
+            patches = make_patches(jobs, round_, labels, before, mask)
+            if done:
+                guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
+                for job, patch, guide in zip(jobs, patches, guidance, strict=True):
+                    patch.fill = self._detail(job, patch.fill, *guide)
             before, last = labels, round_.image
             if callback is not None:
                 tensors = {"image": round_.image, "probabilities": round_.probabilities}
                 callback(self, round_.index, round_.index, tensors)
-            yield round_.index
+            # After an early stop the rounds to come would repeat this one.
+            for index in range(round_.index, num_rounds + 1 if done else round_.index + 1):
+                for job, patch in zip(jobs, patches, strict=True):
+                    repeated = patch if index == round_.index else replace(patch, changed=0.0)
+                    job.photo.patches[index].append(repeated)
+                yield index
             if done:
-                # Early stop: the rounds to come would repeat this one.
-                for index in range(round_.index + 1, num_rounds + 1):
-                    self._write(jobs, replace(round_, index=index), labels, labels, mask)
-                    yield index
                 return
 
-    @staticmethod
-    def _write_overview(job: _Job, labels: np.ndarray) -> None:
-        """The map of the known part, the same in every round."""
-        (width, height), photo = job.size, job.photo
-        labels = cv2.resize(labels[:height, :width], photo.hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        for round_ in photo.rounds:
-            round_.semantic_map[:] = labels
-
-    @staticmethod
-    def _write(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor, mask: Tensor) -> None:
-        """Put what the loop made of some crops into the holes of their photos.
-
-        labels and before (B,H,W): the map and that of one round before; mask (B,1,H,W).
-        """
-        mask = mask.float()  # half precision would overflow in the sums
-        hole4 = F.avg_pool2d(mask, 4)
-        confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
-        changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
-        evidences = {name: x.cpu().numpy() for name, x in evidence(round_, labels, before).items()}
-        fills, maps = to_uint8(round_.image.float()), labels.cpu().numpy().astype(np.uint8)
-        for i, job in enumerate(jobs):
-            photo, crop, (width, height) = job.photo, job.crop, job.size
-            target, hole = (crop.width, crop.height), photo.hole[crop.slices]
-            written = photo.rounds[round_.index]
-            fill = resize_image(np.ascontiguousarray(fills[i, :height, :width]), target)
-            written.image[crop.slices][hole] = fill[hole]
-            planes = {"semantic_map": maps[i]} | {name: plane[i] for name, plane in evidences.items()}
-            for name, plane in planes.items():
-                plane = cv2.resize(plane[:height, :width], target, interpolation=cv2.INTER_NEAREST_EXACT)
-                # A crop that is the whole photo also knows the map of the known part.
-                inside = np.ones_like(hole) if name == "semantic_map" and hole.shape == photo.hole.shape else hole
-                getattr(written, name)[crop.slices][inside] = plane[inside]
-            share = hole.sum() / photo.hole.sum()
-            written.confidence += float(share * confidence[i])
-            written.changed += float(share * changed[i])
-
-    def _finish(self, photo: _Photo, rounds: list[RoundOutput], output_type: str) -> list[RoundOutput]:
-        finished, first = [], None
-        for round_ in rounds:
-            labels = round_.semantic_map
-            if photo.drawn is not None:
-                labels = np.where(photo.drawn == IGNORE, labels, photo.drawn)
-            # Known pixels never change, so neither may their labels.
-            labels = labels.copy() if first is None else np.where(photo.hole, labels, first)
-            first = labels if first is None else first
-            image = self._picture(round_.image, photo, output_type)
-            finished.append(replace(round_, image=image, semantic_map=self._map(labels, output_type)))
-        return finished
-
-    def _picture(self, pixels: np.ndarray, photo: _Photo, output_type: str) -> Any:
-        if output_type == "pil":
-            return PIL.Image.fromarray(pixels)
-        if output_type == "np":
-            return pixels
-        tensor = to_tensor(pixels)[0]
-        if photo.original is None:
-            return tensor
-        return torch.where(torch.from_numpy(photo.hole), tensor, photo.original)
-
-    def _map(self, labels: np.ndarray, output_type: str) -> Any:
-        if output_type == "pil":
-            return self.label_space.to_palette_image(labels)
-        return labels if output_type == "np" else torch.from_numpy(labels.astype(np.int64))
+    def _detail(self, job: _Job, fill: np.ndarray, probabilities: Tensor, styles: Tensor) -> np.ndarray:
+        """The fill (h,w,3) uint8 of a crop that was made smaller, repainted at twice the size again and again, up to
+        about the crop's own or the largest that details are painted at."""
+        photo, crop = job.photo, job.crop
+        largest = working_size(crop.width, crop.height, MAX_DETAIL * self.config.sample_size)
+        device, dtype = probabilities.device, probabilities.dtype
+        width, height = job.size
+        while min(largest) >= MIN_ENLARGEMENT * min(width, height):
+            width, height = min(2 * width, largest[0]), min(2 * height, largest[1])
+            pixels, hole = shrink(photo.pixels[crop.slices], photo.hole[crop.slices], (width, height))
+            tensors = (to_tensor(pixels), mask_to_tensor(hole), to_tensor(fill))
+            finer = refine(self.networks, *(x.to(device, dtype) for x in tensors), probabilities, styles)
+            fill = to_uint8(finer)[0]
+        return fill
 
 
-def empty_rounds(pixels: np.ndarray, num_rounds: int) -> list[RoundOutput]:
-    """Rounds 0..num_rounds of a photo (H,W,3) of which nothing is known yet."""
-    size = pixels.shape[:2]
-    return [
-        RoundOutput(
-            image=pixels.copy(),
-            semantic_map=np.full(size, IGNORE, np.uint8),
-            doubt=np.zeros((*size, 3), np.uint8),
-            consistency=np.zeros(size, np.uint8),
-            trust=np.zeros(size, np.uint8),
-            exemplar=np.full(size, -1, np.int16),
+def make_patches(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor, mask: Tensor) -> list[Patch]:
+    """What a round made of some crops. labels and before (B,H,W): its map and that of one round before; mask (B,1,H,W).
+
+    A crop that is the whole photo also knows the map of the known part, its overview.
+    """
+    mask = mask.float()  # half precision would overflow in the sums
+    hole4 = F.avg_pool2d(mask, 4)
+    confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
+    changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
+    evidences = {name: x.cpu().numpy() for name, x in evidence(round_, labels, before).items()}
+    fills, maps = to_uint8(round_.image), labels.cpu().numpy().astype(np.uint8)
+    patches = []
+    for i, job in enumerate(jobs):
+        inside = slice(job.size[1]), slice(job.size[0])
+        patches.append(
+            Patch(
+                crop=job.crop,
+                fill=fills[i][inside],
+                labels=maps[i][inside],
+                planes={name: plane[i][inside] for name, plane in evidences.items()},
+                changed=float(changed[i]),
+                confidence=float(confidence[i]),
+            )
         )
-        for _ in range(num_rounds + 1)
-    ]
+        if job.photo.overview is None and (job.crop.height, job.crop.width) == job.photo.hole.shape:
+            job.photo.overview = patches[-1].labels
+    return patches
+
+
+def shrink(pixels: np.ndarray, hole: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Photo (H,W,3) and hole (H,W) at a smaller (width, height), or as they are.
+
+    The hole's own, arbitrary pixels must not bleed into the known ones: a small pixel is known only if all that it
+    covers is.
+    """
+    if hole.shape == size[::-1]:
+        return pixels, hole
+    return resize_image(pixels, size), cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
 
 
 def settled(image: Tensor, last: Tensor, labels: Tensor, before: Tensor, mask: Tensor) -> bool:

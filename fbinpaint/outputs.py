@@ -1,0 +1,146 @@
+"""What a call of the pipeline returns. Each crop's work is kept at the size it was done at and laid out at the photo's
+when somebody looks: three rounds of a 12 Mpx photo would hold 400 MB otherwise, mostly for nobody."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import torch
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+from .images import Crop, resize_image, to_tensor
+from .labels import IGNORE, LabelSpace
+
+
+@dataclass
+class Patch:
+    """What one round made of one crop, (h,w) its working size.
+
+    fill (h',w',3) uint8, may be finer; labels (h,w) uint8; planes: the evidence by name, as in `RoundOutput` but (h,w);
+    changed, confidence: as there, of this crop's share of the hole.
+    """
+
+    crop: Crop
+    fill: np.ndarray
+    labels: np.ndarray
+    planes: dict[str, np.ndarray]
+    changed: float
+    confidence: float
+
+
+@dataclass
+class Photo:
+    """A photo on its way through.
+
+    pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (3,H,W), the
+    float photo of a caller who gave one; overview (h,w) uint8, a small map of the whole photo, which the known part's
+    labels come from; patches[k], those of round k so far.
+    """
+
+    pixels: np.ndarray
+    hole: np.ndarray
+    drawn: np.ndarray | None
+    original: Tensor | None
+    patches: list[list[Patch]]
+    overview: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class RoundOutput:
+    """One round of one photo, at the photo's size; laid out anew each time it is asked for.
+
+    image and semantic_map as in `FeedbackInpaintPipelineOutput`. On photos larger than the networks work at, details
+    are added to the last round's image only. The evidence behind them, arrays with 255 = 1, is zero outside the hole,
+    and all but the doubt in round 0, before which nothing was corrected.
+
+    doubt: (H,W,3) uint8, what was fed back: disagreement of the last two fills, depth into the hole, 1 - confidence.
+    consistency: (H,W) uint8, how much the pixel looks like its class in the retrieved exemplars, S_c.
+    trust: (H,W) uint8, how far the correction was let through.
+    exemplar: (H,W) int16, where this round changed the class: the exemplar (number in the bank) that spoke loudest for
+        the new one; -1 elsewhere.
+    changed: share of the hole of another class than one round before.
+    confidence: mean probability of the map's classes in the hole.
+    """
+
+    photo: Photo = field(repr=False)
+    patches: Sequence[Patch] = field(repr=False)
+    label_space: LabelSpace = field(repr=False)
+    output_type: str = field(repr=False)
+    changed: float
+    confidence: float
+
+    @property
+    def image(self) -> Any:
+        pixels = self.photo.pixels.copy()
+        for patch in self.patches:
+            self._paste(pixels, patch.crop, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
+        if self.output_type == "pil":
+            return PIL.Image.fromarray(pixels)
+        if self.output_type == "np":
+            return pixels
+        tensor, original = to_tensor(pixels)[0], self.photo.original
+        return tensor if original is None else torch.where(torch.from_numpy(self.photo.hole), tensor, original)
+
+    @property
+    def semantic_map(self) -> Any:
+        hole, overview, drawn = self.photo.hole, self.photo.overview, self.photo.drawn
+        labels = np.full(hole.shape, IGNORE, np.uint8)
+        if overview is not None:
+            # Known pixels never change, so neither may their labels: they are the same in every round.
+            known = cv2.resize(overview, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            np.copyto(labels, known, where=~hole)
+        for patch in self.patches:
+            self._paste(labels, patch.crop, patch.labels)
+        if drawn is not None:
+            np.copyto(labels, drawn, where=drawn != IGNORE)
+        if self.output_type == "pil":
+            return self.label_space.to_palette_image(labels)
+        return labels if self.output_type == "np" else torch.from_numpy(labels.astype(np.int64))
+
+    @property
+    def doubt(self) -> np.ndarray:
+        return self._plane("doubt", np.zeros((*self.photo.hole.shape, 3), np.uint8))
+
+    @property
+    def consistency(self) -> np.ndarray:
+        return self._plane("consistency", np.zeros(self.photo.hole.shape, np.uint8))
+
+    @property
+    def trust(self) -> np.ndarray:
+        return self._plane("trust", np.zeros(self.photo.hole.shape, np.uint8))
+
+    @property
+    def exemplar(self) -> np.ndarray:
+        return self._plane("exemplar", np.full(self.photo.hole.shape, -1, np.int16))
+
+    def _plane(self, name: str, plane: np.ndarray) -> np.ndarray:
+        for patch in self.patches:
+            if name in patch.planes:
+                self._paste(plane, patch.crop, patch.planes[name])
+        return plane
+
+    def _paste(self, plane: np.ndarray, crop: Crop, values: np.ndarray) -> None:
+        """Write the values of a crop, enlarged by nearest neighbours if they are smaller, into its hole, in place."""
+        hole = self.photo.hole[crop.slices]
+        if values.shape[:2] != hole.shape:
+            values = cv2.resize(values, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        np.copyto(plane[crop.slices], values, where=hole[..., None] if plane.ndim == 3 else hole)
+
+
+@dataclass
+class FeedbackInpaintPipelineOutput(BaseOutput):
+    """Lists as long as the batch.
+
+    images: restored photos. semantic_before / semantic_after: class ids before and after feedback, at the photo's size
+    ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64). rounds[i][k]: round k
+    of photo i, k = 0 being the one-way pass.
+    """
+
+    images: list[Any]
+    semantic_before: list[Any]
+    semantic_after: list[Any]
+    rounds: list[list[RoundOutput]]

@@ -1,0 +1,104 @@
+"""Details of large photos: only holes are repainted, tiles cover them, nothing is laid out before somebody looks."""
+
+import numpy as np
+import pytest
+import torch
+
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.loop import feedback_rounds
+from fbinpaint.refinement import OVERLAP, TILE, refine, tiles
+
+from .conftest import make_tiny_networks
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> FeedbackInpaintPipeline:
+    """Works at 64 pixels, so that photos of a few hundred are large."""
+    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), "cityscapes", sample_size=64)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_tiles_cover_every_hole():
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        height, width = 16 * generator.integers(1, 60, 2)
+        mask = torch.zeros(height, width)
+        for top, left in generator.integers(0, (height, width), (3, 2)):
+            mask[top : top + generator.integers(1, 400), left : left + generator.integers(1, 400)] = 1
+        covered = torch.zeros(height, width)
+        for rows, columns in tiles(mask):
+            assert 0 <= rows.start < rows.stop <= height and 0 <= columns.start < columns.stop <= width
+            assert (rows.stop - rows.start) % 16 == (columns.stop - columns.start) % 16 == 0
+            assert rows.start % 4 == columns.start % 4 == 0
+            covered[rows, columns] += 1
+        assert covered[mask > 0].all()
+    assert len(tiles(torch.ones(TILE, TILE))) == 1
+    small = torch.zeros(800, 800)
+    small[400:500, 400:500] = 1
+    assert len(tiles(small)) == 1  # time grows with the hole, not with the photo
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(96, 128), (301, 330)])
+def test_refine_repaints_the_hole_alone_and_without_seams(size):
+    networks = make_tiny_networks().eval()
+    image = torch.rand(1, 3, *size) * 2 - 1
+    mask = torch.zeros(1, 1, *size)
+    mask[..., 20:-20, 20:-20] = 1
+    small = torch.nn.functional.interpolate(image, size=(48, 64), mode="area")
+    hole = torch.zeros(1, 1, 48, 64)
+    hole[..., 8:-8, 8:-8] = 1
+    last = list(feedback_rounds(networks, small, hole, 1))[-1]
+    finer = refine(networks, image, mask, last.image, last.probabilities, last.styles)
+    known = mask.expand_as(image) == 0
+    assert finer.shape == image.shape and torch.equal(finer[known], image[known])
+    enlarged = torch.nn.functional.interpolate(last.image, size=size, mode="bicubic")
+    assert not torch.allclose(finer[~known], enlarged[~known], atol=0.01)
+    # What lies under the mask is never read.
+    other = torch.where(known, image, torch.zeros_like(image))
+    assert torch.equal(finer, refine(networks, other, mask, last.image, last.probabilities, last.styles))
+    # A network that adds nothing leaves the enlarged fill as it is: neither tiles nor their fading show.
+    torch.nn.init.zeros_(networks.guided_inpainter.to_rgb.weight)
+    torch.nn.init.zeros_(networks.guided_inpainter.to_rgb.bias)
+    plain = refine(networks, image, mask, last.image, last.probabilities, last.styles)
+    assert torch.allclose(plain[~known], enlarged.clamp(-1, 1)[~known], atol=1e-5)
+    assert OVERLAP < TILE
+
+
+def test_only_the_last_round_of_a_large_photo_gets_details(pipe):
+    pixels, hole = photo(260, 300), np.zeros((260, 300), bool)
+    hole[60:200, 80:240] = True
+    sizes = []
+    handle = pipe.guided_inpainter.register_forward_hook(lambda _, inputs, __: sizes.append(tuple(inputs[0].shape)))
+    out = pipe(pixels, hole, num_feedback_rounds=1, output_type="np")
+    handle.remove()
+    assert [shape[-2:] for shape in sizes[:2]] == [(64, 80)] * 2 and max(shape[-2] for shape in sizes) > 128
+    assert (out.images[0][~hole] == pixels[~hole]).all() and (out.images[0] == out.rounds[0][1].image).all()
+
+    def roughness(image: np.ndarray) -> float:
+        return np.abs(np.diff(image[65:195, 85:235].astype(float), axis=1)).mean()
+
+    assert roughness(out.rounds[0][1].image) > 1.2 * roughness(out.rounds[0][0].image)  # the first is only enlarged
+    # A photo at the working size, or little larger, needs none.
+    sizes.clear()
+    handle = pipe.guided_inpainter.register_forward_hook(lambda _, inputs, __: sizes.append(tuple(inputs[0].shape)))
+    pipe(photo(80, 90), hole[60:140, 80:170], num_feedback_rounds=1)
+    handle.remove()
+    assert len(sizes) == 2
+
+
+def test_a_round_holds_little_until_it_is_looked_at(pipe):
+    pixels, hole = photo(1000, 1200), np.zeros((1000, 1200), bool)
+    hole[300:700, 300:800] = True
+    round_ = pipe(pixels, hole, num_feedback_rounds=2, output_type="np").rounds[0][0]
+    held = sum(
+        array.nbytes for patch in round_.patches for array in (patch.fill, patch.labels, *patch.planes.values())
+    )
+    assert held < pixels.nbytes / 20
+    assert round_.image.shape == pixels.shape and round_.semantic_map.shape == hole.shape
+    assert round_.doubt.shape == pixels.shape and round_.trust.shape == round_.exemplar.shape == hole.shape
