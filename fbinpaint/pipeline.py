@@ -79,6 +79,9 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         >>> out.images[0].save("restored.png")
     """
 
+    # `enable_model_cpu_offload` keeps one network at a time on the accelerator, in this order.
+    model_cpu_offload_seq = "initial_inpainter->segmenter->recorrector->guided_inpainter"
+
     def __init__(
         self,
         initial_inpainter: InitialInpainter,
@@ -309,7 +312,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         return [group[i : i + MAX_BATCH] for group in groups.values() for i in range(0, len(group), MAX_BATCH)]
 
     def _run(self, jobs: list[_Job], num_rounds: int, callback) -> Iterator[int]:
-        device, dtype = self.segmenter.device, self.segmenter.dtype
+        device, dtype = self._execution_device, self.segmenter.dtype
         image = torch.cat([job.image for job in jobs]).to(device, dtype)
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)

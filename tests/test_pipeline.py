@@ -114,6 +114,27 @@ def test_rounds_are_reported(tiny_pipeline):
     assert one_way.images[0].tobytes() == rounds[0].image.tobytes() and len(one_way.rounds[0]) == 1
 
 
+def test_networks_may_wait_on_the_cpu(tiny_pipeline, tiny_pipeline_dir):
+    """One at a time on the accelerator (here a CPU as well): whatever uses a network's weights fetches it first."""
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.enable_model_cpu_offload(device="cpu")
+    fetched = []
+    for name in ("initial_inpainter", "segmenter", "recorrector", "guided_inpainter"):
+        hook = getattr(pipe, name)._hf_hook
+
+        def fetch(module, *args, name=name, plain=hook.pre_forward, **kwargs):
+            fetched.append(name)
+            return plain(module, *args, **kwargs)
+
+        hook.pre_forward = fetch
+    image, mask = photo(64, 48), box(64, 48)
+    out = pipe(image, mask, num_feedback_rounds=1)
+    order = "initial_inpainter segmenter guided_inpainter recorrector guided_inpainter recorrector guided_inpainter"
+    assert fetched == order.split()  # styles are pooled and exemplars consulted before the first pass
+    assert out.images[0].tobytes() == tiny_pipeline(image, mask, num_feedback_rounds=1).images[0].tobytes()
+
+
 def test_rounds_that_change_nothing_end_the_work(tiny_pipeline_dir):
     pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
     pipe.set_progress_bar_config(disable=True)

@@ -6,6 +6,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -75,6 +76,7 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         self.decode2 = conv3x3(c2, c2)
         self.to_rgb = zero_init(conv3x3(c2, 12))
 
+    @apply_forward_hook
     def pool_styles(self, context4: Tensor, probabilities: Tensor, mask: Tensor) -> Tensor:
         """Class styles: the mean appearance of each class's KNOWN pixels (after SEAN, Zhu et al., CVPR 2020).
 

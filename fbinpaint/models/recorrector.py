@@ -6,6 +6,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -92,6 +93,7 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         keys = retrieval_keys(segmenter_features.detach(), truth, truth.sum(1, keepdim=True))
         return Exemplars(prototypes, present, keys)
 
+    @apply_forward_hook
     def consult(
         self,
         segmenter_features: Tensor,
