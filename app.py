@@ -387,19 +387,26 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             details: gr.Column(visible=True),
         }
 
-    def show_last(output, result, photo, hole, model) -> dict:
+    def show_result(output, marked, session) -> dict:
+        """What the visitor waits for, and the map to paint on: what is painted from now on must not be replaced."""
+        return {
+            status: summary(output, session.hole),
+            comparison: (marked, session.result),
+            map_editor: editable_map(output, session.hole, label_spaces[session.model]),
+            state: session,
+        }
+
+    def show_details(output, session) -> dict:
         """Everything else, and the buttons that act on it."""
-        space, cache = label_spaces[model], comparison.GRADIO_CACHE
+        space, cache = label_spaces[session.model], comparison.GRADIO_CACHE
         files = {
-            download: Image.fromarray(result),
+            download: Image.fromarray(session.result),
             download_map: space.to_palette_image(output.semantic_after[0]),
         }
         return {
-            status: summary(output, hole),
             map_after: annotate(output.rounds[0][-1].image, output.semantic_after[0], space),
-            map_changes: changes(output, photo, space),
+            map_changes: changes(output, session.photo, space),
             gallery: album(output),
-            map_editor: editable_map(output, hole, space),
             reuse: gr.Button(interactive=True),
         } | {
             button: gr.DownloadButton(value=save_to_cache(file, cache), interactive=True)
@@ -423,7 +430,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                 edits = np.where(strokes == IGNORE, session.edits, strokes)
             used, rounds = np.where(hole, edits, IGNORE).astype(np.uint8), int(rounds)
             used = used if (used != IGNORE).any() else None
-            # The page shows the first step and the last; those between move the progress bar.
+            # The page shows the first step and the last, details after the rest; steps between move the progress bar.
             for step, output in enumerate(run(photo, hole, model, rounds, used, progress)):
                 if step == 0:
                     marked = save_marked(photo, hole)
@@ -431,7 +438,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                     yield {status: "Round 0: the rest follows …", comparison: first} | show_first(output, model)
             result = feathered(photo, output.images[0], hole, feather)
             session = Session(model, photo, hole, result, edits)
-            yield show_last(output, result, photo, hole, model) | {comparison: (marked, result), state: session}
+            yield show_result(output, marked, session)
+            yield show_details(output, session)
 
     def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
         """Restore without what was painted on the map."""
@@ -466,8 +474,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         settings = {model_picker: model, rounds: 2, grow: 0, feather: 0, invert: False}
         nothing = np.full(hole.shape, IGNORE, np.uint8)
         session = Session(model, pixels, hole, output.images[0], nothing)
-        shown = {comparison: (save_marked(pixels, hole), output.images[0])} | show_first(output, model)
-        return given | settings | shown | show_last(output, output.images[0], pixels, hole, model) | {state: session}
+        shown = show_first(output, model) | show_result(output, save_marked(pixels, hole), session)
+        return given | settings | shown | show_details(output, session)
 
     def on_random_hole(drawing, seed):
         with toasts():
@@ -575,11 +583,12 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             [editor, mask_upload, model_picker, rounds, grow, feather, invert, *results],
             show_progress_on=comparison, **private, **one_at_a_time,
         )  # fmt: skip
-        # The next photo starts without the last one's holes and edits.
-        editor.clear(lambda: (None, None), outputs=[mask_upload, state], **quick)
+        # The next photo starts without the last one's hole, map and edits. (An editor that holds a map also slows down
+        # every click: Gradio 6.31 has it fetch and send its pictures again with each message.)
+        editor.clear(lambda: (None, None, None), outputs=[mask_upload, map_editor, state], **quick)
         reuse.click(
-            lambda session: ({"background": session.result, "layers": [], "composite": None}, None, None),
-            state, [editor, mask_upload, state], **quick,
+            lambda session: ({"background": session.result, "layers": [], "composite": None}, None, None, None),
+            state, [editor, mask_upload, map_editor, state], **quick,
         )  # fmt: skip
         random_hole.click(on_random_hole, [editor, seed], mask_upload, **quick)
         model_picker.change(on_model, model_picker, list(pickers.values()), show_progress="hidden", **quick)

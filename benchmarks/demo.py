@@ -62,40 +62,49 @@ def write_task(folder: Path, seed: int) -> tuple[Path, Path]:
     return photo, mask
 
 
-def click_to_result(page: Page, clicks: int, folder: Path) -> tuple[list[float], list[float]]:
-    """Seconds from the click on Restore to the first map and to the finished result, of so many photos (K=2)."""
+def restore(page: Page) -> tuple[float | None, float]:
+    """Seconds from the click on Restore to the first map, None if it is the one that was there, and to the result."""
+    times = page.evaluate(
+        """() => new Promise(done => {
+            const status = document.querySelector("#status"), began = performance.now();
+            let first = null, busy = false;
+            const map = () => document.querySelector("#map-before img")?.src, old = map();
+            new MutationObserver((_, observer) => {
+                if (first === null && map() && map() !== old) first = performance.now() - began;
+                busy ||= /Round/.test(status.textContent);  // what stood there was of the click before
+                if (busy && /Restored/.test(status.textContent)) {
+                    observer.disconnect(); done([first, performance.now() - began]);
+                }
+            }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
+            document.querySelector("#restore").click();
+        })"""
+    )
+    first, last = (time and time / 1000 for time in times)
+    return first, last
+
+
+def click_to_result(page: Page, clicks: int, folder: Path) -> tuple[list[float], list[float], list[float]]:
+    """Of so many photos (K=2): seconds from the click on Restore to the first map and to the result, and from a second
+    click on the same photo, with the map in its editor, to the result."""
     page.goto(URL)
     page.locator("#editor canvas").first.wait_for()
     page.locator("#model label", has_text="streets").click()
     page.locator("#hole button").first.click()
-    first, last = [], []
+    turns = []
     for number in range(clicks + 1):
         photo, mask = write_task(folder, number)
         page.locator("#editor input[type=file]").first.set_input_files(photo)
         page.locator("#mask input[type=file]").set_input_files(mask)
         page.locator("#mask img").wait_for()
         page.wait_for_timeout(1500)  # until the editor has taken the photo
-        times = page.evaluate(
-            """() => new Promise(done => {
-                const status = document.querySelector("#status"), began = performance.now();
-                let first = null, busy = false;
-                const map = () => document.querySelector("#map-before img")?.src, old = map();
-                new MutationObserver((_, observer) => {
-                    if (first === null && map() && map() !== old) first = performance.now() - began;
-                    busy ||= /Round/.test(status.textContent);  // what stood there was of the photo before
-                    if (busy && first !== null && /Restored/.test(status.textContent)) {
-                        observer.disconnect(); done([first, performance.now() - began]);
-                    }
-                }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
-                document.querySelector("#restore").click();
-            })"""
-        )
+        first, last = restore(page)
+        page.wait_for_timeout(1500)  # until the page has drawn everything
+        _, again = restore(page)
         if number:  # the first click also loads the model
-            first.append(times[0] / 1000)
-            last.append(times[1] / 1000)
+            turns.append((first, last, again))
         page.locator("#editor").get_by_role("button", name="Clear canvas").click()
         page.wait_for_timeout(500)
-    return first, last
+    return tuple(map(list, zip(*turns, strict=True)))
 
 
 def visit(folder: Path, requests: int, visitor: int) -> int:
@@ -125,10 +134,10 @@ def main() -> None:
         print(f"answers after {seconds:.1f} s, then holds {resident_gigabytes(process):.2f} GB")
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            first, last = click_to_result(browser.new_page(), args.clicks, Path(folder))
+            first, last, again = map(statistics.median, click_to_result(browser.new_page(), args.clicks, Path(folder)))
             browser.close()
         print(
-            f"click to first map {statistics.median(first):.2f} s, to result {statistics.median(last):.2f} s "
+            f"click to first map {first:.2f} s, to result {last:.2f} s, restored again {again:.2f} s "
             f"(medians of {args.clicks}, {SIDE}x{SIDE}, K=2); holds {resident_gigabytes(process):.2f} GB"
         )
         for repetition in range(2):
