@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import coarse_faces
+from benchmarks import coarse_faces, large
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import face_scene
 from fbinpaint.labels import CELEBAMASK_HQ
@@ -52,3 +52,27 @@ def test_coarse_faces_refuses_streets(coarse, tiny_pipeline_dir, monkeypatch, ca
 def test_every_class_is_in_one_group():
     names = [name for group in coarse_faces.GROUPS.values() for name in group]
     assert sorted(names) == sorted(CELEBAMASK_HQ.classes)
+
+
+def test_border_tells_steps_of_colour_from_missing_grain():
+    generator = np.random.default_rng(0)
+    slope = np.linspace(40, 200, 256)[None, :, None].repeat(192, 0).repeat(3, 2)
+    grain = generator.normal(0, 5, slope.shape)
+    hole = np.zeros(slope.shape[:2], bool)
+    hole[45:150, 61:200] = True
+
+    def fill(values: np.ndarray) -> dict[str, float]:
+        return large.border(np.where(hole[..., None], values, slope + grain).astype(np.float32), photo, hole)
+
+    photo = (slope + grain).astype(np.float32)
+    assert fill(photo) == {"step": 1, "shift": 1}
+    smooth = fill(slope)
+    assert smooth["step"] < 0.9 and 0.8 < smooth["shift"] < 1.2
+    tinted = fill(slope + grain + 20)
+    assert tinted["step"] > 2 and tinted["shift"] > 2
+
+
+def test_large_masks_have_the_share_asked_for():
+    for share in large.SHARES:
+        mask = large.make_mask((400, 300), share)
+        assert mask.shape == (300, 400) and share - 0.01 < mask.mean() < share + 0.06
