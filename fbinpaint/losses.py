@@ -98,12 +98,17 @@ def r1_penalty(scores: Tensor, real: Tensor) -> Tensor:
     return gradient.square().sum((1, 2, 3)).mean()
 
 
-def semantic_loss(log_probabilities: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def semantic_loss(log_probabilities: Tensor, target: Tensor, weight: Tensor, trust: Tensor, labelled: Tensor) -> Tensor:
     """Cross-entropy with the class distributions target (B,C,h,w), mean under weight (B,h,w).
 
-    log_probabilities (B,C,h,w). A cell whose target is all zero (label 255) does not count.
+    log_probabilities (B,C,h,w). A cell whose target is all zero (label 255) does not count. Labelled cells, (B,h,w)
+    bool, and the others, whose targets are pseudo-labels, are averaged apart and added up (FixMatch), lest many of the
+    one kind drown the few of the other. trust (B,h,w) in [0,1] scales the loss of a pseudo-label but not its share in
+    the mean (CISC-R, L_u): a teacher who is sure of little teaches little.
     """
-    return weighted_mean(-(target * log_probabilities).sum(1), weight * target.sum(1))
+    loss = -(target * log_probabilities).sum(1)
+    weight = weight * target.sum(1)
+    return weighted_mean(loss, weight * labelled) + weighted_mean(trust * loss, weight * ~labelled)
 
 
 def class_balance(counts: Tensor) -> Tensor:

@@ -45,9 +45,23 @@ def test_r1_is_the_squared_gradient():
 def test_semantic_loss_ignores_255_and_weight_zero():
     log_p = torch.log(torch.tensor([0.9, 0.1])).view(1, 2, 1, 1).expand(1, 2, 1, 3)
     labels, weight = torch.tensor([[[0, 255, 1]]]), torch.tensor([[[1.0, 1.0, 0.0]]])
-    loss = semantic_loss(log_p, one_hot(labels, 2), weight).item()
+    ones, labelled = torch.ones_like(weight), torch.ones(1, 1, 3, dtype=torch.bool)
+    loss = semantic_loss(log_p, one_hot(labels, 2), weight, ones, labelled).item()
     assert loss == pytest.approx(-torch.log(torch.tensor(0.9)).item())
-    assert semantic_loss(log_p, one_hot(torch.full_like(labels, 255), 2), weight).item() == 0
+    nothing = one_hot(torch.full_like(labels, 255), 2)
+    assert semantic_loss(log_p, nothing, weight, ones, labelled).item() == 0
+
+
+def test_many_pseudo_labels_do_not_drown_the_few_labels():
+    log_p = torch.log(torch.tensor([0.9, 0.1])).view(1, 2, 1, 1).expand(1, 2, 1, 5)
+    target = one_hot(torch.tensor([[[0, 1, 1, 1, 1]]]), 2)  # the first is a label
+    weight, labelled = torch.ones(1, 1, 5), torch.tensor([[[True, False, False, False, False]]])
+    right, wrong = (-torch.log(torch.tensor(p)).item() for p in (0.9, 0.1))
+    for trusted in (0, 1, 4):
+        # A teacher who is sure of one pixel in four teaches a quarter of what one does who is sure of all.
+        trust = torch.tensor([[[1.0] + [1.0] * trusted + [0.0] * (4 - trusted)]])
+        loss = semantic_loss(log_p, target, weight, trust, labelled).item()
+        assert loss == pytest.approx(right + wrong * trusted / 4)
 
 
 def test_consistency_loss_prefers_the_right_map():

@@ -19,8 +19,8 @@ from ..models.layers import one_hot
 CISC_CONFIDENCE = 0.7
 FIXMATCH_CONFIDENCE = 0.95
 
-# (teacher, batch, exemplars) -> class distributions (B,C,h,w) to learn from, and their weight (B,h,w). Whatever it says
-# of labelled photos is not used.
+# (teacher, batch, exemplars) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in [0,1].
+# Whatever it says of labelled photos is not used.
 PseudoLabels = Callable[[Networks, Batch, Exemplars], tuple[Tensor, Tensor]]
 
 
@@ -56,13 +56,13 @@ def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor,
     advice = teacher.recorrector.consult(segmented.features, probabilities, torch.zeros_like(batch.mask), exemplars)
     features = teacher.recorrector.exemplar_features(segmented.features)
     consistency = consistency_maps(features, advice.prototypes, advice.shared)
-    weight = cisc_weight(consistency, labels, advice.shared) * (confidence >= CISC_CONFIDENCE)
-    return one_hot(labels, probabilities.shape[1]), weight
+    trust = cisc_weight(consistency, labels, advice.shared) * (confidence >= CISC_CONFIDENCE)
+    return one_hot(labels, probabilities.shape[1]), trust
 
 
 @torch.no_grad()
 def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
-    """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full weight."""
+    """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full trust."""
     _, probabilities = intact_view(teacher, batch)
     confidence, labels = probabilities.max(1)
     return one_hot(labels, probabilities.shape[1]), (confidence >= FIXMATCH_CONFIDENCE).float()

@@ -85,18 +85,18 @@ class Learner(nn.Module):
         exemplars = networks.recorrector.make_exemplars(intact.features, photo_labels)
         allowed = torch.arange(len(labels), device=chosen.device)[:, None] != chosen[None]  # (B, N): not its own
 
-        target, weight = one_hot(labels, len(self.class_weights)), torch.ones_like(batch.mask[:, 0, 2::4, 2::4])
+        target, trust = one_hot(labels, len(self.class_weights)), torch.ones_like(batch.mask[:, 0, 2::4, 2::4])
+        labelled = batch.labelled[:, None, None].expand_as(trust)
         if not batch.labelled.all():
-            pseudo, pseudo_weight = self.strategy.pseudo_labels(teacher, batch, detached(exemplars))
-            unlabelled = ~batch.labelled[:, None, None]
-            target = torch.where(unlabelled[:, None], pseudo, target)
-            weight = torch.where(unlabelled, pseudo_weight, weight)
+            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars))
+            target = torch.where(labelled[:, None], target, pseudo)
+            trust = torch.where(labelled, trust, pseudo_trust)
             labels = torch.where(target.sum(1) > 0, target.argmax(1), 255)
 
         reconstruction, semantic, consistency = [], [], []
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
         balance = self.class_weights[labels.clamp_max(len(self.class_weights) - 1)]
-        everywhere = weight * (KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole)
+        everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
         for round_ in feedback_rounds(
             networks, batch.image, batch.mask, num_rounds, semantic_map=edits, exemplars=exemplars, allowed=allowed
         ):
@@ -104,16 +104,17 @@ class Learner(nn.Module):
             if round_.index == 0:
                 initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
-                    semantic.append(semantic_loss(round_.logits.log_softmax(1), target, everywhere))
+                    semantic.append(semantic_loss(round_.logits.log_softmax(1), target, everywhere, trust, labelled))
             elif feedback:
                 # Later rounds can only change the hole.
-                semantic.append(semantic_loss((round_.probabilities + 1e-6).log(), target, weight * hole * balance))
+                log_p = (round_.probabilities + 1e-6).log()
+                semantic.append(semantic_loss(log_p, target, hole * balance, trust, labelled))
                 consistency.append(
-                    consistency_loss(round_.consistency, labels[:, 1::2, 1::2], round_.shared, weight[:, 1::2, 1::2])
+                    consistency_loss(round_.consistency, labels[:, 1::2, 1::2], round_.shared, trust[:, 1::2, 1::2])
                 )
         if len(chosen):
-            ones = torch.ones_like(weight[chosen])
-            semantic.append(semantic_loss(intact.logits.log_softmax(1), target[chosen], ones))
+            ones = torch.ones_like(trust[chosen])
+            semantic.append(semantic_loss(intact.logits.log_softmax(1), target[chosen], ones, ones, labelled[chosen]))
             if feedback:
                 advice = networks.recorrector.consult(
                     intact.features, intact.logits.softmax(1), no_hole, exemplars, allowed[chosen]
@@ -126,8 +127,10 @@ class Learner(nn.Module):
             seen = networks.segmenter(mixed, torch.zeros_like(batch.mask))
             swap = batch.mask[:, :, 2::4, 2::4] > 0
             mixed_target = torch.where(swap, target.roll(1, 0), target)
-            mixed_weight = torch.where(swap[:, 0], weight.roll(1, 0), weight)
-            semantic.append(semantic_loss(seen.logits.log_softmax(1), mixed_target, mixed_weight))
+            mixed_trust, mixed_labelled = (torch.where(swap[:, 0], x.roll(1, 0), x) for x in (trust, labelled))
+            ones = torch.ones_like(trust)
+            log_p = seen.logits.log_softmax(1)
+            semantic.append(semantic_loss(log_p, mixed_target, ones, mixed_trust, mixed_labelled))
         losses = Losses(
             initial=initial,
             reconstruction=mean_of(reconstruction, batch.image),
