@@ -369,11 +369,11 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
 
     def run(photo, hole, model, rounds, edits, progress) -> Iterator["FeedbackInpaintPipelineOutput"]:
         """The shared part of both endpoints."""
-        progress((0, rounds + 2), desc="First fill", unit="steps")
+        progress((0, rounds + 1), desc="Round 0", unit="rounds")
         load(models[model])  # here, not in `restore`: on ZeroGPU that runs in a process of its own
         for output in restore(models[model], photo, hole, rounds, edits):
-            reached = len(output.rounds[0])
-            progress((reached + 1, rounds + 2), desc=f"Round {reached - 1}", unit="steps")
+            if (done := len(output.rounds[0])) <= rounds:
+                progress((done, rounds + 1), desc=f"Round {done}", unit="rounds")
             yield output
 
     def save_marked(photo, hole) -> str:

@@ -98,7 +98,7 @@ def click_to_result(page: Page, clicks: int, folder: Path) -> tuple[list[float],
         page.locator("#mask img").wait_for()
         page.wait_for_timeout(1500)  # until the editor has taken the photo
         first, last = restore(page)
-        page.wait_for_timeout(1500)  # until the page has drawn everything
+        page.wait_for_timeout(3000)  # until the page has drawn everything
         _, again = restore(page)
         if number:  # the first click also loads the model
             turns.append((first, last, again))
