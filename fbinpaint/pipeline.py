@@ -357,7 +357,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             width, height = min(2 * width, largest[0]), min(2 * height, largest[1])
             pixels, hole = shrink(photo.pixels[crop.slices], photo.hole[crop.slices], (width, height))
             tensors = (to_tensor(pixels), mask_to_tensor(hole), to_tensor(fill))
-            finer = refine(self.networks, *(x.to(device, dtype) for x in tensors), probabilities, styles)
+            tensors = (x.to(device, dtype) for x in tensors)
+            finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles)
             fill = to_uint8(finer)[0]
         return fill
 

@@ -19,13 +19,19 @@ PASSES = 2  # the second sharpens what the first one joined; more hardly gain
 
 
 def refine(
-    networks: Networks, image: Tensor, mask: Tensor, fill: Tensor, probabilities: Tensor, styles: Tensor
+    networks: Networks,
+    image: Tensor,
+    mask: Tensor,
+    fill: Tensor,
+    probabilities: Tensor,
+    map_size: tuple[int, int],
+    styles: Tensor,
 ) -> Tensor:
     """Repaint a fill at a larger size than it was made at.
 
-    image (1,3,H,W) in [-1,1], any size; mask (1,1,H,W), 1 = hole; fill (1,3,h,w), the photo restored at a smaller size;
-    probabilities (1,C,h'/4,w'/4), the map that guided it, h' and w' being h and w padded to multiples of 16; styles
-    (1,C,S) of `GuidedInpainter.pool_styles`.
+    image (1,3,H,W) in [-1,1], any size; mask (1,1,H,W), 1 = hole; fill (1,3,·,·), the photo restored at a smaller size;
+    probabilities (1,C,h'/4,w'/4), the map of the photo at map_size (h,w), h' and w' being h and w padded to multiples
+    of 16; styles (1,C,S) of `GuidedInpainter.pool_styles`.
 
     Returns (1,3,H,W), the photo itself outside the hole.
     """
@@ -33,8 +39,8 @@ def refine(
     enlarged = F.interpolate(fill, size=(height, width), mode="bicubic").clamp(-1, 1)
     filled = pad_to_multiple(composite(enlarged, image, mask), 16)
     holes = pad_to_multiple(mask, 16)
-    rows = round(probabilities.shape[-2] * height / fill.shape[-2])
-    columns = round(probabilities.shape[-1] * width / fill.shape[-1])
+    rows = round(probabilities.shape[-2] * height / map_size[0])
+    columns = round(probabilities.shape[-1] * width / map_size[1])
     guide = F.interpolate(probabilities, size=(rows, columns), mode="bilinear")
     # The two paddings differ by a few cells.
     missing = max(0, filled.shape[-1] // 4 - columns), max(0, filled.shape[-2] // 4 - rows)

@@ -54,20 +54,43 @@ def test_refine_repaints_the_hole_alone_and_without_seams(size):
     hole = torch.zeros(1, 1, 48, 64)
     hole[..., 8:-8, 8:-8] = 1
     last = list(feedback_rounds(networks, small, hole, 1))[-1]
-    finer = refine(networks, image, mask, last.image, last.probabilities, last.styles)
+    finer = refine(networks, image, mask, last.image, last.probabilities, (48, 64), last.styles)
     known = mask.expand_as(image) == 0
     assert finer.shape == image.shape and torch.equal(finer[known], image[known])
     enlarged = torch.nn.functional.interpolate(last.image, size=size, mode="bicubic")
     assert not torch.allclose(finer[~known], enlarged[~known], atol=0.01)
     # What lies under the mask is never read.
     other = torch.where(known, image, torch.zeros_like(image))
-    assert torch.equal(finer, refine(networks, other, mask, last.image, last.probabilities, last.styles))
+    assert torch.equal(finer, refine(networks, other, mask, last.image, last.probabilities, (48, 64), last.styles))
     # A network that adds nothing leaves the enlarged fill as it is: neither tiles nor their fading show.
     torch.nn.init.zeros_(networks.guided_inpainter.to_rgb.weight)
     torch.nn.init.zeros_(networks.guided_inpainter.to_rgb.bias)
-    plain = refine(networks, image, mask, last.image, last.probabilities, last.styles)
+    plain = refine(networks, image, mask, last.image, last.probabilities, (48, 64), last.styles)
     assert torch.allclose(plain[~known], enlarged.clamp(-1, 1)[~known], atol=1e-5)
     assert OVERLAP < TILE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("made_at", [(48, 64), (40, 60), (96, 128)])
+def test_the_map_stays_in_place(made_at):
+    """Whatever the size of the fill: left is class 0, right is class 1, and so every tile is told."""
+    networks, told = make_tiny_networks().eval(), torch.full((400, 512), -1)
+    probabilities = torch.zeros(1, 19, -(-made_at[0] // 16) * 4, -(-made_at[1] // 16) * 4)
+    left = made_at[1] // 8  # cells
+    probabilities[:, 0, :, :left], probabilities[:, 1, :, left:] = 1, 1
+    mask = torch.ones(1, 1, 400, 512)
+    places = tiles(mask[0, 0])
+    assert len(places) == 6
+    order = iter(places[:4] + places[:4] + places[4:] + places[4:])  # four at once, twice each
+
+    def listen(_, inputs):
+        for map_ in inputs[2]:
+            told[next(order)] = map_.argmax(0).repeat_interleave(4, 0).repeat_interleave(4, 1)
+
+    networks.guided_inpainter.register_forward_pre_hook(listen)
+    fill = torch.rand(1, 3, 200, 256) * 2 - 1
+    refine(networks, torch.zeros(1, 3, 400, 512), mask, fill, probabilities, made_at, torch.zeros(1, 19, 32))
+    assert ((told == 0).float().mean(1) - 4 * left / made_at[1]).abs().max() < 0.02 and (told >= 0).all()
 
 
 def test_only_the_last_round_of_a_large_photo_gets_details(pipe):
