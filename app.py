@@ -404,7 +404,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             download_map: space.to_palette_image(output.semantic_after[0]),
         }
         return {
-            map_after: annotate(output.rounds[0][-1].image, output.semantic_after[0], space),
+            map_after: annotate(output.images[0], output.semantic_after[0], space),
             map_changes: changes(output, session.photo, space),
             gallery: album(output),
             reuse: gr.Button(interactive=True),

@@ -83,7 +83,7 @@ def restore(page: Page) -> tuple[float | None, float]:
     return first, last
 
 
-def click_to_result(page: Page, clicks: int, folder: Path) -> tuple[list[float], list[float], list[float]]:
+def click_to_result(page: Page, clicks: int, folder: Path) -> list[tuple[float, float, float]]:
     """Of so many photos (K=2): seconds from the click on Restore to the first map and to the result, and from a second
     click on the same photo, with the map in its editor, to the result."""
     page.goto(URL)
@@ -104,7 +104,7 @@ def click_to_result(page: Page, clicks: int, folder: Path) -> tuple[list[float],
             turns.append((first, last, again))
         page.locator("#editor").get_by_role("button", name="Clear canvas").click()
         page.wait_for_timeout(500)
-    return tuple(map(list, zip(*turns, strict=True)))
+    return turns
 
 
 def visit(folder: Path, requests: int, visitor: int) -> int:
@@ -134,8 +134,9 @@ def main() -> None:
         print(f"answers after {seconds:.1f} s, then holds {resident_gigabytes(process):.2f} GB")
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            first, last, again = map(statistics.median, click_to_result(browser.new_page(), args.clicks, Path(folder)))
+            turns = click_to_result(browser.new_page(), args.clicks, Path(folder))
             browser.close()
+        first, last, again = map(statistics.median, zip(*turns, strict=True))
         print(
             f"click to first map {first:.2f} s, to result {last:.2f} s, restored again {again:.2f} s "
             f"(medians of {args.clicks}, {SIDE}x{SIDE}, K=2); holds {resident_gigabytes(process):.2f} GB"

@@ -21,7 +21,7 @@ class Patch:
     """What one round made of one crop, (h,w) its working size.
 
     fill (h',w',3) uint8, may be finer; labels (h,w) uint8; planes: the evidence by name, as in `RoundOutput` but (h,w);
-    changed, confidence: as there, of this crop's share of the hole.
+    changed, confidence: what this crop, by its share of the hole, adds to the round's.
     """
 
     crop: Crop

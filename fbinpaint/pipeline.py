@@ -243,14 +243,13 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
     def _round(self, photo: Photo, index: int, output_type: str) -> RoundOutput:
         patches = tuple(photo.patches[index])
-        shares = [photo.hole[patch.crop.slices].sum() / photo.hole.sum() for patch in patches]
         return RoundOutput(
             photo=photo,
             patches=patches,
             label_space=self.label_space,
             output_type=output_type,
-            changed=float(sum(share * patch.changed for share, patch in zip(shares, patches, strict=True))),
-            confidence=float(sum(share * patch.confidence for share, patch in zip(shares, patches, strict=True))),
+            changed=sum((patch.changed for patch in patches), 0.0),
+            confidence=sum((patch.confidence for patch in patches), 0.0),
         )
 
     def _read(
@@ -377,14 +376,15 @@ def make_patches(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor
     patches = []
     for i, job in enumerate(jobs):
         inside = slice(job.size[1]), slice(job.size[0])
+        share = job.photo.hole[job.crop.slices].sum() / job.photo.hole.sum()
         patches.append(
             Patch(
                 crop=job.crop,
                 fill=fills[i][inside],
                 labels=maps[i][inside],
                 planes={name: plane[i][inside] for name, plane in evidences.items()},
-                changed=float(changed[i]),
-                confidence=float(confidence[i]),
+                changed=float(share * changed[i]),
+                confidence=float(share * confidence[i]),
             )
         )
         if job.photo.overview is None and (job.crop.height, job.crop.width) == job.photo.hole.shape:
