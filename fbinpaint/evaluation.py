@@ -40,6 +40,7 @@ from fbinpaint.images import (
     to_index_map,
     to_mask,
     to_rgb,
+    working_size,
 )
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import protocol_mask
@@ -146,8 +147,9 @@ def fill_with_pipeline(
     last round of a call gets details then.
     """
     wanted = {0, *rounds}
-    side = pipe.config.sample_size
-    calls = wanted if any(min(sample.hole.shape) > side for sample in samples) else {max(wanted)}
+    sizes = {sample.hole.shape[::-1] for sample in samples}
+    shrunk = any(working_size(*size, pipe.config.sample_size) != size for size in sizes)
+    calls = wanted if shrunk else {max(wanted)}
     fills = {}
     for last in calls:
         out = pipe(

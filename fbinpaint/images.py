@@ -23,6 +23,7 @@ from fbinpaint.files import whole_file
 MIN_SIDE = 16  # pixels
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
 MAX_PROFILE = 2**20  # bytes; PIL reads no PNG with a longer colour profile
+MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample_size squares
 MAX_CROPS = 8  # per photo: bounds the time a speckled mask can take
 
 # What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
@@ -319,6 +320,12 @@ def shorter_side(size: tuple[int, int], n: int) -> tuple[int, int]:
     width, height = size
     scale = n / min(size)
     return round(width * scale), round(height * scale)
+
+
+def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
+    """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, bounded area."""
+    scale = min(1.0, sample_size / min(width, height), (MAX_ASPECT * sample_size**2 / (width * height)) ** 0.5)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int, mode: str = "replicate") -> torch.Tensor:

@@ -29,6 +29,7 @@ from .images import (
     to_rgb,
     to_tensor,
     to_uint8,
+    working_size,
 )
 from .labels import LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
@@ -43,7 +44,6 @@ CONTEXT = 0.5  # a crop extends past its hole by this share of the hole's longer
 MAX_ROUNDS = 100  # each keeps its patches in memory
 MAX_DETAIL = 4  # details are painted up to so many times sample_size
 MIN_ENLARGEMENT = 1.5  # a fill that is enlarged less loses nothing one would see
-MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample_size squares
 
 
 @dataclass
@@ -436,9 +436,3 @@ def as_list(x: Any) -> list[Any]:
             raise InputError(f"a tensor of shape {tuple(x.shape)}: images are (B,3,H,W), masks (B,1,H,W), maps (B,H,W)")
         return list(x)
     return list(x) if isinstance(x, list | tuple) else [x]
-
-
-def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
-    """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, bounded area."""
-    scale = min(1.0, sample_size / min(width, height), (MAX_ASPECT * sample_size**2 / (width * height)) ** 0.5)
-    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -23,6 +23,7 @@ from fbinpaint.images import (
     to_rgb,
     to_tensor,
     to_uint8,
+    working_size,
 )
 
 MODES = "1 L P RGB RGBA RGBX RGBa CMYK YCbCr HSV LAB LA La PA I F I;16 I;16L I;16B I;16N".split()
@@ -501,3 +502,11 @@ def test_mask_to_tensor():
     tensor = mask_to_tensor(mask)
     assert tensor.shape == (1, 1, 23, 17) and tensor.dtype == torch.float32
     assert np.array_equal(tensor[0, 0].numpy() == 1, mask)
+
+
+def test_working_size_is_bounded():
+    assert working_size(171, 128, 192) == (171, 128)
+    assert working_size(480, 360, 180) == (240, 180)
+    for width, height in ((30000, 16), (4000, 3000), (16, 30000), (16, 16)):
+        w, h = working_size(width, height, 192)
+        assert w * h <= 4 * 192**2 + 2 * max(w, h) and w >= 1 and h >= 1

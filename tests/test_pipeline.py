@@ -12,7 +12,6 @@ from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.images import to_rgb
-from fbinpaint.pipeline import working_size
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -285,11 +284,3 @@ def test_a_saved_pipeline_gives_the_same_bits_in_a_new_process(tiny_pipeline, ti
     loaded = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
     assert loaded.label_space.name == "cityscapes" and loaded.config.sample_size == 96
     assert len(loaded.recorrector.bank) == 3
-
-
-def test_working_size_is_bounded():
-    assert working_size(171, 128, 192) == (171, 128)
-    assert working_size(480, 360, 180) == (240, 180)
-    for width, height in ((30000, 16), (4000, 3000), (16, 30000), (16, 16)):
-        w, h = working_size(width, height, 192)
-        assert w * h <= 4 * 192**2 + 2 * max(w, h) and w >= 1 and h >= 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.evaluation import Sample, fill_with_pipeline
 from fbinpaint.loop import feedback_rounds
 from fbinpaint.refinement import OVERLAP, TILE, refine, tiles
 
@@ -113,6 +114,17 @@ def test_only_the_last_round_of_a_large_photo_gets_details(pipe):
     pipe(photo(80, 90), hole[60:140, 80:170], num_feedback_rounds=1)
     handle.remove()
     assert len(sizes) == 2
+
+
+@pytest.mark.parametrize("size", [(130, 150), (50, 1000)], ids=["large", "panorama"])
+def test_every_round_of_an_evaluation_is_what_a_user_would_get(pipe, size):
+    hole = np.zeros(size, bool)
+    hole[10:-10, 20:-20] = True
+    sample = Sample("photo", photo(*size), hole, None)
+    fills = fill_with_pipeline(pipe, [sample], rounds=(1,), seed=0)
+    for k, (fill,) in fills.items():
+        assert (fill.image == pipe(sample.photo, hole, num_feedback_rounds=k, output_type="np").images[0]).all()
+    assert set(fills) == {0, 1}
 
 
 def test_a_round_holds_little_until_it_is_looked_at(pipe):
