@@ -67,14 +67,17 @@ def markdown(report: dict) -> str:
 
 
 def plot(report: dict, path: Path) -> None:
-    """LPIPS and mIoU by round, and of the last round by mask ratio: one line for each model. Written whole or not."""
+    """LPIPS and, of labelled photos, mIoU by round, and of the last round by mask ratio: one line for each model.
+    Written whole or not."""
     from matplotlib.figure import Figure  # half a second that only this command should pay
 
     rounds = report["protocol"]["rounds"]
     models = list(report["protocol"]["model"])
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.subplots(len(PLOTTED), 2, squeeze=False)
-    for row, metric in zip(axes, PLOTTED, strict=True):
+    known = report["variants"][f"{models[0]}: rounds={rounds[0]}"]["overall"]
+    plotted = [metric for metric in PLOTTED if known[metric] is not None]
+    figure = Figure(figsize=(11, 3.5 * len(plotted)), layout="constrained")
+    axes = figure.subplots(len(plotted), 2, squeeze=False)
+    for row, metric in zip(axes, plotted, strict=True):
         for model in models:
             variants = [report["variants"][f"{model}: rounds={k}"] for k in rounds]
             row[0].plot(rounds, [variant["overall"][metric] for variant in variants], marker="o", label=model)

@@ -17,6 +17,7 @@ from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import evaluate
 from fbinpaint.folders import equal_size_batches, files_by_stem, pair_by_stem
+from fbinpaint.report import plot
 
 from .conftest import make_tiny_networks
 
@@ -390,6 +391,12 @@ def test_compare_puts_several_models_into_one_report(tmp_path, data, tiny_pipeli
     assert min(curves.size) > 500 and len(curves.convert("RGB").getcolors(1 << 24)) > 50
     names = {row["variant"] for row in csv.DictReader(output.with_suffix(".csv").open())}
     assert names == set(report["variants"])
+    for variant in report["variants"].values():  # photos without labels have no second row of curves
+        for scores in (variant["overall"], *variant["by_mask_ratio"].values()):
+            scores["miou_hole_after"] = None
+    plot(report, tmp_path / "unlabelled.png")
+    unlabelled = Image.open(tmp_path / "unlabelled.png")
+    assert unlabelled.width == curves.width and unlabelled.height == pytest.approx(curves.height / 2, abs=2)
 
 
 def test_compare_refuses_what_cannot_be_compared(tmp_path, data, tiny_pipeline_dir, only_alex, capsys):
