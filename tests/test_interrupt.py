@@ -46,7 +46,8 @@ def interrupted_run(folder: Path, model: Path, stop_at: int, *options: str) -> t
     command = [sys.executable, "-m", "fbinpaint", *arguments(folder, "results", model), *options]
     with open(folder / "stderr", "w+", encoding="utf-8") as said:
         # One thread: photos this small are faster so, and the other core is left to what watches.
-        process = subprocess.Popen(command, cwd=ROOT, stderr=said, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, cwd=ROOT, stderr=said, env=env, preexec_fn=hear_interrupts)
         try:
             started = time.monotonic()
             while sum(name.endswith(".png") for name in results_in(folder)) < stop_at:
@@ -59,6 +60,11 @@ def interrupted_run(folder: Path, model: Path, stop_at: int, *options: str) -> t
             process.kill()
         said.seek(0)
         return code, said.read()
+
+
+def hear_interrupts() -> None:
+    """A suite that was started in the background of a shell hands an ignored SIGINT down to its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def results_in(folder: Path) -> list[str]:
