@@ -383,7 +383,15 @@ def test_a_painted_stroke_is_the_hole(page):
 def test_the_first_map_is_shown_before_the_rest_is_done(page):
     pick_example(page)
     open_hole_settings(page)
-    page.get_by_label("number input for Grow").fill("2")  # another hole, another map
+    wait_for_pictures(page, "#mask", 1)
+    grow, slider = page.get_by_label("number input for Grow"), page.get_by_label("range slider for Grow")
+    for _ in range(50):  # the example's own setting, 0, may come late
+        grow.fill("2")  # another hole, another map: with the old one the same picture would come back
+        grow.press("Tab")
+        page.wait_for_timeout(300)
+        if slider.input_value() == "2":
+            break
+    expect(slider).to_have_value("2")
     page.evaluate(
         """() => { window.seen = [];
             const note = () => window.seen.push([document.querySelector("#map-before img").src,
