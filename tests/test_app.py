@@ -278,9 +278,23 @@ def pick_example(page: Page, index: int = 0) -> None:
     expect(page.locator("#editor").get_by_role("button", name="Undo")).to_be_enabled(timeout=PATIENCE)
 
 
-def open_hole_settings(page: Page) -> None:
+def set_number(page: Page, label: str, value: str) -> None:
+    """Types a number into a field until it stays."""
+    field = page.get_by_label(label)
+    for _ in range(50):
+        field.fill(value)
+        field.press("Tab")
+        page.wait_for_timeout(300)
+        if field.input_value() == value:
+            break
+    expect(field).to_have_value(value)
+
+
+def open_hole_settings(page: Page, seed: str = "1") -> None:
+    """The panel fills in its settings a moment after it shows, over what is typed until then: one tells when it has."""
     page.locator("#hole").get_by_role("button", name="The hole").click()
     expect(page.locator("#mask")).to_be_visible(timeout=PATIENCE)
+    set_number(page, "Seed", seed)
 
 
 def drop_mask(page: Page) -> None:
@@ -383,15 +397,8 @@ def test_a_painted_stroke_is_the_hole(page):
 def test_the_first_map_is_shown_before_the_rest_is_done(page):
     pick_example(page)
     open_hole_settings(page)
-    wait_for_pictures(page, "#mask", 1)
-    grow, slider = page.get_by_label("number input for Grow"), page.get_by_label("range slider for Grow")
-    for _ in range(50):  # the example's own setting, 0, may come late
-        grow.fill("2")  # another hole, another map: with the old one the same picture would come back
-        grow.press("Tab")
-        page.wait_for_timeout(300)
-        if slider.input_value() == "2":
-            break
-    expect(slider).to_have_value("2")
+    # Another hole, another map: with the old one the same picture would come back.
+    set_number(page, "number input for Grow", "2")
     page.evaluate(
         """() => { window.seen = [];
             const note = () => window.seen.push([document.querySelector("#map-before img").src,
@@ -442,8 +449,7 @@ def test_an_uploaded_mask_is_the_hole(page, tmp_path):
 
 def test_a_random_hole_follows_its_seed(page):
     pick_example(page)
-    open_hole_settings(page)
-    page.get_by_label("Seed").fill("3")
+    open_hole_settings(page, seed="3")
     with answered(page):
         page.locator("#random-hole").click()
     restore(page)
