@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .errors import InputError
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.exemplar_bank import Exemplars
-from .models.layers import one_hot
+from .models.layers import downsample_mask, hole_window, one_hot
 
 # What guides the passes: no map, the segmenter's own map (never corrected), or the map that feedback corrects.
 VARIANTS = ("unguided", "unidirectional", "feedback")
@@ -54,7 +54,7 @@ class Round:
     index: int
     initial: Tensor  # (B,3,H,W), the first fill, composited
     image: Tensor  # (B,3,H,W), this round's fill, composited
-    prediction: Tensor  # (B,3,H,W), the same before compositing
+    prediction: Tensor  # (B,3,H,W), the same before compositing; without gradients, painted around the holes only
     probabilities: Tensor  # (B,C,h,w), the map that guided it (nothing did, if unguided)
     logits: Tensor  # (B,C,h,w), the segmenter's own, before any feedback
     styles: Tensor  # (B,C,S), what each class looks like in the known part
@@ -75,9 +75,9 @@ def composite(fill: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0.5, fill, image)
 
 
-def hole_depth(mask: Tensor) -> Tensor:
-    """(B,1,H,W) -> (B,1,H/4,W/4) in [0,1]: 0 in the known part, rising with the distance to it up to 32 pixels."""
-    hole = F.max_pool2d(mask, 4)
+def hole_depth(hole: Tensor) -> Tensor:
+    """(B,1,h,w) in {0,1}, in cells of 4 pixels -> in [0,1]: 0 in the known part, rising with the distance to it up to
+    32 pixels."""
     depth, eroded = hole, hole
     for _ in range(7):
         eroded = -F.max_pool2d(-eroded, 3, stride=1, padding=1)
@@ -118,7 +118,9 @@ def feedback_rounds(
     """
     feedback = networks.variant == "feedback"
     image = image * (1 - mask)
-    initial = networks.initial_inpainter(image, mask)
+    # In training the known part is painted too: it is supervised as well.
+    window = None if torch.is_grad_enabled() else hole_window(mask)
+    initial = networks.initial_inpainter(image, mask, window)
     first = composite(initial.image, image, mask)
     last, fill = first.detach(), first.detach()
     with torch.set_grad_enabled(feedback and torch.is_grad_enabled()):  # one-way: the inpainter teaches it nothing
@@ -127,11 +129,12 @@ def feedback_rounds(
     guide = first_map = probabilities
     if networks.variant == "unguided":
         guide = torch.full_like(probabilities, 1 / probabilities.shape[1])
-    styles = networks.guided_inpainter.pool_styles(initial.context4, guide, mask)
+    around = networks.guided_inpainter.prepare(mask, initial.context4, initial.context8, guide, window)
     if feedback and num_rounds:
         exemplars = networks.recorrector.bank if exemplars is None else exemplars
         advice = networks.recorrector.consult(segmented.features, probabilities, mask, exemplars, allowed)
-    depth = hole_depth(mask)
+    hole = downsample_mask(mask, 4)
+    depth = hole_depth(hole)
 
     correction = painted = None
     for index in range(num_rounds + 1):
@@ -145,12 +148,12 @@ def feedback_rounds(
                 segmented.features,
                 painted.features,
                 doubt,
-                mask,
+                hole,
                 advice.prototypes,
                 advice.shared,
             )
             guide = probabilities = keep_user_pixels(correction.probabilities, semantic_map)
-        painted = networks.guided_inpainter(fill, mask, guide, styles, initial.context4, initial.context8)
+        painted = networks.guided_inpainter(fill, guide, around, painted and painted.stem)
         result = composite(painted.image, image, mask)
         last, fill = fill, result.detach()
         round_ = Round(
@@ -160,7 +163,7 @@ def feedback_rounds(
             prediction=painted.image,
             probabilities=probabilities,
             logits=segmented.logits,
-            styles=styles,
+            styles=around.styles,
             doubt=doubt,
         )
         if correction:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .images import pad_to_multiple
 from .loop import Networks, composite
+from .models.layers import hole_window
 
 TILE = 256  # pixels, a multiple of 16
 OVERLAP = 32  # of neighbouring tiles at least, over which one fades into the other; also the margin around the hole
@@ -55,9 +56,12 @@ def refine(
         map_ = torch.cat([guide[..., rows, columns] for rows, columns in cells])
         # The fill is context like any other here: deep inside a large hole there would be none without it.
         context = networks.initial_inpainter(tile, torch.zeros_like(hole))
-        spread, painted = styles.expand(len(some), -1, -1), tile
+        around = networks.guided_inpainter.prepare(
+            hole, context.context4, context.context8, map_, hole_window(hole), styles.expand(len(some), -1, -1)
+        )
+        painted, prediction = tile, None
         for _ in range(PASSES):
-            prediction = networks.guided_inpainter(painted, hole, map_, spread, context.context4, context.context8)
+            prediction = networks.guided_inpainter(painted, map_, around, prediction and prediction.stem)
             painted = composite(prediction.image, tile, hole)
         fade = ramp(tile.shape[-2], tile)[:, None] * ramp(tile.shape[-1], tile)
         for (rows, columns), picture in zip(some, painted, strict=True):

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
 from fbinpaint.loop import Networks, feedback_rounds, hole_depth, keep_user_pixels
+from fbinpaint.models.layers import hole_window
 
 from .conftest import make_tiny_networks
 
@@ -45,6 +46,29 @@ def test_fewer_rounds_are_a_prefix_of_more(tiny_networks, scene):
     assert [r.index for r in three] == [0, 1, 2, 3]
     for a, b in zip(one, three, strict=False):
         assert torch.equal(a.image, b.image) and torch.equal(a.probabilities, b.probabilities)
+
+
+@pytest.mark.parametrize(
+    "holes",
+    [[(20, 30, 25, 40)], [(0, 5, 0, 7)], [(47, 48, 63, 64)], [(3, 9, 50, 64), (30, 48, 0, 4)], [(0, 48, 0, 64)], []],
+    ids=["inside", "corner", "pixel", "two", "all", "none"],
+)
+def test_painting_around_the_holes_only_changes_nothing(tiny_networks, scene, holes):
+    """Training paints everywhere, inference in a window, and only there it looks at the fill again."""
+    image, mask = scene[0], torch.zeros_like(scene[1])
+    for top, bottom, left, right in holes:
+        mask[0, :, top:bottom, left:right] = 1
+    everywhere = list(feedback_rounds(tiny_networks, image, mask, 2))
+    for windowed, whole in zip(run(tiny_networks, (image, mask), 2), everywhere, strict=True):
+        for name in ("initial", "image", "probabilities", "doubt"):
+            torch.testing.assert_close(getattr(windowed, name), getattr(whole, name).detach(), atol=1e-5, rtol=0)
+
+
+def test_the_window_holds_the_holes_and_little_more():
+    mask = torch.zeros(2, 1, 64, 96)
+    mask[0, :, 21, 40] = mask[1, :, 30, 94] = 1
+    assert hole_window(mask) == (slice(16, 36), slice(36, 96))
+    assert hole_window(torch.zeros(1, 1, 32, 48)) == (slice(0, 32), slice(0, 48))
 
 
 def test_known_labels_never_drift_but_the_holes_do(tiny_networks, scene):
@@ -123,8 +147,9 @@ def test_a_distrusted_correction_returns_to_the_first_map(scene):
     torch.nn.init.constant_(networks.recorrector.trust.bias, -50.0)
     first, last = (torch.rand(2, 19, 12, 16).softmax(1) for _ in range(2))
     features, painted = torch.rand(2, 16, 12, 16), torch.rand(2, 16, 12, 16)
+    hole = F.max_pool2d(scene[1], 4)
     corrected = networks.recorrector(
-        first, last, features, painted, torch.rand(2, 3, 12, 16), scene[1], torch.rand(2, 19, 8), torch.ones(2, 19)
+        first, last, features, painted, torch.rand(2, 3, 12, 16), hole, torch.rand(2, 19, 8), torch.ones(2, 19)
     )
     torch.testing.assert_close(corrected.probabilities, first, atol=2e-3, rtol=0)
     assert (last - first).abs().max() > 0.01
@@ -133,6 +158,6 @@ def test_a_distrusted_correction_returns_to_the_first_map(scene):
 def test_depth_rises_into_the_hole():
     mask = torch.zeros(1, 1, 96, 96)
     mask[..., 16:80, 16:80] = 1
-    depth = hole_depth(mask)[0, 0]
+    depth = hole_depth(F.max_pool2d(mask, 4))[0, 0]
     assert depth[0, 0] == 0 and depth[4, 4] == 0.125 and depth[12, 12] == 1
     assert (depth[4:12, 12].diff() >= 0).all()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
@@ -13,6 +14,7 @@ from fbinpaint.models.exemplar_bank import (
     retrieval_keys,
     retrieve,
 )
+from fbinpaint.models.guided_inpainter import Surroundings
 from fbinpaint.models.layers import SameClassAttention, cat_channels, shuffle, unshuffle
 from fbinpaint.models.segmenter import build_encoder
 
@@ -38,18 +40,20 @@ def inputs_of(name: str) -> dict[str, torch.Tensor]:
             "segmenter_features": draw(2, 16, HEIGHT // 4, WIDTH // 4),
             "inpainter_features": draw(2, 16, HEIGHT // 4, WIDTH // 4),
             "doubt": draw(2, 3, HEIGHT // 4, WIDTH // 4),
-            "mask": mask,
+            "hole": F.max_pool2d(mask, 4),
             "prototypes": draw(2, CLASSES, 8),
             "shared": torch.ones(2, CLASSES),
         }
-    return {
-        "fill": image,
-        "mask": mask,
-        "probabilities": probabilities,
-        "styles": draw(2, CLASSES, 32),
-        "context4": draw(2, 16, HEIGHT // 4, WIDTH // 4),
-        "context8": draw(2, 16, HEIGHT // 8, WIDTH // 8),
-    }
+    around = Surroundings(
+        mask=mask,
+        styles=draw(2, CLASSES, 32),
+        context4=draw(2, 16, HEIGHT // 4, WIDTH // 4),
+        context8=draw(2, 16, HEIGHT // 8, WIDTH // 8),
+        share4=F.avg_pool2d(mask, 4),
+        hole8=F.max_pool2d(mask, 8),
+        window=None,
+    )
+    return {"fill": image, "probabilities": probabilities, "around": around}
 
 
 def network(name: str):
@@ -73,7 +77,7 @@ def test_outputs_are_finite_and_sized(name):
         "initial_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 6, 8)],
         "segmenter": [(2, CLASSES, 12, 16), (2, 16, 12, 16)],
         "recorrector": [(2, CLASSES, 12, 16), (2, CLASSES, 6, 8), (2, 1, 12, 16)],
-        "guided_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16)],
+        "guided_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 12, 16)],
         "discriminator": [(2, 1, 6, 8), (2, 8, 24, 32), (2, 8, 12, 16), (2, 8, 6, 8)],
     }[name]
     assert [tuple(t.shape) for t in tensors(output)] == shapes
@@ -86,8 +90,8 @@ def test_every_parameter_gets_a_gradient(name):
     output = model(**inputs_of(name))
     sum((t * torch.randn_like(t)).sum() for t in tensors(output) if t.requires_grad).backward()
     unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    # The exemplar projection and the styles work through methods of their own, tested below.
-    assert unused <= {"exemplar.weight", "exemplar.bias", "style.1.weight", "style.1.bias", "style_prior"}
+    # The exemplar projection, the styles and the context work through methods of their own, tested below.
+    assert {n.split(".")[0] for n in unused} <= {"exemplar", "style", "style_prior", "context4", "context8"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,9 +110,13 @@ def test_methods_reach_their_parameters():
     exemplars = networks.recorrector.make_exemplars(torch.rand(2, 16, 6, 8), torch.randint(0, CLASSES, (2, 6, 8)))
     exemplars.prototypes.sum().backward()
     assert networks.recorrector.exemplar.weight.grad.any()
+    guided = networks.guided_inpainter
     context, probabilities = torch.rand(1, 16, 6, 8), torch.rand(1, CLASSES, 6, 8).softmax(1)
-    networks.guided_inpainter.pool_styles(context, probabilities, torch.zeros(1, 1, 24, 32)).sum().backward()
-    assert networks.guided_inpainter.style[1].weight.grad.any() and networks.guided_inpainter.style_prior.grad.any()
+    mask = torch.zeros(1, 1, 24, 32)
+    around = guided.prepare(mask, context, torch.rand(1, 16, 3, 4), probabilities)
+    sum(t.sum() for t in (around.styles, around.context4, around.context8)).backward()
+    for parameter in (guided.style[1].weight, guided.style_prior, guided.context4.weight, guided.context8.weight):
+        assert parameter.grad.any()
 
 
 def test_folding_keeps_the_encoder(tmp_path):

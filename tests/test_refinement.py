@@ -85,7 +85,7 @@ def test_the_map_stays_in_place(made_at):
     order = iter(places[:4] + places[:4] + places[4:] + places[4:])  # four at once, twice each
 
     def listen(_, inputs):
-        for map_ in inputs[2]:
+        for map_ in inputs[1]:
             told[next(order)] = map_.argmax(0).repeat_interleave(4, 0).repeat_interleave(4, 1)
 
     networks.guided_inpainter.register_forward_pre_hook(listen)

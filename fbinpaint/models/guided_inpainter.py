@@ -13,12 +13,15 @@ from torch.nn import functional as F
 from .layers import (
     GuidedBlock,
     SameClassAttention,
+    Window,
+    add_detail,
     cat_channels,
     conv3x3,
+    crop,
     downsample_mask,
     resize_like,
-    shuffle,
     unshuffle,
+    widen,
     zero_init,
 )
 from .safe_loading import SafeLoading
@@ -26,17 +29,32 @@ from .safe_loading import SafeLoading
 
 @dataclass
 class GuidedInpainterOutput(BaseOutput):
-    """image (B,3,H,W), not composited; features (B,D4,H/4,W/4), the evidence fed back to the recorrector."""
+    """image (B,3,H,W), not composited; features (B,D4,H/4,W/4), the evidence fed back to the recorrector; stem
+    (B,c4,H/4,W/4), what the next pass need not look at again."""
 
     image: Tensor
     features: Tensor
+    stem: Tensor
+
+
+@dataclass
+class Surroundings:
+    """What no round changes, computed once: see `GuidedInpainter.prepare`."""
+
+    mask: Tensor  # (B,1,H,W), 1 = hole
+    styles: Tensor  # (B,C,S)
+    context4: Tensor  # (B,c4,H/4,W/4), ready to be added
+    context8: Tensor  # (B,c8,H/8,W/8)
+    share4: Tensor  # (B,1,H/4,W/4), how much of a cell is hole
+    hole8: Tensor  # (B,1,H/8,W/8) in {0,1}
+    window: Window | None
 
 
 class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
     """A shallow U-Net on the current fill, modulated by map and styles, with same-class attention at stride 8.
 
-    It stays small because it runs once a round: what does not change between rounds (the context features of the
-    initial inpainter, the class styles) is computed once and handed in.
+    It stays small because it runs once a round: what does not change between rounds is computed once (`prepare`) and
+    handed in.
 
     Args:
         num_classes: size of the label space.
@@ -76,7 +94,6 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         self.decode2 = conv3x3(c2, c2)
         self.to_rgb = zero_init(conv3x3(c2, 12))
 
-    @apply_forward_hook
     def pool_styles(self, context4: Tensor, probabilities: Tensor, mask: Tensor) -> Tensor:
         """Class styles: the mean appearance of each class's KNOWN pixels (after SEAN, Zhu et al., CVPR 2020).
 
@@ -89,27 +106,66 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         prior_count = 4.0
         return (total + prior_count * self.style_prior) / (weight.sum(-1, keepdim=True) + prior_count)
 
+    @apply_forward_hook
+    def prepare(
+        self,
+        mask: Tensor,
+        context4: Tensor,
+        context8: Tensor,
+        probabilities: Tensor,
+        window: Window | None = None,
+        styles: Tensor | None = None,
+    ) -> Surroundings:
+        """For all passes over a batch.
+
+        mask (B,1,H,W), 1 = hole, H and W multiples of 16; context4 (B,D4,H/4,W/4) and context8 (B,D8,H/8,W/8) of the
+        initial inpainter; probabilities (B,C,H/4,W/4), the map that the styles are pooled by, unless they are given:
+        (B,C,S); window (`hole_window`): only there the picture is painted, None = everywhere.
+        """
+        return Surroundings(
+            mask=mask,
+            styles=self.pool_styles(context4, probabilities, mask) if styles is None else styles,
+            context4=self.context4(context4),
+            context8=self.context8(context8),
+            share4=F.avg_pool2d(mask, 4),
+            hole8=downsample_mask(mask, 8),
+            window=window,
+        )
+
+    def look(self, fill: Tensor, around: Surroundings, earlier: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features of a fill, (B,c2,H/2,W/2) and (B,c4,H/4,W/4), of the former only the window where there is one.
+
+        earlier: the latter of another fill of the same photos; outside the window they are the same.
+        """
+        window, mask = around.window, around.mask
+        if window is None or earlier is None:
+            s2 = self.stem2(unshuffle(fill, mask))
+            return s2 if window is None else crop(s2, window, 2), self.down4(F.silu(s2))
+        wide = widen(window, *fill.shape[-2:])  # a cell more: the outermost cells of the crop lack their neighbours
+        inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(window, wide, strict=True))
+        s2 = self.stem2(unshuffle(crop(fill, wide, 1), crop(mask, wide, 1)))
+        s4 = earlier.clone()
+        crop(s4, window, 4).copy_(crop(self.down4(F.silu(s2)), inner, 4))
+        return crop(s2, inner, 2), s4
+
     def forward(
-        self, fill: Tensor, mask: Tensor, probabilities: Tensor, styles: Tensor, context4: Tensor, context8: Tensor
+        self, fill: Tensor, probabilities: Tensor, around: Surroundings, earlier: Tensor | None = None
     ) -> GuidedInpainterOutput:
         """One pass.
 
-        fill (B,3,H,W) in [-1,1], composited; mask (B,1,H,W), 1 = hole; probabilities (B,C,H/4,W/4), soft; styles
-        (B,C,S) of `pool_styles`; context4 and context8 of the initial inpainter. H and W multiples of 16.
+        fill (B,3,H,W) in [-1,1], composited; probabilities (B,C,H/4,W/4), soft; around: of `prepare`; earlier: `stem`
+        of the pass before.
         """
-        spread = torch.einsum("bchw,bcs->bhws", probabilities, styles).movedim(-1, 1)
-        hole4 = F.avg_pool2d(mask, 4)
-        guide4 = F.silu(self.embed_guide(cat_channels(probabilities, spread, hole4)))  # (B, G, H/4, W/4)
+        spread = torch.einsum("bchw,bcs->bhws", probabilities, around.styles).movedim(-1, 1)
+        guide4 = F.silu(self.embed_guide(cat_channels(probabilities, spread, around.share4)))  # (B, G, H/4, W/4)
         guide8 = F.avg_pool2d(guide4, 2)
 
-        s2 = self.stem2(unshuffle(fill, mask))  # (B, c2, H/2, W/2)
-        s4 = self.down4(F.silu(s2)) + self.context4(context4)  # (B, c4, H/4, W/4)
-        s4 = self.encode4(s4, guide4)
-        h = self.down8(F.silu(s4)) + self.context8(context8)  # (B, c8, H/8, W/8)
+        s2, stem = self.look(fill, around, earlier)
+        s4 = self.encode4(stem + around.context4, guide4)  # (B, c4, H/4, W/4)
+        h = self.down8(F.silu(s4)) + around.context8  # (B, c8, H/8, W/8)
         h = self.encode8(h, guide8)
-        h = self.attention(h, F.avg_pool2d(probabilities, 2), downsample_mask(mask, 8))
+        h = self.attention(h, F.avg_pool2d(probabilities, 2), around.hole8)
         h = self.decode8(h, guide8)
         h = self.decode4(s4 + resize_like(self.up4(h), s4), guide4)  # (B, c4, H/4, W/4)
-        d2 = F.silu(s2 + resize_like(self.up2(F.silu(h)), s2))
-        residual = shuffle(self.to_rgb(F.silu(self.decode2(d2))))  # (B, 3, H, W)
-        return GuidedInpainterOutput(image=fill + residual, features=h)
+        painted = add_detail(fill, self, s2, h, around.window)  # (B, 3, H, W)
+        return GuidedInpainterOutput(image=painted, features=h, stem=stem)

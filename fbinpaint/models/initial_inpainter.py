@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .harmonic_fill import harmonic_fill
-from .layers import ResBlock, conv3x3, resize_like, shuffle, unshuffle, zero_init
+from .layers import ResBlock, Window, add_detail, conv3x3, crop, resize_like, unshuffle, zero_init
 from .safe_loading import SafeLoading
 
 
@@ -57,8 +57,11 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
         self.decode2 = conv3x3(c2, c2)
         self.to_rgb = zero_init(conv3x3(c2, 12))
 
-    def forward(self, image: Tensor, mask: Tensor) -> InitialInpainterOutput:
-        """image (B,3,H,W) in [-1,1], mask (B,1,H,W) in {0,1}, 1 = hole; H and W multiples of 16."""
+    def forward(self, image: Tensor, mask: Tensor, window: Window | None = None) -> InitialInpainterOutput:
+        """image (B,3,H,W) in [-1,1], mask (B,1,H,W) in {0,1}, 1 = hole; H and W multiples of 16.
+
+        window: outside it (`hole_window`) the image is only the smooth continuation; None = the whole picture.
+        """
         smooth = harmonic_fill(image, 1 - mask)  # (B, 3, H, W)
         e2 = self.stem(unshuffle(smooth, mask))  # (B, c2, H/2, W/2)
         e4 = self.encode4(self.down4(F.silu(e2)))  # (B, c4, H/4, W/4)
@@ -66,6 +69,5 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
         h = self.bottleneck(self.down16(F.silu(e8)))  # (B, c16, H/16, W/16)
         d8 = self.decode8(e8 + resize_like(self.up8(h), e8))
         d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
-        d2 = F.silu(e2 + resize_like(self.up2(F.silu(d4)), e2))
-        detail = shuffle(self.to_rgb(F.silu(self.decode2(d2))))  # (B, 3, H, W)
-        return InitialInpainterOutput(image=smooth + detail, context4=d4, context8=d8)
+        painted = add_detail(smooth, self, e2 if window is None else crop(e2, window, 2), d4, window)  # (B, 3, H, W)
+        return InitialInpainterOutput(image=painted, context4=d4, context8=d8)

@@ -45,7 +45,58 @@ def unshuffle(image: Tensor, mask: Tensor) -> Tensor:
 
 def shuffle(x: Tensor) -> Tensor:
     """The picture in (B,12,H/2,W/2) -> (B,3,H,W), contiguous: three channels are slow to compose otherwise."""
-    return F.pixel_shuffle(x.contiguous(), 2)
+    pixels = x.movedim(1, -1).unflatten(-1, (3, 2, 2))  # (B, H/2, W/2, 3, 2, 2), a view where x is channels_last
+    return pixels.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
+# Rows and columns of the picture, at multiples of 4.
+Window = tuple[slice, slice]
+
+
+def hole_window(mask: Tensor) -> Window:
+    """The smallest window around the holes of a batch in which details are painted as they are in the whole picture.
+
+    mask (B,1,H,W), H and W multiples of 4. Without any hole, the whole picture.
+    """
+    height, width = mask.shape[-2:]
+    rows, columns = ((mask > 0).amax(axes).nonzero()[:, 0].tolist() for axes in ((0, 1, 3), (0, 1, 2)))
+    if not rows:
+        return whole(mask)
+    own = tuple(slice(inside[0] // 4 * 4, inside[-1] // 4 * 4 + 4) for inside in (rows, columns))
+    return widen(own, height, width)  # two convolutions at half resolution look so far
+
+
+def whole(image: Tensor) -> Window:
+    return tuple(slice(0, side) for side in image.shape[-2:])
+
+
+def widen(window: Window, height: int, width: int) -> Window:
+    """By 4 pixels at each side, as far as the picture reaches."""
+    sides = zip(window, (height, width), strict=True)
+    return tuple(slice(max(0, inside.start - 4), min(side, inside.stop + 4)) for inside, side in sides)
+
+
+def crop(x: Tensor, window: Window, stride: int) -> Tensor:
+    """A window of the picture in its features (B,·,H/stride,W/stride); stride 1, 2 or 4."""
+    return x[(..., *(slice(side.start // stride, side.stop // stride) for side in window))]
+
+
+def add_detail(image: Tensor, network: nn.Module, half: Tensor, quarter: Tensor, window: Window | None) -> Tensor:
+    """The last step of both inpainters: details for the picture, from its features at half and quarter resolution.
+
+    image (B,3,H,W); network has the layers up2, decode2 and to_rgb; half (B,·,H/2,W/2), with a window only that part
+    of it; quarter (B,·,H/4,W/4). What lies outside the window stays as it is: a hole of a quarter of the picture needs
+    a third of the work.
+    """
+    if window is not None:
+        quarter = crop(quarter, window, 4)
+    h = F.silu(half + resize_like(network.up2(F.silu(quarter)), half))
+    detail = shuffle(network.to_rgb(F.silu(network.decode2(h))))
+    if window is None:
+        return image + detail
+    image = image.clone()
+    crop(image, window, 1).add_(detail)
+    return image
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
@@ -85,7 +136,7 @@ class GuidedBlock(nn.Module):
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         gamma, beta = self.modulation(guide).chunk(2, dim=1)
-        h = self.conv1(F.silu(self.norm1(x) * (1 + gamma) + beta))
+        h = self.conv1(F.silu(torch.addcmul(beta, self.norm1(x), 1 + gamma)))
         return x + self.conv2(F.silu(self.norm2(h)))
 
 
@@ -127,7 +178,9 @@ class SameClassAttention(nn.Module):
         key = torch.cat([key, root, unknown], dim=-1)
         # The fast kernels want queries, keys and values of one length.
         length = max(query.shape[-1], value.shape[-1])
-        query, key, padded = (F.pad(t, (0, length - t.shape[-1])) for t in (query, key, value))
+        query, key, padded = (
+            t if t.shape[-1] == length else F.pad(t, (0, length - t.shape[-1])) for t in (query, key, value)
+        )
         attended = F.scaled_dot_product_attention(query, key, padded, scale=1.0)[..., : value.shape[-1]]
         attended = attended.transpose(2, 3).reshape(batch, channels, height, width)
         return x + self.out(attended)

@@ -114,14 +114,14 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         segmenter_features: Tensor,
         inpainter_features: Tensor,
         doubt: Tensor,
-        mask: Tensor,
+        hole: Tensor,
         prototypes: Tensor,
         shared: Tensor,
     ) -> RecorrectorOutput:
         """One correction.
 
         first (B,C,h,w), P_0, h = H/4; probabilities (B,C,h,w) of the last round; segmenter_features (B,D,h,w);
-        inpainter_features (B,E,h,w) of the last guided pass; doubt (B,3,h,w); mask (B,1,H,W), 1 = hole; prototypes and
+        inpainter_features (B,E,h,w) of the last guided pass; doubt (B,3,h,w); hole (B,1,h,w) in {0,1}; prototypes and
         shared of `consult`.
         """
         log_p = torch.log(probabilities + 1e-4)
@@ -132,7 +132,7 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         push = self.consistency_weight * consistency + self.residual8(h)
         push = F.interpolate(push, size=log_p.shape[-2:], mode="bilinear") + self.residual4(evidence)
         trust = F.interpolate(torch.sigmoid(self.trust(h)), size=log_p.shape[-2:], mode="bilinear")
-        trust = trust * downsample_mask(mask, 4)
+        trust = trust * hole
         return RecorrectorOutput(
             probabilities=torch.softmax(torch.log(first + 1e-4) + trust * push, dim=1),
             consistency=consistency,
