@@ -18,13 +18,15 @@ def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:
     """
     if max(image.shape[-2:]) == 1:
         return image * known
-    share = F.avg_pool2d(known, 2, ceil_mode=True)
-    mean = F.avg_pool2d(image * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
+    image, share = image * known, F.avg_pool2d(known, 2, ceil_mode=True)
+    mean = F.avg_pool2d(image, 2, ceil_mode=True) / share.clamp_min(1e-6)
     coarse = harmonic_fill(mean, (share > 0).to(image.dtype))
-    fill = torch.where(known > 0, image, F.interpolate(coarse, size=image.shape[-2:], mode="bilinear"))
+    hole = 1 - known
+    fill = torch.addcmul(image, F.interpolate(coarse, size=image.shape[-2:], mode="bilinear"), hole)
+    quarter = hole / 4
     for _ in range(SWEEPS):
         padded = F.pad(fill, (1, 1, 1, 1), mode="replicate")
         rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
-        mean = (rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:]) / 4
-        fill = torch.where(known > 0, image, mean)
+        neighbours = rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:]
+        fill = torch.addcmul(image, neighbours, quarter)
     return fill
