@@ -56,7 +56,8 @@ Window = tuple[slice, slice]
 def hole_window(mask: Tensor) -> Window:
     """The smallest window around the holes of a batch in which details are painted as they are in the whole picture.
 
-    mask (B,1,H,W), H and W multiples of 4. Without any hole, the whole picture.
+    mask (B,1,H,W), H and W multiples of 4. Without any hole, the whole picture. Asks for the mask's own values, so an
+    accelerator is waited for: once, before the rounds.
     """
     height, width = mask.shape[-2:]
     rows, columns = ((mask > 0).amax(axes).nonzero()[:, 0].tolist() for axes in ((0, 1, 3), (0, 1, 2)))
