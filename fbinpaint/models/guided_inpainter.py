@@ -15,7 +15,6 @@ from .layers import (
     SameClassAttention,
     Window,
     add_detail,
-    cat_channels,
     conv3x3,
     crop,
     downsample_mask,
@@ -43,9 +42,10 @@ class Surroundings:
 
     mask: Tensor  # (B,1,H,W), 1 = hole
     styles: Tensor  # (B,C,S)
+    meaning: Tensor  # (B,C,G), what a pixel of each class adds to the guidance, its style included
     context4: Tensor  # (B,c4,H/4,W/4), ready to be added
     context8: Tensor  # (B,c8,H/8,W/8)
-    share4: Tensor  # (B,1,H/4,W/4), how much of a cell is hole
+    hole4: Tensor  # (B,G,H/4,W/4), what the share of hole in a cell adds to it
     hole8: Tensor  # (B,1,H/8,W/8) in {0,1}
     window: Window | None
 
@@ -122,12 +122,15 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         initial inpainter; probabilities (B,C,H/4,W/4), the map that the styles are pooled by, unless they are given:
         (B,C,S); window (`hole_window`): only there the picture is painted, None = everywhere.
         """
+        styles = self.pool_styles(context4, probabilities, mask) if styles is None else styles
+        of_class, of_style = self.embed_guide.weight[:, :-1, 0, 0].T.split(styles.shape[1:])
         return Surroundings(
             mask=mask,
-            styles=self.pool_styles(context4, probabilities, mask) if styles is None else styles,
+            styles=styles,
+            meaning=of_class + styles @ of_style,
             context4=self.context4(context4),
             context8=self.context8(context8),
-            share4=F.avg_pool2d(mask, 4),
+            hole4=F.conv2d(F.avg_pool2d(mask, 4), self.embed_guide.weight[:, -1:], self.embed_guide.bias),
             hole8=downsample_mask(mask, 8),
             window=window,
         )
@@ -156,15 +159,17 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         fill (B,3,H,W) in [-1,1], composited; probabilities (B,C,H/4,W/4), soft; around: of `prepare`; earlier: `stem`
         of the pass before.
         """
-        spread = torch.einsum("bchw,bcs->bhws", probabilities, around.styles).movedim(-1, 1)
-        guide4 = F.silu(self.embed_guide(cat_channels(probabilities, spread, around.share4)))  # (B, G, H/4, W/4)
+        # `embed_guide` of the map, of the styles that it spreads, and of the hole. All are linear, so that the spread
+        # styles, (B,S,H/4,W/4), need never be laid out.
+        meant = torch.einsum("bchw,bcg->bhwg", probabilities, around.meaning).movedim(-1, 1)
+        guide4 = F.silu(meant + around.hole4)  # (B, G, H/4, W/4)
         guide8 = F.avg_pool2d(guide4, 2)
 
         s2, stem = self.look(fill, around, earlier)
         s4 = self.encode4(stem + around.context4, guide4)  # (B, c4, H/4, W/4)
         h = self.down8(F.silu(s4)) + around.context8  # (B, c8, H/8, W/8)
         h = self.encode8(h, guide8)
-        h = self.attention(h, F.avg_pool2d(probabilities, 2), around.hole8)
+        h = self.attention(h, F.avg_pool2d(probabilities, 2), around.hole8, around.window)
         h = self.decode8(h, guide8)
         h = self.decode4(s4 + resize_like(self.up4(h), s4), guide4)  # (B, c4, H/4, W/4)
         painted = add_detail(fill, self, s2, h, around.window)  # (B, 3, H, W)

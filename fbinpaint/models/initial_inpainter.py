@@ -62,7 +62,7 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
 
         window: outside it (`hole_window`) the image is only the smooth continuation; None = the whole picture.
         """
-        smooth = harmonic_fill(image, 1 - mask)  # (B, 3, H, W)
+        smooth = harmonic_fill(image, 1 - mask, window)  # (B, 3, H, W)
         e2 = self.stem(unshuffle(smooth, mask))  # (B, c2, H/2, W/2)
         e4 = self.encode4(self.down4(F.silu(e2)))  # (B, c4, H/4, W/4)
         e8 = self.encode8(self.down8(F.silu(e4)))  # (B, c8, H/8, W/8)

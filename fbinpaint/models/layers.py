@@ -102,7 +102,7 @@ def add_detail(image: Tensor, network: nn.Module, half: Tensor, quarter: Tensor,
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """(B,H,W) int64, 255 = ignore -> (B,C,H,W) float in {0,1}; all zero where ignored."""
-    return F.one_hot(labels.clamp_max(num_classes), num_classes + 1)[..., :num_classes].movedim(-1, 1).float()
+    return (labels[..., None] == torch.arange(num_classes, device=labels.device)).movedim(-1, 1).float()
 
 
 class ResBlock(nn.Module):
@@ -142,7 +142,7 @@ class GuidedBlock(nn.Module):
 
 
 class SameClassAttention(nn.Module):
-    """Every cell looks at the KNOWN cells, those of its own class first, and takes detail from them.
+    """Every cell of the hole looks at the KNOWN cells, those of its own class first, and takes detail from them.
 
     The logits carry affinity * sum_c sqrt(p_query(c) p_key(c)), the overlap of the cells' classes under the soft map
     (Bhattacharyya coefficient): a right label is thereby worth a right texture. An inner product, like the logits
@@ -158,9 +158,14 @@ class SameClassAttention(nn.Module):
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
         self.affinity = nn.Parameter(torch.full((heads,), 7.0))
 
-    def forward(self, x: Tensor, probabilities: Tensor, hole: Tensor) -> Tensor:
-        """x (B,D,h,w), probabilities (B,C,h,w), hole (B,1,h,w) in {0,1} -> (B,D,h,w)."""
-        batch, channels, height, width = x.shape
+    def forward(self, x: Tensor, probabilities: Tensor, hole: Tensor, window: Window | None = None) -> Tensor:
+        """x (B,D,h,w), probabilities (B,C,h,w), hole (B,1,h,w) in {0,1} -> (B,D,h,w).
+
+        window: of the picture, 8 times as large, that holds all the hole; None = look for it everywhere.
+        """
+
+        def asking(t: Tensor) -> Tensor:  # the cells in the window
+            return t if window is None else t[(..., *(slice(side.start // 8, -(-side.stop // 8)) for side in window))]
 
         def tokens(t: Tensor) -> Tensor:  # (B, n*d, h, w) -> (B, n, hw, d)
             return t.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
@@ -169,19 +174,25 @@ class SameClassAttention(nn.Module):
             return t.flatten(2).transpose(1, 2)[:, None].expand(-1, self.heads, -1, -1)
 
         h = self.norm(x)
-        query, key = map(tokens, self.query_key(h).chunk(2, dim=1))
-        value = tokens(self.value(h))
+        query, key = self.query_key(h).chunk(2, dim=1)
+        query, key, value = tokens(asking(query)), tokens(key), tokens(self.value(h))
         scale = query.shape[-1] ** -0.5
-        root = shared((probabilities + 1e-6).sqrt())
+        root = (probabilities + 1e-6).sqrt()
+        own_root = self.affinity.view(1, -1, 1, 1) * shared(asking(root))
         # A large finite penalty, not -inf: where nothing at all is known the softmax falls back to all cells.
-        unknown = shared(-1e4 * hole)
-        query = torch.cat([scale * query, self.affinity.view(1, -1, 1, 1) * root, torch.ones_like(unknown)], dim=-1)
-        key = torch.cat([key, root, unknown], dim=-1)
+        query = torch.cat([scale * query, own_root, torch.ones_like(own_root[..., :1])], dim=-1)
+        key = torch.cat([key, shared(root), shared(-1e4 * hole)], dim=-1)
         # The fast kernels want queries, keys and values of one length.
         length = max(query.shape[-1], value.shape[-1])
         query, key, padded = (
             t if t.shape[-1] == length else F.pad(t, (0, length - t.shape[-1])) for t in (query, key, value)
         )
         attended = F.scaled_dot_product_attention(query, key, padded, scale=1.0)[..., : value.shape[-1]]
-        attended = attended.transpose(2, 3).reshape(batch, channels, height, width)
-        return x + self.out(attended)
+        places = asking(hole)
+        attended = attended.transpose(2, 3).reshape(len(x), -1, *places.shape[-2:])
+        found = places * self.out(attended)
+        if window is None:
+            return x + found
+        x = x.clone()
+        asking(x).add_(found)
+        return x
