@@ -73,6 +73,7 @@ from fbinpaint.training.validation import Validator
 
 ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
 R1_EVERY, R1_WEIGHT = 16, 1e-3
+JUDGED_LEVELS = slice(1, 4)  # of the encoder, strides 4, 8 and 16: what the discriminator judges beside the pixels
 LOG_EVERY = 10
 
 
@@ -185,7 +186,14 @@ def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discr
             guided_inpainter=GuidedInpainter(num_classes=label_space.num_classes),
             variant=args.variant,
         )
-    return networks.train(), Discriminator()
+    widths = networks.segmenter.encoder.feature_info.channels()[JUDGED_LEVELS]
+    return networks.train(), Discriminator(feature_channels=tuple(widths))
+
+
+def mean_over_judges(loss: Callable, mask: torch.Tensor, *scores) -> torch.Tensor:
+    """A hinge loss of each judge's scores, (B,1,h,w), under the share of hole in what each score sees."""
+    holes = (F.interpolate(mask, size=score.shape[-2:], mode="area") for score in scores[0])
+    return sum(map(loss, *scores, holes)) / len(scores[0])
 
 
 def ema_update(decay: float):
@@ -214,6 +222,8 @@ class Trainer:
         self.perceptual = PerceptualLoss(args.perceptual_weights).to(
             accelerator.device, memory_format=torch.channels_last
         )
+        # The encoder as it is at the start, frozen: what the discriminator sees through must not move.
+        self.eyes = copy.deepcopy(networks.segmenter.encoder).requires_grad_(False).to(accelerator.device)
         self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
         self.ema.requires_grad_(False).eval()
 
@@ -272,7 +282,10 @@ class Trainer:
                 log["perceptual"] = self.perceptual(window, truth)
             total = total + self.weights.perceptual * log["perceptual"]
         if adversarial:
-            log["adversarial"], matching = self.judge(batch, last.image)
+            seen = self.seen(last.image)
+            with torch.no_grad():
+                really_seen = self.seen(batch.image)
+            log["adversarial"], matching = self.judge(batch, last.image, seen, really_seen)
             total = total + self.weights.adversarial * log["adversarial"] + self.weights.feature_matching * matching
         self.accelerator.backward(total)
         if self.accelerator.sync_gradients:
@@ -280,32 +293,42 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if adversarial:
-            log["critic"] = self.critic_step(batch, last.image.detach(), step)
+            levels = [torch.cat([real, fake.detach()]) for real, fake in zip(really_seen, seen, strict=True)]
+            log["critic"] = self.critic_step(batch, last.image.detach(), levels, step)
         if self.accelerator.sync_gradients:
             self.schedule.step()
             self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
         return {name: value.detach() for name, value in log.items()}
 
-    def judge(self, batch: Batch, fill: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss."""
+    def seen(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """The levels of the frozen encoder that the discriminator judges."""
+        with self.accelerator.autocast():
+            return self.eyes(image)[JUDGED_LEVELS]
+
+    def judge(
+        self, batch: Batch, fill: torch.Tensor, seen: list[torch.Tensor], really_seen: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss.
+
+        seen, really_seen: `seen` of the fill and of the photo.
+        """
         discriminator = self.accelerator.unwrap_model(self.discriminator)  # it learns nothing here, nor synchronises
         discriminator.requires_grad_(False)
         with self.accelerator.autocast():
-            scores, features = discriminator(fill, batch.mask)
-            _, real_features = discriminator(batch.image, batch.mask)
+            scores, features = discriminator(fill, batch.mask, seen)
+            _, real_features = discriminator(batch.image, batch.mask, really_seen)
         discriminator.requires_grad_(True)
-        hole = F.interpolate(batch.mask, size=scores.shape[-2:], mode="area")
-        return generator_hinge_loss(scores, hole), feature_matching_loss(real_features, features)
+        adversarial = mean_over_judges(generator_hinge_loss, batch.mask, scores)
+        return adversarial, feature_matching_loss(real_features, features)
 
-    def critic_step(self, batch: Batch, fake: torch.Tensor, step: int) -> torch.Tensor:
-        """What one batch does for the discriminator."""
+    def critic_step(self, batch: Batch, fake: torch.Tensor, levels: list[torch.Tensor], step: int) -> torch.Tensor:
+        """What one batch does for the discriminator; levels: `seen` of the photos and then of the fills."""
         penalised = step % R1_EVERY == 0
         real = batch.image.detach().requires_grad_(penalised)
-        scores, _ = self.discriminator(torch.cat([real, fake]), batch.mask.repeat(2, 1, 1, 1))
-        real_scores, fake_scores = scores.chunk(2)
-        hole = F.interpolate(batch.mask, size=scores.shape[-2:], mode="area")
-        loss = discriminator_hinge_loss(real_scores, fake_scores, hole)
-        penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores, real) if penalised else 0.0
+        scores, _ = self.discriminator(torch.cat([real, fake]), batch.mask.repeat(2, 1, 1, 1), levels)
+        real_scores, fake_scores = zip(*(score.chunk(2) for score in scores), strict=True)
+        loss = mean_over_judges(discriminator_hinge_loss, batch.mask, real_scores, fake_scores)
+        penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores[0], real) if penalised else 0.0  # of the pixels' judge
         self.accelerator.backward(loss + penalty)
         self.critic.step()
         self.critic.zero_grad(set_to_none=True)

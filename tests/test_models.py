@@ -31,8 +31,11 @@ def inputs_of(name: str) -> dict[str, torch.Tensor]:
 
     image, mask = draw(2, 3, HEIGHT, WIDTH) * 2 - 1, (draw(2, 1, HEIGHT, WIDTH) > 0.5).float()
     probabilities = draw(2, CLASSES, HEIGHT // 4, WIDTH // 4).softmax(1)
-    if name in ("initial_inpainter", "segmenter", "discriminator"):
+    if name in ("initial_inpainter", "segmenter"):
         return {"image": image, "mask": mask}
+    if name == "discriminator":
+        levels = [draw(2, c, HEIGHT // stride, WIDTH // stride) for c, stride in ((24, 4), (40, 8), (112, 16))]
+        return {"image": image, "mask": mask, "levels": levels}
     if name == "recorrector":
         return {
             "first": draw(2, CLASSES, HEIGHT // 4, WIDTH // 4).softmax(1),
@@ -49,7 +52,8 @@ def inputs_of(name: str) -> dict[str, torch.Tensor]:
         styles=draw(2, CLASSES, 32),
         context4=draw(2, 16, HEIGHT // 4, WIDTH // 4),
         context8=draw(2, 16, HEIGHT // 8, WIDTH // 8),
-        share4=F.avg_pool2d(mask, 4),
+        meaning=draw(2, CLASSES, 16),
+        hole4=draw(2, 16, HEIGHT // 4, WIDTH // 4),
         hole8=F.max_pool2d(mask, 8),
         window=None,
     )
@@ -78,7 +82,8 @@ def test_outputs_are_finite_and_sized(name):
         "segmenter": [(2, CLASSES, 12, 16), (2, 16, 12, 16)],
         "recorrector": [(2, CLASSES, 12, 16), (2, CLASSES, 6, 8), (2, 1, 12, 16)],
         "guided_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 12, 16)],
-        "discriminator": [(2, 1, 6, 8), (2, 8, 24, 32), (2, 8, 12, 16), (2, 8, 6, 8)],
+        "discriminator": [(2, 1, 6, 8), (2, 1, 12, 16), (2, 1, 6, 8), (2, 1, 3, 4)]
+        + [(2, 8, 24, 32), (2, 8, 12, 16), (2, 8, 6, 8)],
     }[name]
     assert [tuple(t.shape) for t in tensors(output)] == shapes
     assert all(torch.isfinite(t).all() for t in tensors(output))
@@ -91,7 +96,8 @@ def test_every_parameter_gets_a_gradient(name):
     sum((t * torch.randn_like(t)).sum() for t in tensors(output) if t.requires_grad).backward()
     unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
     # The exemplar projection, the styles and the context work through methods of their own, tested below.
-    assert {n.split(".")[0] for n in unused} <= {"exemplar", "style", "style_prior", "context4", "context8"}
+    prepared = {"style", "style_prior", "context4", "context8", "embed_guide"}
+    assert {n.split(".")[0] for n in unused} <= {"exemplar"} | prepared
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,9 +120,21 @@ def test_methods_reach_their_parameters():
     context, probabilities = torch.rand(1, 16, 6, 8), torch.rand(1, CLASSES, 6, 8).softmax(1)
     mask = torch.zeros(1, 1, 24, 32)
     around = guided.prepare(mask, context, torch.rand(1, 16, 3, 4), probabilities)
-    sum(t.sum() for t in (around.styles, around.context4, around.context8)).backward()
-    for parameter in (guided.style[1].weight, guided.style_prior, guided.context4.weight, guided.context8.weight):
+    sum(t.sum() for t in (around.meaning, around.hole4, around.context4, around.context8)).backward()
+    layers = (guided.style[1], guided.embed_guide, guided.context4, guided.context8)
+    for parameter in (guided.style_prior, *(layer.weight for layer in layers)):
         assert parameter.grad.any()
+
+
+def test_guidance_is_that_of_the_spread_styles():
+    guided = make_tiny_networks().guided_inpainter
+    context, probabilities = torch.rand(2, 16, 6, 8), torch.rand(2, CLASSES, 6, 8).softmax(1)
+    mask = (torch.rand(2, 1, 24, 32) > 0.7).float()
+    around = guided.prepare(mask, context, torch.rand(2, 16, 3, 4), probabilities)
+    spread = torch.einsum("bchw,bcs->bshw", probabilities, around.styles)
+    wanted = guided.embed_guide(torch.cat([probabilities, spread, F.avg_pool2d(mask, 4)], dim=1))
+    guide = torch.einsum("bchw,bcg->bghw", probabilities, around.meaning) + around.hole4
+    torch.testing.assert_close(guide, wanted)
 
 
 def test_folding_keeps_the_encoder(tmp_path):
@@ -207,6 +225,18 @@ def test_attention_reads_known_cells_only():
     torch.testing.assert_close(a[known], b[known])
     everything = torch.ones_like(hole)
     assert torch.isfinite(attention(x, probabilities, everything)).all()
+
+
+def test_attention_in_a_window_is_that_of_the_whole_picture():
+    attention = SameClassAttention(16).eval()
+    torch.nn.init.normal_(attention.out.weight)
+    x, probabilities = torch.rand(2, 16, 6, 8), torch.rand(2, 3, 6, 8).softmax(1)
+    hole = torch.zeros(2, 1, 6, 8)
+    hole[..., 2:4, 3:5] = 1
+    window = (slice(12, 36), slice(20, 44))  # pixels, so that its cells are 1:5 and 2:6
+    everywhere = attention(x, probabilities, hole)
+    torch.testing.assert_close(attention(x, probabilities, hole, window), everywhere)
+    assert torch.equal(everywhere * (1 - hole), x * (1 - hole)) and not torch.equal(everywhere, x)
 
 
 def test_attention_takes_from_the_same_class():

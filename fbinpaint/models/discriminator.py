@@ -1,4 +1,4 @@
-"""The discriminator: judges patches of restored photos, during training only."""
+"""The discriminator: judges restored photos, during training only."""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -6,30 +6,55 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .layers import conv3x3
 from .safe_loading import SafeLoading
 
 
 class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
-    """A PatchGAN (Isola et al., CVPR 2017) that is shown the mask, with strides 2, 4, 8.
+    """Four judges: one of pixels, a PatchGAN (Isola et al., CVPR 2017) that is shown the mask, with strides 2, 4, 8;
+    and one for each of three levels of a frozen, pretrained encoder (after Projected GAN, Sauer et al., NeurIPS 2021),
+    which know at once what things look like.
 
     Args:
-        channels: widths at strides 2, 4 and 8.
+        channels: widths of the PatchGAN at strides 2, 4 and 8.
+        feature_channels: widths of the encoder's levels, at strides 4, 8 and 16.
+        judge_channels: width of their judges.
     """
 
     @register_to_config
-    def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)):
+    def __init__(
+        self,
+        channels: tuple[int, int, int] = (32, 64, 128),
+        feature_channels: tuple[int, int, int] = (24, 40, 112),
+        judge_channels: int = 64,
+    ):
         super().__init__()
         widths = (4, *channels)
         self.layers = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], 4, stride=2, padding=1) for i in range(len(channels))
         )
         self.judge = nn.Conv2d(channels[-1], 1, 3, padding=1)
+        self.feature_judges = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, judge_channels, 1),
+                nn.LeakyReLU(0.2),
+                conv3x3(judge_channels, judge_channels),
+                nn.LeakyReLU(0.2),
+                conv3x3(judge_channels, 1),
+            )
+            for width in feature_channels
+        )
 
-    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """image (B,3,H,W) in [-1,1], mask (B,1,H,W) -> scores (B,1,H/8,W/8), high = real, and features per scale."""
+    def forward(self, image: Tensor, mask: Tensor, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """image (B,3,H,W) in [-1,1], mask (B,1,H,W), levels: the encoder's features of the image, (B,·,H/s,W/s).
+
+        Returns scores, high = real, (B,1,H/8,W/8) of the pixels and (B,1,H/s,W/s) of each level, and the PatchGAN's
+        features per scale.
+        """
         h = torch.cat([image, mask], dim=1)
         features = []
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
             features.append(h)
-        return self.judge(h), features
+        scores = [judge(level) for judge, level in zip(self.feature_judges, levels, strict=True)]
+        return [self.judge(h), *scores], features
