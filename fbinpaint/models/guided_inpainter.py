@@ -124,13 +124,15 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         """
         styles = self.pool_styles(context4, probabilities, mask) if styles is None else styles
         of_class, of_style = self.embed_guide.weight[:, :-1, 0, 0].T.split(styles.shape[1:])
+        hole4 = F.conv2d(F.avg_pool2d(mask, 4), self.embed_guide.weight[:, -1:], self.embed_guide.bias)
         return Surroundings(
             mask=mask,
             styles=styles,
             meaning=of_class + styles @ of_style,
             context4=self.context4(context4),
             context8=self.context8(context8),
-            hole4=F.conv2d(F.avg_pool2d(mask, 4), self.embed_guide.weight[:, -1:], self.embed_guide.bias),
+            # A mask's one channel fits every memory layout, and its convolution answers in the slower one.
+            hole4=hole4.contiguous(memory_format=torch.channels_last),
             hole8=downsample_mask(mask, 8),
             window=window,
         )
