@@ -9,6 +9,7 @@ on a quiet machine only; the machine and its threads are printed beside it.
 """
 
 import argparse
+import math
 import os
 import platform
 import tempfile
@@ -37,6 +38,14 @@ from fbinpaint.memory import keep_freed_memory
 
 COUNTED_STEPS = 20
 
+
+def convolution_backward_flop(grad_out_shape, _x_shape, w_shape, *others, out_shape=None) -> int:
+    """The gradients of input and of weights each cost what the convolution did. torch's own formula takes no notice of
+    groups and counts the weights' gradient of a depthwise convolution as that of a dense one."""
+    wanted = others[-1]  # output_mask: which of the gradients of input, weights and bias
+    return 2 * grad_out_shape[0] * math.prod(grad_out_shape[2:]) * math.prod(w_shape) * sum(wanted[:2])
+
+
 # torch counts attention on GPUs only; on a CPU it does the same work under another name.
 for cpu_attention, formula in (
     (torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, sdpa_flop),
@@ -46,12 +55,18 @@ for cpu_attention, formula in (
         register_flop_formula(cpu_attention, get_raw=True)(formula)
 
 
+def flop_counter() -> FlopCounterMode:
+    """To be entered; counts what then happens, attention on CPUs and gradients of grouped convolutions included."""
+    formulas = {torch.ops.aten.convolution_backward: convolution_backward_flop}
+    return FlopCounterMode(display=False, custom_mapping=formulas)
+
+
 @torch.no_grad()
 def forward_flops(networks: Networks, num_rounds: int, size: int = 256) -> tuple[float, dict[str, float]]:
     """GFLOP of the whole loop, and by network."""
     image = torch.zeros(1, 3, size, size)
     mask = torch.from_numpy(centre_mask(size, size)).float()[None, None]
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         list(feedback_rounds(networks, image, mask, num_rounds))
     parts = {type(part).__name__: part for part in networks.children()}
     counts = {name: sum(counter.get_flop_counts().get(name, {}).values()) / 1e9 for name in parts}
@@ -75,7 +90,7 @@ def training_cost(label_space: str, steps: int, resolution: int, perceptual_crop
         )
         trainer = train_accelerate.Trainer(args, Accelerator(cpu=True))
         batch = collate([trainer.crops[i, i] for i in range(args.train_batch_size)]).to(torch.device("cpu"))
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             for step in range(COUNTED_STEPS):
                 trainer.train_step(batch, step, step)
         flops = counter.get_total_flops() / COUNTED_STEPS / args.train_batch_size

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from benchmarks import coarse_faces, large
+from benchmarks import coarse_faces, cost, large
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import face_scene
 from fbinpaint.labels import CELEBAMASK_HQ
@@ -76,3 +77,21 @@ def test_large_masks_have_the_share_asked_for():
     for share in large.SHARES:
         mask = large.make_mask((400, 300), share)
         assert mask.shape == (300, 400) and share - 0.01 < mask.mean() < share + 0.06
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_gradients_cost_twice_the_convolution_whatever_its_groups(groups):
+    layer = torch.nn.Conv2d(8, 8, 3, padding=1, groups=groups)
+    with cost.flop_counter() as counter:
+        out = layer(torch.rand(2, 8, 6, 5, requires_grad=True))
+        forward = counter.get_total_flops()
+        out.sum().backward()
+    assert forward == 2 * 2 * 30 * 8 * (8 // groups) * 9
+    assert counter.get_total_flops() == 3 * forward
+
+
+def test_attention_is_counted_on_cpus_too():
+    query = torch.rand(1, 2, 10, 16)
+    with cost.flop_counter() as counter:
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
+    assert counter.get_total_flops() == 2 * 2 * 2 * 10 * 10 * 16
