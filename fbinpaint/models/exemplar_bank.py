@@ -34,6 +34,10 @@ class Advice:
     speakers: Tensor  # (B,C) int64, the exemplar with the largest share in a class's prototype, if shared
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def class_prototypes(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """v_c = sum_x F(x) 1[y(x)=c] / (sum_x 1[y(x)=c] + eps)   (CISC-R, Wu et al., TPAMI 2023).
 
@@ -49,10 +53,10 @@ def retrieval_keys(features: Tensor, probabilities: Tensor, known: Tensor) -> Te
     """What a photo is retrieved by: its pooled features and its class histogram, over the known cells only.
 
     features (B,D,h,w), probabilities (B,C,h,w), known (B,1,h,w) in {0,1} -> (B,D+C), unit length; a dot product of two
-    keys is half their cosine plus half the Bhattacharyya overlap of their histograms. float32, whatever comes in: half
-    precision would overflow in the sums.
+    keys is half their cosine plus half the Bhattacharyya overlap of their histograms. float32 at least: half precision
+    would overflow in the sums.
     """
-    features, probabilities, known = features.float(), probabilities.float(), known.float()
+    features, probabilities, known = map(at_least_float32, (features, probabilities, known))
     area = known.sum((2, 3)) + 1e-6
     pooled = F.normalize((features * known).sum((2, 3)) / area, dim=1)
     histogram = F.normalize(((probabilities * known).sum((2, 3)) / area + 1e-6).sqrt(), dim=1)
@@ -87,7 +91,8 @@ def consistency_maps(features: Tensor, prototypes: Tensor, shared: Tensor) -> Te
     features (B,D,h,w) non-negative, prototypes (B,C,D), shared (B,C) -> (B,C,h,w) in [0,1]. A class nobody shows can be
     neither supported nor refuted: it gets the mean of the shared ones (0 when there are none).
     """
-    unit, towards = F.normalize(features.float(), dim=1), F.normalize(prototypes.float(), dim=2)
+    unit = F.normalize(at_least_float32(features), dim=1)
+    towards = F.normalize(at_least_float32(prototypes), dim=2)
     cosine = torch.einsum("bdhw,bcd->bhwc", unit, towards).movedim(-1, 1)
     cosine = cosine.clamp(0, 1).to(features.dtype)
     shared = shared[:, :, None, None]
