@@ -27,10 +27,11 @@ def harmonic_fill(image: Tensor, known: Tensor, window: Window | None = None) ->
     mean = F.avg_pool2d(image, 2, ceil_mode=True) / share.clamp_min(1e-6)
     halved = tuple(slice(side.start // 2, -(-side.stop // 2)) for side in window)
     coarse = harmonic_fill(mean, (share > 0).to(image.dtype), halved)
-    fill = torch.addcmul(image, F.interpolate(coarse, size=(height, width), mode="bilinear"), 1 - known)
+    hole = 1 - known
+    fill = torch.addcmul(image, F.interpolate(coarse, size=(height, width), mode="bilinear"), hole)
     # A pixel more at each side, known or beyond the picture's border: what the hole's outermost pixels continue.
     place = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in window)
-    inside, painted, quarter = (x[(..., *place)] for x in (image, fill, (1 - known) / 4))
+    inside, painted, quarter = (x[(..., *place)] for x in (image, fill, hole / 4))
     for _ in range(SWEEPS):
         padded = F.pad(painted, (1, 1, 1, 1), mode="replicate")
         rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
