@@ -223,7 +223,7 @@ class Trainer:
             accelerator.device, memory_format=torch.channels_last
         )
         # The encoder as it is at the start, frozen: what the discriminator sees through must not move.
-        self.eyes = copy.deepcopy(networks.segmenter.encoder).requires_grad_(False).to(accelerator.device)
+        self.eyes = copy.deepcopy(networks.segmenter.encoder).requires_grad_(False).eval().to(accelerator.device)
         self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
         self.ema.requires_grad_(False).eval()
 
@@ -283,9 +283,7 @@ class Trainer:
             total = total + self.weights.perceptual * log["perceptual"]
         if adversarial:
             seen = self.seen(last.image)
-            with torch.no_grad():
-                really_seen = self.seen(batch.image)
-            log["adversarial"], matching = self.judge(batch, last.image, seen, really_seen)
+            log["adversarial"], matching = self.judge(batch, last.image, seen)
             total = total + self.weights.adversarial * log["adversarial"] + self.weights.feature_matching * matching
         self.accelerator.backward(total)
         if self.accelerator.sync_gradients:
@@ -293,8 +291,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if adversarial:
-            levels = [torch.cat([real, fake.detach()]) for real, fake in zip(really_seen, seen, strict=True)]
-            log["critic"] = self.critic_step(batch, last.image.detach(), levels, step)
+            log["critic"] = self.critic_step(batch, last.image.detach(), [level.detach() for level in seen], step)
         if self.accelerator.sync_gradients:
             self.schedule.step()
             self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
@@ -305,26 +302,23 @@ class Trainer:
         with self.accelerator.autocast():
             return self.eyes(image)[JUDGED_LEVELS]
 
-    def judge(
-        self, batch: Batch, fill: torch.Tensor, seen: list[torch.Tensor], really_seen: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss.
-
-        seen, really_seen: `seen` of the fill and of the photo.
-        """
+    def judge(self, batch: Batch, fill: torch.Tensor, seen: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss."""
         discriminator = self.accelerator.unwrap_model(self.discriminator)  # it learns nothing here, nor synchronises
         discriminator.requires_grad_(False)
         with self.accelerator.autocast():
             scores, features = discriminator(fill, batch.mask, seen)
-            _, real_features = discriminator(batch.image, batch.mask, really_seen)
+            real_features = discriminator.look(batch.image, batch.mask)
         discriminator.requires_grad_(True)
         adversarial = mean_over_judges(generator_hinge_loss, batch.mask, scores)
         return adversarial, feature_matching_loss(real_features, features)
 
-    def critic_step(self, batch: Batch, fake: torch.Tensor, levels: list[torch.Tensor], step: int) -> torch.Tensor:
-        """What one batch does for the discriminator; levels: `seen` of the photos and then of the fills."""
+    def critic_step(self, batch: Batch, fake: torch.Tensor, seen: list[torch.Tensor], step: int) -> torch.Tensor:
+        """What one batch does for the discriminator; fake, seen: the fill and what the encoder saw of it, detached."""
         penalised = step % R1_EVERY == 0
         real = batch.image.detach().requires_grad_(penalised)
+        with torch.no_grad():
+            levels = [torch.cat(pair) for pair in zip(self.seen(batch.image), seen, strict=True)]
         scores, _ = self.discriminator(torch.cat([real, fake]), batch.mask.repeat(2, 1, 1, 1), levels)
         real_scores, fake_scores = zip(*(score.chunk(2) for score in scores), strict=True)
         loss = mean_over_judges(discriminator_hinge_loss, batch.mask, real_scores, fake_scores)

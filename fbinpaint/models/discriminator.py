@@ -45,16 +45,21 @@ class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
             for width in feature_channels
         )
 
-    def forward(self, image: Tensor, mask: Tensor, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """image (B,3,H,W) in [-1,1], mask (B,1,H,W), levels: the encoder's features of the image, (B,·,H/s,W/s).
-
-        Returns scores, high = real, (B,1,H/8,W/8) of the pixels and (B,1,H/s,W/s) of each level, and the PatchGAN's
-        features per scale.
-        """
+    def look(self, image: Tensor, mask: Tensor) -> list[Tensor]:
+        """image (B,3,H,W) in [-1,1], mask (B,1,H,W) -> the PatchGAN's features per scale."""
         h = torch.cat([image, mask], dim=1)
         features = []
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
             features.append(h)
+        return features
+
+    def forward(self, image: Tensor, mask: Tensor, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """image and mask as in `look`, levels: the encoder's features of the image, (B,·,H/s,W/s).
+
+        Returns scores, high = real, (B,1,H/8,W/8) of the pixels and (B,1,H/s,W/s) of each level, and the PatchGAN's
+        features per scale.
+        """
+        features = self.look(image, mask)
         scores = [judge(level) for judge, level in zip(self.feature_judges, levels, strict=True)]
-        return [self.judge(h), *scores], features
+        return [self.judge(features[-1]), *scores], features
