@@ -4,13 +4,19 @@
 
 Everything is fp32 at batch 1. What is compared is timed in turns, and ratios are taken within a turn, then the median:
 a machine that slows down for a while slows both sides. It is worth something on a quiet machine only.
+
+At the end as many loops run side by side as there are threads, each in a process and on a thread of its own: what the
+machine sustains when there is more than one photo to restore.
 """
 
 import argparse
+import multiprocessing
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from statistics import median
+from threading import Barrier
 
 import torch
 from torch import nn
@@ -34,10 +40,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def sustained_rate(gflop: float, work: Callable[[], object]) -> float:
-    """GFLOP/s of some work, repeated for SUSTAINED seconds at least."""
+def sustained_rate(gflop: float, work: Callable[[], object], least: float = SUSTAINED) -> float:
+    """GFLOP/s of some work, repeated for `least` seconds or a little more."""
     began, times = time.perf_counter(), 0
-    while time.perf_counter() - began < SUSTAINED:
+    while time.perf_counter() - began < least:
         work()
         times += 1
     return times * gflop / (time.perf_counter() - began)
@@ -81,6 +87,32 @@ def measure(networks: Networks, size: int, repeats: int) -> dict[str, float]:
     }
 
 
+@torch.inference_mode()
+def one_of_many(model: str, start: Barrier) -> list[float]:
+    """GFLOP/s of one process on one thread: the loop at each of SIZES, then CONVOLUTIONS, while others do the same."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    networks = FeedbackInpaintPipeline.from_pretrained(model).networks
+    works = [(forward_flops(networks, 2, size)[0], loop(networks, 2, size)) for size in SIZES]
+    works += [(2 * 9 * channels**2 * side**2 / 1e9, convolution(channels, side)) for channels, side in CONVOLUTIONS]
+    found = []
+    for gflop, work in works:
+        work()
+        start.wait(timeout=60)
+        found.append(sustained_rate(gflop, work, 10 * SUSTAINED))
+    return found
+
+
+def side_by_side(model: str, processes: int) -> tuple[list[float], float]:
+    """GFLOP/s of all processes together: of the loop at each of SIZES, and of the best convolution."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(processes, context) as pool:
+        start = manager.Barrier(processes)
+        rates = pool.map(one_of_many, [model] * processes, [start] * processes)
+        together = [sum(rate) for rate in zip(*rates, strict=True)]
+    return together[: len(SIZES)], max(together[len(SIZES) :])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Time the loop against resnet50.", epilog="example: python -m benchmarks.latency --repeats 30"
@@ -96,6 +128,12 @@ def main() -> None:
     for size in SIZES:
         found = measure(networks, size, args.repeats)
         print(f"{size}x{size}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
+    rates, best = side_by_side(args.model, args.threads)
+    for size, rate in zip(SIZES, rates, strict=True):
+        print(
+            f"{size}x{size}, {args.threads} loops side by side: K=2, GFLOP/s {rate:.3g}, best convolution, GFLOP/s "
+            f"{best:.3g}, K=2 rate / best convolution {rate / best:.3g}"
+        )
 
 
 if __name__ == "__main__":
