@@ -55,6 +55,10 @@ def loop(networks: Networks, num_rounds: int, size: int) -> Callable[[], object]
     return lambda: list(feedback_rounds(networks, image, mask, num_rounds))
 
 
+def convolution_gflop(channels: int, side: int) -> float:
+    return 2 * 9 * channels**2 * side**2 / 1e9
+
+
 def convolution(channels: int, side: int) -> Callable[[], object]:
     layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
     x = torch.rand(1, channels, side, side).to(memory_format=torch.channels_last)
@@ -69,7 +73,7 @@ def measure(networks: Networks, size: int, repeats: int) -> dict[str, float]:
     works = {f"K={k}": loop(networks, k, size) for k in (0, 1, 2)} | {"resnet50": lambda: yardstick(photo)}
     layers = [convolution(*shape) for shape in CONVOLUTIONS]
     flops, _ = forward_flops(networks, 2, size)
-    layer_flops = [2 * 9 * channels**2 * side**2 / 1e9 for channels, side in CONVOLUTIONS]
+    layer_flops = [convolution_gflop(*shape) for shape in CONVOLUTIONS]
     turns = []
     for turn in range(repeats + 2):
         taken = {name: seconds(work) for name, work in works.items()}
@@ -94,7 +98,7 @@ def one_of_many(model: str, start: Barrier) -> list[float]:
     torch.set_num_threads(1)
     networks = FeedbackInpaintPipeline.from_pretrained(model).networks
     works = [(forward_flops(networks, 2, size)[0], loop(networks, 2, size)) for size in SIZES]
-    works += [(2 * 9 * channels**2 * side**2 / 1e9, convolution(channels, side)) for channels, side in CONVOLUTIONS]
+    works += [(convolution_gflop(*shape), convolution(*shape)) for shape in CONVOLUTIONS]
     found = []
     for gflop, work in works:
         work()
