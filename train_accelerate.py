@@ -66,6 +66,7 @@ from fbinpaint.losses import (
 )
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from fbinpaint.models.layers import one_hot
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.semi_supervised import STRATEGIES
 from fbinpaint.training.step import Learner, LossWeights, draw_edits, hole_windows
@@ -187,7 +188,7 @@ def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discr
             variant=args.variant,
         )
     widths = networks.segmenter.encoder.feature_info.channels()[JUDGED_LEVELS]
-    return networks.train(), Discriminator(feature_channels=tuple(widths))
+    return networks.train(), Discriminator(label_space.num_classes, feature_channels=tuple(widths))
 
 
 def mean_over_judges(loss: Callable, mask: torch.Tensor, *scores) -> torch.Tensor:
@@ -302,12 +303,16 @@ class Trainer:
         with self.accelerator.autocast():
             return self.eyes(image)[JUDGED_LEVELS]
 
+    def classes(self, batch: Batch) -> torch.Tensor:
+        """The true classes of a batch in cells of 4 pixels, (B,C,H/4,W/4), zero where nobody knows them."""
+        return one_hot(batch.labels[:, 2::4, 2::4], self.label_space.num_classes)
+
     def judge(self, batch: Batch, fill: torch.Tensor, seen: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss."""
         discriminator = self.accelerator.unwrap_model(self.discriminator)  # it learns nothing here, nor synchronises
         discriminator.requires_grad_(False)
         with self.accelerator.autocast():
-            scores, features = discriminator(fill, batch.mask, seen)
+            scores, features = discriminator(fill, batch.mask, seen, self.classes(batch))
             real_features = discriminator.look(batch.image, batch.mask)
         discriminator.requires_grad_(True)
         adversarial = mean_over_judges(generator_hinge_loss, batch.mask, scores)
@@ -319,7 +324,8 @@ class Trainer:
         real = batch.image.detach().requires_grad_(penalised)
         with torch.no_grad():
             levels = [torch.cat(pair) for pair in zip(self.seen(batch.image), seen, strict=True)]
-        scores, _ = self.discriminator(torch.cat([real, fake]), batch.mask.repeat(2, 1, 1, 1), levels)
+        masks, classes = (x.repeat(2, 1, 1, 1) for x in (batch.mask, self.classes(batch)))
+        scores, _ = self.discriminator(torch.cat([real, fake]), masks, levels, classes)
         real_scores, fake_scores = zip(*(score.chunk(2) for score in scores), strict=True)
         loss = mean_over_judges(discriminator_hinge_loss, batch.mask, real_scores, fake_scores)
         penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores[0], real) if penalised else 0.0  # of the pixels' judge

@@ -35,7 +35,7 @@ def inputs_of(name: str) -> dict[str, torch.Tensor]:
         return {"image": image, "mask": mask}
     if name == "discriminator":
         levels = [draw(2, c, HEIGHT // stride, WIDTH // stride) for c, stride in ((24, 4), (40, 8), (112, 16))]
-        return {"image": image, "mask": mask, "levels": levels}
+        return {"image": image, "mask": mask, "levels": levels, "classes": probabilities}
     if name == "recorrector":
         return {
             "first": draw(2, CLASSES, HEIGHT // 4, WIDTH // 4).softmax(1),
@@ -109,6 +109,24 @@ def test_save_load_is_bit_identical(name, tmp_path):
     loaded = type(model).from_pretrained(tmp_path).to(memory_format=torch.channels_last)
     for a, b in zip(tensors(model(**inputs_of(name))), tensors(loaded(**inputs_of(name))), strict=True):
         assert torch.equal(a, b)
+
+
+def test_each_cell_is_judged_as_one_of_its_class():
+    discriminator, seen = network("discriminator"), inputs_of("discriminator")
+    unknown = {**seen, "classes": torch.zeros_like(seen["classes"])}
+    left, right = torch.zeros_like(seen["classes"]), torch.zeros_like(seen["classes"])
+    left[:, 0, :, : WIDTH // 8] = right[:, 1, :, WIDTH // 8 :] = 1  # road in one half, sidewalk in the other
+    scores = [discriminator(**{**seen, "classes": classes})[0] for classes in (left + right, left, right)]
+    nobody_knows, _ = discriminator(**unknown)
+    for level, (both, road, sidewalk, neutral) in enumerate(zip(*scores, nobody_knows, strict=True)):
+        half = both.shape[-1] // 2
+        if level == 0:  # the judge of pixels is not told
+            assert torch.equal(both, neutral)
+            continue
+        assert torch.allclose(both[..., :half], road[..., :half])
+        assert torch.allclose(both[..., half:], sidewalk[..., half:])
+        assert torch.allclose(road[..., half:], neutral[..., half:])
+        assert not torch.allclose(road[..., :half], neutral[..., :half])
 
 
 def test_methods_reach_their_parameters():

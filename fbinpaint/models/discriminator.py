@@ -13,9 +13,12 @@ from .safe_loading import SafeLoading
 class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
     """Four judges: one of pixels, a PatchGAN (Isola et al., CVPR 2017) that is shown the mask, with strides 2, 4, 8;
     and one for each of three levels of a frozen, pretrained encoder (after Projected GAN, Sauer et al., NeurIPS 2021),
-    which know at once what things look like.
+    which know at once what things look like. They are told the true classes and judge each cell as one of its own
+    (projection discriminator, Miyato & Koyama, ICLR 2018): otherwise a convincing tree is as good where a road should
+    be, and the map need not be followed.
 
     Args:
+        num_classes: size of the label space.
         channels: widths of the PatchGAN at strides 2, 4 and 8.
         feature_channels: widths of the encoder's levels, at strides 4, 8 and 16.
         judge_channels: width of their judges.
@@ -24,6 +27,7 @@ class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        num_classes: int = 19,
         channels: tuple[int, int, int] = (32, 64, 128),
         feature_channels: tuple[int, int, int] = (24, 40, 112),
         judge_channels: int = 64,
@@ -40,7 +44,7 @@ class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
                 nn.LeakyReLU(0.2),
                 conv3x3(judge_channels, judge_channels),
                 nn.LeakyReLU(0.2),
-                conv3x3(judge_channels, 1),
+                conv3x3(judge_channels, 1 + num_classes),
             )
             for width in feature_channels
         )
@@ -54,12 +58,19 @@ class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
             features.append(h)
         return features
 
-    def forward(self, image: Tensor, mask: Tensor, levels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """image and mask as in `look`, levels: the encoder's features of the image, (B,·,H/s,W/s).
+    def forward(
+        self, image: Tensor, mask: Tensor, levels: list[Tensor], classes: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """image and mask as in `look`, levels: the encoder's features of the image, (B,·,H/s,W/s), classes:
+        (B,C,H/4,W/4), the true ones, all zero where nobody knows them.
 
         Returns scores, high = real, (B,1,H/8,W/8) of the pixels and (B,1,H/s,W/s) of each level, and the PatchGAN's
         features per scale.
         """
         features = self.look(image, mask)
-        scores = [judge(level) for judge, level in zip(self.feature_judges, levels, strict=True)]
+        scores = []
+        for judge, level in zip(self.feature_judges, levels, strict=True):
+            h = judge(level)  # (B, 1 + C, H/s, W/s)
+            share = F.adaptive_avg_pool2d(classes, level.shape[-2:])
+            scores.append(h[:, :1] + (h[:, 1:] * share).sum(1, keepdim=True))
         return [self.judge(features[-1]), *scores], features
