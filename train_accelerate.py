@@ -273,8 +273,8 @@ class Trainer:
         adversarial = (
             not alone and self.weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
         )
-        edits = draw_edits(batch, of_batch)
-        last, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds)
+        edited = draw_edits(batch.mask, of_batch)
+        last, losses, labels = self.learner(batch, edited, self.ema.module, None if alone else num_rounds)
         total = losses.total(self.weights)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         if not alone:
@@ -284,7 +284,8 @@ class Trainer:
             total = total + self.weights.perceptual * log["perceptual"]
         if adversarial:
             seen = self.seen(last.image)
-            log["adversarial"], matching = self.judge(batch, last.image, seen)
+            classes = one_hot(labels, self.label_space.num_classes)
+            log["adversarial"], matching = self.judge(batch, last.image, seen, classes)
             total = total + self.weights.adversarial * log["adversarial"] + self.weights.feature_matching * matching
         self.accelerator.backward(total)
         if self.accelerator.sync_gradients:
@@ -292,7 +293,8 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if adversarial:
-            log["critic"] = self.critic_step(batch, last.image.detach(), [level.detach() for level in seen], step)
+            seen = [level.detach() for level in seen]
+            log["critic"] = self.critic_step(batch, last.image.detach(), seen, classes, step)
         if self.accelerator.sync_gradients:
             self.schedule.step()
             self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
@@ -303,28 +305,31 @@ class Trainer:
         with self.accelerator.autocast():
             return self.eyes(image)[JUDGED_LEVELS]
 
-    def classes(self, batch: Batch) -> torch.Tensor:
-        """The true classes of a batch in cells of 4 pixels, (B,C,H/4,W/4), zero where nobody knows them."""
-        return one_hot(batch.labels[:, 2::4, 2::4], self.label_space.num_classes)
+    def judge(
+        self, batch: Batch, fill: torch.Tensor, seen: list[torch.Tensor], classes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss.
 
-    def judge(self, batch: Batch, fill: torch.Tensor, seen: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss."""
+        seen, classes: as in `Discriminator.forward`.
+        """
         discriminator = self.accelerator.unwrap_model(self.discriminator)  # it learns nothing here, nor synchronises
         discriminator.requires_grad_(False)
         with self.accelerator.autocast():
-            scores, features = discriminator(fill, batch.mask, seen, self.classes(batch))
+            scores, features = discriminator(fill, batch.mask, seen, classes)
             real_features = discriminator.look(batch.image, batch.mask)
         discriminator.requires_grad_(True)
         adversarial = mean_over_judges(generator_hinge_loss, batch.mask, scores)
         return adversarial, feature_matching_loss(real_features, features)
 
-    def critic_step(self, batch: Batch, fake: torch.Tensor, seen: list[torch.Tensor], step: int) -> torch.Tensor:
+    def critic_step(
+        self, batch: Batch, fake: torch.Tensor, seen: list[torch.Tensor], classes: torch.Tensor, step: int
+    ) -> torch.Tensor:
         """What one batch does for the discriminator; fake, seen: the fill and what the encoder saw of it, detached."""
         penalised = step % R1_EVERY == 0
         real = batch.image.detach().requires_grad_(penalised)
         with torch.no_grad():
             levels = [torch.cat(pair) for pair in zip(self.seen(batch.image), seen, strict=True)]
-        masks, classes = (x.repeat(2, 1, 1, 1) for x in (batch.mask, self.classes(batch)))
+        masks, classes = (x.repeat(2, 1, 1, 1) for x in (batch.mask, classes))
         scores, _ = self.discriminator(torch.cat([real, fake]), masks, levels, classes)
         real_scores, fake_scores = zip(*(score.chunk(2) for score in scores), strict=True)
         loss = mean_over_judges(discriminator_hinge_loss, batch.mask, real_scores, fake_scores)

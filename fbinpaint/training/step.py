@@ -17,7 +17,7 @@ from .semi_supervised import Strategy
 KNOWN_WEIGHT = 0.25
 # So many labelled photos of a batch are also segmented intact and serve as exemplars: more cost time, teach little.
 MAX_EXEMPLARS = 4
-# So often a user has drawn the truth into a part of the hole: maps are worth following, and edits are followed.
+# So often a user has drawn the right classes into a part of the hole: maps are worth following, and edits are followed.
 EDIT_ODDS = 0.3
 
 
@@ -63,19 +63,20 @@ class Learner(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(
-        self, batch: Batch, edits: Tensor, teacher: Networks, num_rounds: int | None
-    ) -> tuple[Round | None, Losses]:
-        """Run the loop with the batch's labelled photos as exemplars, `edits` as in `draw_edits`.
+        self, batch: Batch, edited: Tensor, teacher: Networks, num_rounds: int | None
+    ) -> tuple[Round | None, Losses, Tensor | None]:
+        """Run the loop with the batch's labelled photos as exemplars, `edited` as in `draw_edits`.
 
         num_rounds None = the initial inpainter alone.
 
-        Returns the last round (its image is the input of the perceptual and adversarial losses) and the other losses.
+        Returns the last round (its image is the input of the perceptual and adversarial losses), the other losses, and
+        the classes of the intact photos, (B,H/4,W/4) int64: true ones, or such as the teacher is sure of; else 255.
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing)
+            return None, Losses(initial, nothing, nothing, nothing), None
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
@@ -92,6 +93,9 @@ class Learner(nn.Module):
             target = torch.where(labelled[:, None], target, pseudo)
             trust = torch.where(labelled, trust, pseudo_trust)
             labels = torch.where(target.sum(1) > 0, target.argmax(1), 255)
+        classes = torch.where(trust > 0, labels, 255)
+        drawn = torch.where(batch.labelled[:, None, None], batch.labels, in_pixels(classes))
+        edits = torch.where(edited, drawn, 255)
 
         reconstruction, semantic, consistency = [], [], []
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
@@ -137,7 +141,12 @@ class Learner(nn.Module):
             semantic=mean_of(semantic, batch.image),
             consistency=mean_of(consistency, batch.image),
         )
-        return round_, losses
+        return round_, losses, classes
+
+
+def in_pixels(cells: Tensor) -> Tensor:
+    """(B,h,w) in cells of 4 pixels -> (B,4h,4w)."""
+    return cells.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
 
 def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
@@ -148,17 +157,17 @@ def detached(exemplars: Exemplars) -> Exemplars:
     return Exemplars(exemplars.prototypes.detach(), exemplars.present.detach(), exemplars.keys.detach())
 
 
-def draw_edits(batch: Batch, generator: torch.Generator) -> Tensor:
-    """What users might draw, (B,H,W) int64: the true classes in a box of some labelled photos' holes, else 255."""
-    height, width = batch.labels.shape[-2:]
-    edits = torch.full_like(batch.labels, 255)
-    for edit, labels, hole in zip(edits, batch.labels, batch.mask[:, 0] > 0.5, strict=True):
+def draw_edits(mask: Tensor, generator: torch.Generator) -> Tensor:
+    """Where users might draw the right classes, (B,H,W) bool: in a box of some photos' holes. mask (B,1,H,W)."""
+    height, width = mask.shape[-2:]
+    edited = torch.zeros_like(mask[:, 0], dtype=torch.bool)
+    for photo, hole in zip(edited, mask[:, 0] > 0.5, strict=True):
         odds, *corners = torch.rand(5, generator=generator).tolist()
         if odds < EDIT_ODDS:
             (top, bottom), (left, right) = sorted(corners[:2]), sorted(corners[2:])
             box = slice(int(top * height), int(bottom * height) + 1), slice(int(left * width), int(right * width) + 1)
-            edit[box] = torch.where(hole[box], labels[box], 255)
-    return edits
+            photo[box] = hole[box]
+    return edited
 
 
 def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
