@@ -67,11 +67,12 @@ def markdown(report: dict) -> str:
 
 
 def plot(report: dict, path: Path) -> None:
-    """LPIPS and, of labelled photos, mIoU by round, and of the last round by mask ratio: one line for each model.
-    Written whole or not."""
+    """LPIPS and, of labelled photos, mIoU by round, and by mask ratio after the pipeline's own two rounds (the last, where
+    these are not among them): one line for each model. Written whole or not."""
     from matplotlib.figure import Figure  # half a second that only this command should pay
 
     rounds = report["protocol"]["rounds"]
+    shown = 2 if 2 in rounds else rounds[-1]
     models = list(report["protocol"]["model"])
     known = report["variants"][f"{models[0]}: rounds={rounds[0]}"]["overall"]
     plotted = [metric for metric in PLOTTED if known[metric] is not None]
@@ -81,10 +82,10 @@ def plot(report: dict, path: Path) -> None:
         for model in models:
             variants = [report["variants"][f"{model}: rounds={k}"] for k in rounds]
             row[0].plot(rounds, [variant["overall"][metric] for variant in variants], marker="o", label=model)
-            bins = variants[-1]["by_mask_ratio"]
+            bins = report["variants"][f"{model}: rounds={shown}"]["by_mask_ratio"]
             row[1].plot(list(bins), [scores[metric] for scores in bins.values()], marker="o", label=model)
         row[0].set(xlabel="feedback rounds", ylabel=COLUMNS[metric][0], xticks=rounds)
-        row[1].set(xlabel=f"share of the photo that is hole, after {rounds[-1]} rounds", ylabel=COLUMNS[metric][0])
+        row[1].set(xlabel=f"share of the photo that is hole, after {shown} rounds", ylabel=COLUMNS[metric][0])
         for axis in row:
             axis.grid(alpha=0.3)
     axes[0][0].legend()
