@@ -67,8 +67,8 @@ def markdown(report: dict) -> str:
 
 
 def plot(report: dict, path: Path) -> None:
-    """LPIPS and, of labelled photos, mIoU by round, and by mask ratio after the pipeline's own two rounds (the last, where
-    these are not among them): one line for each model. Written whole or not."""
+    """LPIPS and, of labelled photos, mIoU: by round, and by mask ratio after two rounds, the pipeline's own (the last
+    round, where they are not among them). One line for each model. Written whole or not."""
     from matplotlib.figure import Figure  # half a second that only this command should pay
 
     rounds = report["protocol"]["rounds"]
