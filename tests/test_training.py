@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
-from fbinpaint.training.semi_supervised import MAX_OFFSET, ClassBalance
 from fbinpaint.training.step import Learner, draw_edits, hole_windows
 
 from .conftest import make_tiny_networks
@@ -95,7 +94,7 @@ def test_strategies_weigh_what_the_teacher_says():
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     batch = Batch(image, torch.ones(4, 1, 64, 64), labels, torch.tensor([True, True, False, False]))
     said = {
-        name: strategy.pseudo_labels(teacher, batch, teacher.recorrector.bank, ClassBalance(19))
+        name: strategy.pseudo_labels(teacher, batch, teacher.recorrector.bank)
         for name, strategy in train_accelerate.STRATEGIES.items()
     }
     assert not said["supervised"][1].any()
@@ -105,25 +104,6 @@ def test_strategies_weigh_what_the_teacher_says():
     assert (said["mean_teacher"][1] == 1).all()
     for target, _ in (said["fixmatch"], said["cisc"]):
         assert torch.equal(target.argmax(1), said["mean_teacher"][0].argmax(1)) and target.amax() == 1
-
-
-def test_a_class_that_the_teacher_never_names_is_named_as_often_as_labels_do():
-    """Where a rare class is likeliest, it stays second to a common one: balanced, it is named there, and only there."""
-    balance = ClassBalance(3)
-    labels = torch.zeros(2, 64, 64, dtype=torch.int64)
-    labels[0, :8] = 1  # an eighth of the one labelled photo
-    batch = Batch(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels, torch.tensor([True, False]))
-    rare = torch.linspace(0, 0.3, 256).view(16, 16).expand(2, 1, 16, 16)
-    teacher = torch.cat([1 - rare - 1e-4, rare, torch.full_like(rare, 1e-4)], dim=1)
-    for _ in range(400):
-        balance.update(teacher, batch)
-    named = balance(teacher)[1].argmax(0)
-    assert (named == 1).float().mean() == pytest.approx(1 / 8, abs=0.03) and (named != 2).all()
-    assert rare[1, 0][named == 1].min() > rare[1, 0][named == 0].max()
-    before = balance.offset.clone()
-    for labelled in ([True, True], [False, False]):  # nothing to compare
-        balance.update(teacher, Batch(batch.image, batch.mask, labels, torch.tensor(labelled)))
-    assert torch.equal(balance.offset, before) and before.abs().max() <= MAX_OFFSET
 
 
 def test_where_nobody_labelled_a_photo_the_teacher_does():
@@ -139,8 +119,7 @@ def test_where_nobody_labelled_a_photo_the_teacher_does():
     last, _, classes = learner(batch, everywhere, teacher, 1)
     assert torch.equal(classes[:2], labels[:2, 2::4, 2::4])
     with torch.no_grad():
-        opinion = teacher.segmenter(image, torch.zeros(4, 1, 64, 64)).logits.softmax(1)
-        confidence, said = learner.balance(opinion).max(1)
+        confidence, said = teacher.segmenter(image, torch.zeros(4, 1, 64, 64)).logits.softmax(1).max(1)
     sure = confidence[2:] >= 0.95
     assert torch.equal(classes[2:] != 255, sure) and torch.equal(classes[2:][sure], said[2:][sure]) and sure.any()
     assert torch.equal(last.probabilities.argmax(1)[2:][sure], said[2:][sure])

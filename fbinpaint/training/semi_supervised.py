@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.photos import Batch
 from ..loop import Networks
@@ -19,47 +19,9 @@ from ..models.layers import one_hot
 CISC_CONFIDENCE = 0.7
 FIXMATCH_CONFIDENCE = 0.95
 
-# How fast the shares of the classes are averaged, and followed.
-SHARE_MOMENTUM, OFFSET_RATE = 0.95, 0.02
-MAX_OFFSET = 4.0  # a class that no unlabelled photo shows is not to be seen everywhere
-
-
-class ClassBalance(nn.Module):
-    """Corrects the teacher's opinion of unlabelled photos until it names each class as often as labels do.
-
-    A teacher who has seen eyes in 80 rendered faces alone knows those of a real face from its cheeks, but thinks them
-    skin; learning that from itself, it unlearns eyes. So each class has an offset of its log-probability that rises
-    while the class is named too rarely (class-balanced self-training, Zou et al., ECCV 2018; the shares are averaged
-    over batches as in ReMixMatch, Berthelot et al., ICLR 2020).
-    """
-
-    def __init__(self, num_classes: int):
-        super().__init__()
-        self.register_buffer("offset", torch.zeros(num_classes))
-        self.register_buffer("labelled_share", torch.full((num_classes,), 1 / num_classes))
-        self.register_buffer("named_share", torch.full((num_classes,), 1 / num_classes))
-
-    @torch.no_grad()
-    def update(self, probabilities: Tensor, batch: Batch) -> None:
-        """With the teacher's opinion of a batch, probabilities (B,C,h,w); without photos of both kinds, no change."""
-        if batch.labelled.all() or not batch.labelled.any():
-            return
-        classes = len(self.offset)
-        labels = one_hot(batch.labels[batch.labelled][:, 2::4, 2::4], classes)
-        named = one_hot(self(probabilities[~batch.labelled]).argmax(1), classes)
-        for average, seen in ((self.labelled_share, labels), (self.named_share, named)):
-            average.lerp_(seen.sum((0, 2, 3)) / seen.sum().clamp_min(1), 1 - SHARE_MOMENTUM)
-        rarity = (self.labelled_share + 1e-4).log() - (self.named_share + 1e-4).log()
-        self.offset.add_(OFFSET_RATE * rarity).clamp_(-MAX_OFFSET, MAX_OFFSET)
-
-    def forward(self, probabilities: Tensor) -> Tensor:
-        """(B,C,h,w) -> the same, corrected."""
-        return ((probabilities + 1e-6).log() + self.offset[:, None, None]).softmax(1)
-
-
-# (teacher, batch, exemplars, balance) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in
-# [0,1]. Whatever it says of labelled photos is not used.
-PseudoLabels = Callable[[Networks, Batch, Exemplars, ClassBalance], tuple[Tensor, Tensor]]
+# (teacher, batch, exemplars) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in [0,1].
+# Whatever it says of labelled photos is not used.
+PseudoLabels = Callable[[Networks, Batch, Exemplars], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -71,16 +33,14 @@ class Strategy:
     strong_view: bool = False
 
 
-def intact_view(teacher: Networks, batch: Batch, balance: ClassBalance):
-    """The teacher's segmentation of the photos without holes, and its class probabilities (B,C,h,w), balanced."""
+def intact_view(teacher: Networks, batch: Batch):
+    """The teacher's segmentation of the photos without holes, and its class probabilities (B,C,h,w)."""
     segmented = teacher.segmenter(batch.image, torch.zeros_like(batch.mask))
-    probabilities = segmented.logits.softmax(1)
-    balance.update(probabilities, batch)
-    return segmented, balance(probabilities)
+    return segmented, segmented.logits.softmax(1)
 
 
 @torch.no_grad()
-def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars, balance: ClassBalance) -> tuple[Tensor, Tensor]:
+def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
     """Unlabelled photos teach the inpainters only."""
     labels = batch.labels[:, 2::4, 2::4]
     classes = teacher.segmenter.config.num_classes
@@ -88,10 +48,10 @@ def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars, balance: C
 
 
 @torch.no_grad()
-def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars, balance: ClassBalance) -> tuple[Tensor, Tensor]:
+def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
     """Cross-image semantic consistency (CISC-R, Wu et al., TPAMI 2023): trust a pseudo-label as far as the labelled
     photos nearest to this one agree with it."""
-    segmented, probabilities = intact_view(teacher, batch, balance)
+    segmented, probabilities = intact_view(teacher, batch)
     confidence, labels = probabilities.max(1)
     advice = teacher.recorrector.consult(segmented.features, probabilities, torch.zeros_like(batch.mask), exemplars)
     features = teacher.recorrector.exemplar_features(segmented.features)
@@ -101,17 +61,17 @@ def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars, balance: ClassBa
 
 
 @torch.no_grad()
-def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars, balance: ClassBalance) -> tuple[Tensor, Tensor]:
+def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
     """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full trust."""
-    _, probabilities = intact_view(teacher, batch, balance)
+    _, probabilities = intact_view(teacher, batch)
     confidence, labels = probabilities.max(1)
     return one_hot(labels, probabilities.shape[1]), (confidence >= FIXMATCH_CONFIDENCE).float()
 
 
 @torch.no_grad()
-def mean_teacher(teacher: Networks, batch: Batch, exemplars: Exemplars, balance: ClassBalance) -> tuple[Tensor, Tensor]:
+def mean_teacher(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
     """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017): the teacher's whole distribution, of every pixel."""
-    _, probabilities = intact_view(teacher, batch, balance)
+    _, probabilities = intact_view(teacher, batch)
     return probabilities, torch.ones_like(probabilities[:, 0])
 
 

@@ -11,7 +11,7 @@ from ..loop import Networks, Round, feedback_rounds
 from ..losses import consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import one_hot
-from .semi_supervised import ClassBalance, Strategy
+from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
 KNOWN_WEIGHT = 0.25
@@ -61,7 +61,6 @@ class Learner(nn.Module):
         super().__init__()
         self.networks, self.strategy = networks, strategy
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.balance = ClassBalance(len(class_weights))
 
     def forward(
         self, batch: Batch, edited: Tensor, teacher: Networks, num_rounds: int | None
@@ -90,7 +89,7 @@ class Learner(nn.Module):
         target, trust = one_hot(labels, len(self.class_weights)), torch.ones_like(batch.mask[:, 0, 2::4, 2::4])
         labelled = batch.labelled[:, None, None].expand_as(trust)
         if not batch.labelled.all():
-            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars), self.balance)
+            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars))
             target = torch.where(labelled[:, None], target, pseudo)
             trust = torch.where(labelled, trust, pseudo_trust)
             labels = torch.where(target.sum(1) > 0, target.argmax(1), 255)
