@@ -62,6 +62,7 @@ from fbinpaint.losses import (
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_hinge_loss,
+    mistold_hinge_loss,
     r1_penalty,
 )
 from fbinpaint.memory import keep_freed_memory
@@ -69,7 +70,7 @@ from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, R
 from fbinpaint.models.layers import one_hot
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.semi_supervised import STRATEGIES
-from fbinpaint.training.step import Learner, LossWeights, draw_edits, hole_windows
+from fbinpaint.training.step import Learner, LossWeights, Outcome, draw_edits, hole_windows, in_pixels
 from fbinpaint.training.validation import Validator
 
 ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
@@ -273,19 +274,19 @@ class Trainer:
         adversarial = (
             not alone and self.weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
         )
-        edited = draw_edits(batch.mask, of_batch)
-        last, losses, labels = self.learner(batch, edited, self.ema.module, None if alone else num_rounds)
+        edits = draw_edits(batch.mask, of_batch)
+        outcome, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds)
         total = losses.total(self.weights)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         if not alone:
-            window, truth = hole_windows(last.image, batch.image, batch.mask, args.perceptual_crop, of_batch)
+            fill, wanted = outcome.last.image, outcome.wanted(batch.image)
+            window, truth = hole_windows(fill, wanted, batch.mask, args.perceptual_crop, of_batch)
             with self.accelerator.autocast():
                 log["perceptual"] = self.perceptual(window, truth)
             total = total + self.weights.perceptual * log["perceptual"]
         if adversarial:
-            seen = self.seen(last.image)
-            classes = one_hot(labels, self.label_space.num_classes)
-            log["adversarial"], matching = self.judge(batch, last.image, seen, classes)
+            seen = self.seen(fill)
+            log["adversarial"], matching = self.judge(batch.mask, outcome, seen, wanted)
             total = total + self.weights.adversarial * log["adversarial"] + self.weights.feature_matching * matching
         self.accelerator.backward(total)
         if self.accelerator.sync_gradients:
@@ -293,8 +294,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if adversarial:
-            seen = [level.detach() for level in seen]
-            log["critic"] = self.critic_step(batch, last.image.detach(), seen, classes, step)
+            log["critic"] = self.critic_step(batch, outcome, [level.detach() for level in seen], step)
         if self.accelerator.sync_gradients:
             self.schedule.step()
             self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
@@ -305,34 +305,50 @@ class Trainer:
         with self.accelerator.autocast():
             return self.eyes(image)[JUDGED_LEVELS]
 
+    def one_hot(self, classes: torch.Tensor) -> torch.Tensor:
+        return one_hot(classes, self.label_space.num_classes)
+
     def judge(
-        self, batch: Batch, fill: torch.Tensor, seen: list[torch.Tensor], classes: torch.Tensor
+        self, mask: torch.Tensor, outcome: Outcome, seen: list[torch.Tensor], wanted: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the discriminator thinks of a fill: the generator's hinge loss, and the feature matching loss.
 
-        seen, classes: as in `Discriminator.forward`.
+        seen: as in `Discriminator.forward`, of the fill; wanted: what its features should be those of.
         """
         discriminator = self.accelerator.unwrap_model(self.discriminator)  # it learns nothing here, nor synchronises
         discriminator.requires_grad_(False)
         with self.accelerator.autocast():
-            scores, features = discriminator(fill, batch.mask, seen, classes)
-            real_features = discriminator.look(batch.image, batch.mask)
+            scores, features = discriminator(outcome.last.image, mask, seen, self.one_hot(outcome.told))
+            real_features = discriminator.look(wanted, mask)
         discriminator.requires_grad_(True)
-        adversarial = mean_over_judges(generator_hinge_loss, batch.mask, scores)
+        adversarial = mean_over_judges(generator_hinge_loss, mask, scores)
         return adversarial, feature_matching_loss(real_features, features)
 
-    def critic_step(
-        self, batch: Batch, fake: torch.Tensor, seen: list[torch.Tensor], classes: torch.Tensor, step: int
-    ) -> torch.Tensor:
-        """What one batch does for the discriminator; fake, seen: the fill and what the encoder saw of it, detached."""
+    def critic_step(self, batch: Batch, outcome: Outcome, seen: list[torch.Tensor], step: int) -> torch.Tensor:
+        """What one batch does for the discriminator; seen: what the encoder saw of the fill, detached.
+
+        Where other classes than the photo's were drawn, the photo itself, told these, is as wrong as a bad fill
+        (matching-aware discriminator, Reed et al., ICML 2016): a fill must not only look real but be what was drawn.
+        """
         penalised = step % R1_EVERY == 0
         real = batch.image.detach().requires_grad_(penalised)
+        # An unlabelled photo may show what was drawn, where the teacher is not sure.
+        mistold = outcome.astray & in_pixels(outcome.classes != 255)[:, None]  # (B,1,H,W)
+        told = mistold.flatten(1).any(1)  # (B,)
         with torch.no_grad():
-            levels = [torch.cat(pair) for pair in zip(self.seen(batch.image), seen, strict=True)]
-        masks, classes = (x.repeat(2, 1, 1, 1) for x in (batch.mask, classes))
-        scores, _ = self.discriminator(torch.cat([real, fake]), masks, levels, classes)
-        real_scores, fake_scores = zip(*(score.chunk(2) for score in scores), strict=True)
+            real_levels = self.seen(batch.image)
+            levels = [torch.cat([a, b, a[told]]) for a, b in zip(real_levels, seen, strict=True)]
+        photos = torch.cat([real, outcome.last.image.detach(), batch.image[told]])
+        masks = torch.cat([batch.mask, batch.mask, batch.mask[told]])
+        classes = self.one_hot(torch.cat([outcome.classes, outcome.told, outcome.told[told]]))
+        scores, _ = self.discriminator(photos, masks, levels, classes)
+        count = len(real)
+        real_scores, fake_scores, mistold_scores = zip(
+            *(score.split((count, count, len(score) - 2 * count)) for score in scores), strict=True
+        )
         loss = mean_over_judges(discriminator_hinge_loss, batch.mask, real_scores, fake_scores)
+        # Not the pixels' judge, which is told no classes.
+        loss = loss + mean_over_judges(mistold_hinge_loss, mistold[told].float(), mistold_scores[1:])
         penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores[0], real) if penalised else 0.0  # of the pixels' judge
         self.accelerator.backward(loss + penalty)
         self.critic.step()

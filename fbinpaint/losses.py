@@ -87,6 +87,11 @@ def generator_hinge_loss(fake: Tensor, hole: Tensor) -> Tensor:
     return -weighted_mean(fake, hole)
 
 
+def mistold_hinge_loss(real: Tensor, mistold: Tensor) -> Tensor:
+    """Hinge loss of scores of real photos where these were given classes they do not show, (B,1,h,w) in [0,1]."""
+    return weighted_mean(F.relu(1 + real), mistold)
+
+
 def feature_matching_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """Mean L1 between the discriminator's features of the photo and of its restoration (Wang et al., CVPR 2018)."""
     return sum(F.l1_loss(f, r.detach()) for r, f in zip(real, fake, strict=True)) / len(real)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import coarse_faces, cost, large
+from benchmarks import coarse_faces, cost, edits, large
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import face_scene
 from fbinpaint.labels import CELEBAMASK_HQ
@@ -48,6 +48,30 @@ def test_coarse_faces_refuses_streets(coarse, tiny_pipeline_dir, monkeypatch, ca
     monkeypatch.setattr("sys.argv", ["coarse_faces", "--model", str(tiny_pipeline_dir), "--data", str(coarse)])
     assert coarse_faces.main() == 1
     assert "error:" in (out := capsys.readouterr().out) and "model of faces" in out
+
+
+def test_edits_counts_what_the_judge_sees(street_folder, tiny_pipeline_dir, tmp_path, monkeypatch, capsys):
+    output, grid = tmp_path / "edits.json", tmp_path / "edits.png"
+    arguments = ["--model", tiny_pipeline_dir, "--data", street_folder, "--output", output, "--grid", grid]
+    monkeypatch.setattr("sys.argv", ["edits", *map(str, arguments), "--resolution", "48"])
+    assert edits.main() == 0
+    report = json.loads(output.read_text())
+    assert report["n"] == 12 and report["judge"] == report["model"] == str(tiny_pipeline_dir)
+    by_class = report["by_class"]
+    assert by_class and sum(one["share"] for one in by_class.values()) == pytest.approx(1, abs=0.01)
+    for key in ("followed", "unasked"):
+        assert report[key] == pytest.approx(sum(one["share"] * one[key] for one in by_class.values()), abs=0.01)
+    assert Image.open(grid).height == 12 * 48
+
+
+def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir, tmp_path, monkeypatch, capsys):
+    faces = tmp_path / "faces"
+    FeedbackInpaintPipeline.from_networks(make_tiny_networks("celebamask-hq"), "celebamask-hq").save_pretrained(faces)
+    monkeypatch.setattr(
+        "sys.argv", ["edits", "--model", str(tiny_pipeline_dir), "--judge", str(faces), "--data", str(street_folder)]
+    )
+    assert edits.main() == 1
+    assert "error:" in (out := capsys.readouterr().out) and "celebamask-hq" in out and "Traceback" not in out
 
 
 def test_every_class_is_in_one_group():

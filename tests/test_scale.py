@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
@@ -101,14 +102,19 @@ def test_a_killed_run_resumes_bit_for_bit(options, uninterrupted, tmp_path):
     print(f"killed {killed} times")
 
 
-def test_a_stopped_run_leaves_a_checkpoint(options, uninterrupted, tmp_path):
-    """SIGTERM in the middle of a run; what follows is what would have followed."""
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stopped_run_leaves_a_checkpoint(options, uninterrupted, workers, tmp_path):
+    """SIGTERM in the middle of a run, to all of its processes; what follows is what would have followed."""
     output = tmp_path / "run"
-    process = start(options, output, 6, "--checkpointing_steps", "2")
+    process = start(options, output, 6, "--checkpointing_steps", "2", "--dataloader_num_workers", str(workers))
     while process.is_alive() and not any(output.glob("checkpoint-[0-9]*")):
         time.sleep(0.01)
-    process.terminate()
+    loaders = psutil.Process(process.pid).children()
+    assert len(loaders) == workers
+    for one in (*loaders, process):
+        one.terminate()
     process.join()
+    assert not psutil.wait_procs(loaders, timeout=10)[1]
     assert process.exitcode == 128 + signal.SIGTERM and not (output / "pipeline").exists()
     assert max(output.glob("checkpoint-[0-9]*")).name in ("checkpoint-000003", "checkpoint-000004")
     assert finish(options, output, 6, "--resume_from_checkpoint", "latest") == 0

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
-from fbinpaint.training.step import Learner, draw_edits, hole_windows
+from fbinpaint.training.step import LAYOUT, ONE_CLASS, RIGHT, Edits, Learner, draw_edits, hole_windows
 
 from .conftest import make_tiny_networks
 
@@ -115,8 +115,10 @@ def test_where_nobody_labelled_a_photo_the_teacher_does():
     labels[2:] = 255
     batch = Batch(image, torch.ones(4, 1, 64, 64), labels, torch.tensor([True, True, False, False]))
     learner = Learner(networks, train_accelerate.STRATEGIES["fixmatch"], torch.ones(19))
-    everywhere = torch.ones(4, 64, 64, dtype=torch.bool)
-    last, _, classes = learner(batch, everywhere, teacher, 1)
+    edits = Edits(torch.ones(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
+    outcome, _ = learner(batch, edits, teacher, 1)
+    last, classes = outcome.last, outcome.classes
+    assert torch.equal(outcome.told, classes) and not outcome.astray.any()
     assert torch.equal(classes[:2], labels[:2, 2::4, 2::4])
     with torch.no_grad():
         confidence, said = teacher.segmenter(image, torch.zeros(4, 1, 64, 64)).logits.softmax(1).max(1)
@@ -138,11 +140,44 @@ def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp
     assert "wandb" in lines[3] and "eight_gpus.yaml" in lines[4]
 
 
-def test_edits_lie_in_holes_and_are_rare():
+def test_edits_lie_in_holes_of_half_of_the_photos():
     mask = (torch.rand(64, 1, 24, 32) > 0.5).float()
-    edited = draw_edits(mask, torch.Generator().manual_seed(0))
-    assert not edited[mask[:, 0] == 0].any()
-    assert 10 <= edited.any(2).any(1).sum() <= 30
+    edits = draw_edits(mask, torch.Generator().manual_seed(0))
+    assert not edits.where[mask[:, 0] == 0].any()
+    assert 20 <= edits.where.any(2).any(1).sum() <= 44
+    assert edits.kinds.unique().tolist() == [RIGHT, LAYOUT, ONE_CLASS]
+
+
+def test_what_is_drawn_is_the_photos_own_or_anothers():
+    truth = torch.randint(0, 19, (3, 8, 8))
+    truth[1, 0, 0] = 255
+    where = torch.zeros(3, 8, 8, dtype=torch.bool)
+    where[:, :5, :3] = True
+    drawn = Edits(where, torch.tensor([RIGHT, ONE_CLASS, LAYOUT])).draw(truth)
+    assert (drawn[~where] == 255).all()
+    assert torch.equal(drawn[0][where[0]], truth[0][where[0]])
+    assert (drawn[1][where[1]] == truth[0, 2, 1]).all()  # of the photo before it, in the middle of the place
+    assert torch.equal(drawn[2][where[2]], truth[1][where[2]])
+
+
+def test_where_another_class_is_drawn_the_photo_is_no_truth():
+    """A fill that was asked for something else is not pulled back to what the photo shows there."""
+    networks, teacher = make_tiny_networks(), make_tiny_networks(seed=1).eval()
+    labels = torch.arange(4)[:, None, None].expand(4, 64, 64).clone()
+    batch = Batch(torch.rand(4, 3, 64, 64) * 2 - 1, torch.ones(4, 1, 64, 64), labels, torch.ones(4, dtype=torch.bool))
+    where = torch.zeros(4, 64, 64, dtype=torch.bool)
+    where[:, 16:48, 16:48] = True
+    learner = Learner(networks, train_accelerate.STRATEGIES["supervised"], torch.ones(19))
+    outcome, losses = learner(batch, Edits(where, torch.tensor([RIGHT, RIGHT, RIGHT, ONE_CLASS])), teacher, 0)
+    assert torch.equal(outcome.astray[:, 0], where & (torch.arange(4) == 3)[:, None, None])
+    assert (outcome.told[3, 4:12, 4:12] == 2).all() and torch.equal(outcome.told[:3], outcome.classes[:3])
+    outcome.last.prediction.retain_grad()
+    losses.reconstruction.backward(retain_graph=True)
+    gradient = outcome.last.prediction.grad.abs().sum(1, keepdim=True)
+    assert not gradient[outcome.astray].any() and (gradient[~outcome.astray] > 0).all()
+    assert torch.equal(outcome.wanted(batch.image)[3, :, 20, 20], outcome.last.image[3, :, 20, 20])
+    networks.variant = "unguided"
+    assert not learner(batch, Edits(where, torch.full((4,), ONE_CLASS)), teacher, 0)[0].astray.any()
 
 
 def test_windows_show_the_hole():

@@ -1,5 +1,6 @@
 """Batches made by worker processes, of photos at hand or streamed; bad photos end the run, or are named and counted."""
 
+import signal
 from collections.abc import Iterator
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -42,10 +43,11 @@ class BatchLoader:
     def __init__(
         self, crops: PhotoCrops | StreamedCrops, batches: MixedBatches, num_workers: int, bad_photos: BadPhotos
     ):
+        settings = {"batch_size": None, "num_workers": num_workers, "worker_init_fn": outlive_the_first_sigterm}
         if isinstance(crops, StreamedCrops):
-            self.loader = DataLoader(StreamedBatches(crops, batches), batch_size=None, num_workers=num_workers)
+            self.loader = DataLoader(StreamedBatches(crops, batches), **settings)
         else:
-            self.loader = DataLoader(PhotoBatches(crops), sampler=batches, batch_size=None, num_workers=num_workers)
+            self.loader = DataLoader(PhotoBatches(crops), sampler=batches, **settings)
         self.bad_photos = bad_photos
 
     def __iter__(self) -> Iterator[Batch]:
@@ -56,6 +58,12 @@ class BatchLoader:
             for name, problem in skipped.items():
                 self.bad_photos.add(name, problem)
             yield batch
+
+
+def outlive_the_first_sigterm(_worker: int) -> None:
+    """A scheduler sends SIGTERM to every process of a run, and the training process, which answers with a checkpoint,
+    may need one more batch. It ends its workers in another way; where that fails, by the second SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 class PhotoBatches(TorchDataset):

@@ -17,8 +17,11 @@ from .semi_supervised import Strategy
 KNOWN_WEIGHT = 0.25
 # So many labelled photos of a batch are also segmented intact and serve as exemplars: more cost time, teach little.
 MAX_EXEMPLARS = 4
-# So often a user has drawn the right classes into a part of the hole: maps are worth following, and edits are followed.
-EDIT_ODDS = 0.3
+# So often a user has drawn into a part of the hole, with equal odds: the right classes, the layout that another photo
+# of the batch has there, or one class of that photo. Right edits make maps worth following. Right ones alone are soon
+# followed in texture only, as colour can be told from around the hole: wrong ones teach that a drawn sky is bright.
+EDIT_ODDS = 0.5
+RIGHT, LAYOUT, ONE_CLASS = range(3)
 
 
 @dataclass
@@ -47,6 +50,40 @@ class Losses:
         return sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
 
 
+@dataclass
+class Edits:
+    """What users draw."""
+
+    where: Tensor  # (B,H,W) bool
+    kinds: Tensor  # (B,) int64, RIGHT, LAYOUT or ONE_CLASS
+
+    def draw(self, truth: Tensor) -> Tensor:
+        """The drawn maps, 255 where nothing is drawn. truth (B,H,W) int64, 255 = unknown; the others' are the next
+        photo's of the batch."""
+        drawn = truth.clone()
+        for photo, place, kind, other in zip(drawn, self.where, self.kinds.tolist(), truth.roll(1, 0), strict=True):
+            if kind == LAYOUT:
+                photo.copy_(other)
+            elif kind == ONE_CLASS and place.any():
+                there = other[place]
+                photo.fill_(there[len(there) // 2])
+        return torch.where(self.where, drawn, 255)
+
+
+@dataclass
+class Outcome:
+    """What a step leaves to the perceptual and adversarial losses."""
+
+    last: Round  # its image is their input
+    classes: Tensor  # (B,H/4,W/4) int64, of the intact photos: true ones, or such as the teacher is sure of; else 255
+    told: Tensor  # likewise, those that the fill should have: as drawn, where something was
+    astray: Tensor  # (B,1,H,W) bool, where other classes than the photo's were drawn: there is no truth for the fill
+
+    def wanted(self, image: Tensor) -> Tensor:
+        """The intact photos (B,3,H,W), with the fill itself where nobody knows what it should look like."""
+        return torch.where(self.astray, self.last.image.detach(), image)
+
+
 class Learner(nn.Module):
     """The student: its forward is the whole differentiable part of a step, so that DDP sees one module.
 
@@ -63,20 +100,17 @@ class Learner(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(
-        self, batch: Batch, edited: Tensor, teacher: Networks, num_rounds: int | None
-    ) -> tuple[Round | None, Losses, Tensor | None]:
-        """Run the loop with the batch's labelled photos as exemplars, `edited` as in `draw_edits`.
+        self, batch: Batch, edits: Edits, teacher: Networks, num_rounds: int | None
+    ) -> tuple[Outcome | None, Losses]:
+        """Run the loop with the batch's labelled photos as exemplars.
 
-        num_rounds None = the initial inpainter alone.
-
-        Returns the last round (its image is the input of the perceptual and adversarial losses), the other losses, and
-        the classes of the intact photos, (B,H/4,W/4) int64: true ones, or such as the teacher is sure of; else 255.
+        num_rounds None = the initial inpainter alone, which leaves no Outcome.
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing), None
+            return None, Losses(initial, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
@@ -94,17 +128,21 @@ class Learner(nn.Module):
             trust = torch.where(labelled, trust, pseudo_trust)
             labels = torch.where(target.sum(1) > 0, target.argmax(1), 255)
         classes = torch.where(trust > 0, labels, 255)
-        drawn = torch.where(batch.labelled[:, None, None], batch.labels, in_pixels(classes))
-        edits = torch.where(edited, drawn, 255)
+        truth = torch.where(batch.labelled[:, None, None], batch.labels, in_pixels(classes))
+        drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, 255)
+        astray = ((drawn != 255) & (drawn != truth))[:, None]
+        told = torch.where(drawn != 255, drawn, truth)[:, 2::4, 2::4]
 
         reconstruction, semantic, consistency = [], [], []
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
         balance = self.class_weights[labels.clamp_max(len(self.class_weights) - 1)]
         everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
+        open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0])  # where the map may still tell the truth
         for round_ in feedback_rounds(
-            networks, batch.image, batch.mask, num_rounds, semantic_map=edits, exemplars=exemplars, allowed=allowed
+            networks, batch.image, batch.mask, num_rounds, semantic_map=drawn, exemplars=exemplars, allowed=allowed
         ):
-            reconstruction.append(reconstruction_loss(round_.prediction, batch.image, batch.mask))
+            goal = torch.where(astray, round_.prediction.detach(), batch.image)
+            reconstruction.append(reconstruction_loss(round_.prediction, goal, batch.mask))
             if round_.index == 0:
                 initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
@@ -112,7 +150,7 @@ class Learner(nn.Module):
             elif feedback:
                 # Later rounds can only change the hole.
                 log_p = (round_.probabilities + 1e-6).log()
-                semantic.append(semantic_loss(log_p, target, hole * balance, trust, labelled))
+                semantic.append(semantic_loss(log_p, target, open_hole * balance, trust, labelled))
                 consistency.append(
                     consistency_loss(round_.consistency, labels[:, 1::2, 1::2], round_.shared, trust[:, 1::2, 1::2])
                 )
@@ -141,11 +179,11 @@ class Learner(nn.Module):
             semantic=mean_of(semantic, batch.image),
             consistency=mean_of(consistency, batch.image),
         )
-        return round_, losses, classes
+        return Outcome(round_, classes, told, astray), losses
 
 
 def in_pixels(cells: Tensor) -> Tensor:
-    """(B,h,w) in cells of 4 pixels -> (B,4h,4w)."""
+    """(B,h,w), one value for each cell of 4x4 pixels -> (B,4h,4w)."""
     return cells.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
 
@@ -157,17 +195,18 @@ def detached(exemplars: Exemplars) -> Exemplars:
     return Exemplars(exemplars.prototypes.detach(), exemplars.present.detach(), exemplars.keys.detach())
 
 
-def draw_edits(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Where users might draw the right classes, (B,H,W) bool: in a box of some photos' holes. mask (B,1,H,W)."""
+def draw_edits(mask: Tensor, generator: torch.Generator) -> Edits:
+    """Edits of some photos: in a box of the hole, a fifth to four fifths of the photo high and wide. mask (B,1,H,W)."""
     height, width = mask.shape[-2:]
-    edited = torch.zeros_like(mask[:, 0], dtype=torch.bool)
-    for photo, hole in zip(edited, mask[:, 0] > 0.5, strict=True):
-        odds, *corners = torch.rand(5, generator=generator).tolist()
+    where = torch.zeros_like(mask[:, 0], dtype=torch.bool)
+    for photo, hole in zip(where, mask[:, 0] > 0.5, strict=True):
+        odds, tall, wide, top, left = torch.rand(5, generator=generator).tolist()
         if odds < EDIT_ODDS:
-            (top, bottom), (left, right) = sorted(corners[:2]), sorted(corners[2:])
-            box = slice(int(top * height), int(bottom * height) + 1), slice(int(left * width), int(right * width) + 1)
+            rows, columns = int((0.2 + 0.6 * tall) * height), int((0.2 + 0.6 * wide) * width)
+            top, left = int(top * (height - rows + 1)), int(left * (width - columns + 1))
+            box = slice(top, top + rows), slice(left, left + columns)
             photo[box] = hole[box]
-    return edited
+    return Edits(where, torch.randint(3, (len(mask),), generator=generator))
 
 
 def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
