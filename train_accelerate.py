@@ -347,8 +347,7 @@ class Trainer:
             *(score.split((count, count, len(score) - 2 * count)) for score in scores), strict=True
         )
         loss = mean_over_judges(discriminator_hinge_loss, batch.mask, real_scores, fake_scores)
-        # Not the pixels' judge, which is told no classes.
-        loss = loss + mean_over_judges(mistold_hinge_loss, mistold[told].float(), mistold_scores[1:])
+        loss = loss + mean_over_judges(mistold_hinge_loss, mistold[told].float(), mistold_scores)
         penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores[0], real) if penalised else 0.0  # of the pixels' judge
         self.accelerator.backward(loss + penalty)
         self.critic.step()

@@ -13,9 +13,9 @@ from .safe_loading import SafeLoading
 class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
     """Four judges: one of pixels, a PatchGAN (Isola et al., CVPR 2017) that is shown the mask, with strides 2, 4, 8;
     and one for each of three levels of a frozen, pretrained encoder (after Projected GAN, Sauer et al., NeurIPS 2021),
-    which know at once what things look like. They are told the true classes and judge each cell as one of its own
-    (projection discriminator, Miyato & Koyama, ICLR 2018): otherwise a convincing tree is as good where a road should
-    be, and the map need not be followed.
+    which know at once what things look like. All are told the classes and judge each cell as one of its own (projection
+    discriminator, Miyato & Koyama, ICLR 2018): otherwise a convincing tree is as good where a road should be, and the
+    map need not be followed.
 
     Args:
         num_classes: size of the label space.
@@ -37,7 +37,7 @@ class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
         self.layers = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], 4, stride=2, padding=1) for i in range(len(channels))
         )
-        self.judge = nn.Conv2d(channels[-1], 1, 3, padding=1)
+        self.judge = conv3x3(channels[-1], 1 + num_classes)
         self.feature_judges = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(width, judge_channels, 1),
@@ -62,15 +62,16 @@ class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
         self, image: Tensor, mask: Tensor, levels: list[Tensor], classes: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
         """image and mask as in `look`, levels: the encoder's features of the image, (B,·,H/s,W/s), classes:
-        (B,C,H/4,W/4), the true ones, all zero where nobody knows them.
+        (B,C,H/4,W/4), those that the image should show, all zero where nobody knows them.
 
         Returns scores, high = real, (B,1,H/8,W/8) of the pixels and (B,1,H/s,W/s) of each level, and the PatchGAN's
         features per scale.
         """
         features = self.look(image, mask)
+        judged = [self.judge(features[-1])]
+        judged += [judge(level) for judge, level in zip(self.feature_judges, levels, strict=True)]
         scores = []
-        for judge, level in zip(self.feature_judges, levels, strict=True):
-            h = judge(level)  # (B, 1 + C, H/s, W/s)
-            share = F.adaptive_avg_pool2d(classes, level.shape[-2:])
+        for h in judged:  # (B, 1 + C, H/s, W/s)
+            share = F.adaptive_avg_pool2d(classes, h.shape[-2:])
             scores.append(h[:, :1] + (h[:, 1:] * share).sum(1, keepdim=True))
-        return [self.judge(features[-1]), *scores], features
+        return scores, features
