@@ -24,6 +24,15 @@ def reconstruction_loss(prediction: Tensor, target: Tensor, mask: Tensor, hole_w
     return weighted_mean(difference, 1 - mask) + hole_weight * weighted_mean(difference, mask)
 
 
+def class_colours(image: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean colour of each class, (B,C,3), 0 for one without a pixel, and its pixels, (B,C).
+
+    image (B,3,h,w), classes (B,C,h,w) in {0,1}.
+    """
+    count = classes.sum((2, 3))
+    return torch.einsum("bchw,bkhw->bck", classes, image) / count.clamp_min(1)[..., None], count
+
+
 class PerceptualLoss(nn.Module):
     """Distance of unit-length VGG16 features (relu1_2, 2_2, 3_3, 4_3), squared and summed over channels.
 

@@ -180,6 +180,19 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
     assert not learner(batch, Edits(where, torch.full((4,), ONE_CLASS)), teacher, 0)[0].astray.any()
 
 
+def test_a_drawn_class_should_look_as_it_does_in_the_photo_or_else_in_the_other():
+    learner = Learner(make_tiny_networks(), train_accelerate.STRATEGIES["supervised"], torch.ones(19))
+    image, classes = torch.zeros(2, 3, 64, 64), torch.zeros(2, 16, 16, dtype=torch.long)
+    hole = torch.zeros(2, 16, 16)
+    classes[:, :8], hole[:, 8:] = 1, 1
+    classes[1, :, 8:] = 2
+    image[0], image[1, :, :, :32], image[1, :, :, 32:] = 0.1, 0.2, 0.3
+    goal, certain = learner.colours_to_wish(image, classes, hole)
+    assert certain[:, :3].all() and not certain[:, 3:].any()
+    torch.testing.assert_close(goal[0, :3, 0], torch.tensor([0.2, 0.1, 0.3]))  # class 0 is under the hole
+    torch.testing.assert_close(goal[1, :3, 0], torch.tensor([0.1, 0.2, 0.3]))
+
+
 def test_windows_show_the_hole():
     """Also one in the corner; both photos are cut alike."""
     a, mask = torch.rand(3, 3, 40, 56), torch.zeros(3, 1, 40, 56)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..data.photos import Batch
 from ..loop import Networks, Round, feedback_rounds
-from ..losses import consistency_loss, reconstruction_loss, semantic_loss
+from ..losses import class_colours, consistency_loss, reconstruction_loss, semantic_loss, weighted_mean
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import one_hot
 from .semi_supervised import Strategy
@@ -22,6 +22,8 @@ MAX_EXEMPLARS = 4
 # followed in texture only, as colour can be told from around the hole: wrong ones teach that a drawn sky is bright.
 EDIT_ODDS = 0.5
 RIGHT, LAYOUT, ONE_CLASS = range(3)
+# A class looks like itself in the same photo where so many known cells show it, else like that in the other photo.
+MIN_CELLS = 16
 
 
 @dataclass
@@ -37,6 +39,7 @@ class LossWeights:
     feature_matching: float = 0.5
     semantic: float = 0.5  # cross-entropy of each map
     consistency: float = 0.2  # BCE of the consistency maps
+    colour: float = 2.0  # L1 of the mean colours of classes drawn where the photo shows others
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Losses:
     reconstruction: Tensor
     semantic: Tensor
     consistency: Tensor
+    colour: Tensor
 
     def total(self, weights: LossWeights) -> Tensor:
         return sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
@@ -110,7 +114,7 @@ class Learner(nn.Module):
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing)
+            return None, Losses(initial, nothing, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
@@ -133,16 +137,20 @@ class Learner(nn.Module):
         astray = ((drawn != 255) & (drawn != truth))[:, None]
         told = torch.where(drawn != 255, drawn, truth)[:, 2::4, 2::4]
 
-        reconstruction, semantic, consistency = [], [], []
+        reconstruction, semantic, consistency, colour = [], [], [], []
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
         balance = self.class_weights[labels.clamp_max(len(self.class_weights) - 1)]
         everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
         open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0])  # where the map may still tell the truth
+        wish = one_hot(told, len(self.class_weights)) * astray[:, :, 2::4, 2::4]  # (B, C, h, w)
+        wished_colours, certain = self.colours_to_wish(batch.image, classes, hole)
         for round_ in feedback_rounds(
             networks, batch.image, batch.mask, num_rounds, semantic_map=drawn, exemplars=exemplars, allowed=allowed
         ):
             goal = torch.where(astray, round_.prediction.detach(), batch.image)
             reconstruction.append(reconstruction_loss(round_.prediction, goal, batch.mask))
+            painted, count = class_colours(F.avg_pool2d(round_.prediction, 4), wish)
+            colour.append(weighted_mean((painted - wished_colours).abs().mean(2), count * certain))
             if round_.index == 0:
                 initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
@@ -178,8 +186,20 @@ class Learner(nn.Module):
             reconstruction=mean_of(reconstruction, batch.image),
             semantic=mean_of(semantic, batch.image),
             consistency=mean_of(consistency, batch.image),
+            colour=mean_of(colour, batch.image),
         )
         return Outcome(round_, classes, told, astray), losses
+
+    def colours_to_wish(self, image: Tensor, classes: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
+        """What each class should look like where it is drawn, (B,C,3), and whether anything says so, (B,C) bool.
+
+        image (B,3,H,W); classes, hole (B,H/4,W/4). The light is that of the photo where its known part shows the class.
+        """
+        cells, found = F.avg_pool2d(image, 4), one_hot(classes, len(self.class_weights))
+        own, count = class_colours(cells, found * (1 - hole[:, None]))
+        others, others_count = (x.roll(1, 0) for x in class_colours(cells, found))
+        seen = count >= MIN_CELLS
+        return torch.where(seen[..., None], own, others), seen | (others_count > 0)
 
 
 def in_pixels(cells: Tensor) -> Tensor:
