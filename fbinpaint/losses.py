@@ -33,6 +33,17 @@ def class_colours(image: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     return torch.einsum("bchw,bkhw->bck", classes, image) / count.clamp_min(1)[..., None], count
 
 
+def colour_loss(cells: Tensor, classes: Tensor, colours: Tensor) -> Tensor:
+    """L1 between a fill and the colours of its classes, in the means of squares of 4x4 cells: texture is left alone.
+
+    cells (B,3,h,w), the fill's; classes (B,C,h,w) in {0,1}, all zero where nothing is wished; colours (B,C,3).
+    """
+    share = classes.sum(1, keepdim=True)
+    wished = torch.einsum("bchw,bck->bkhw", classes, colours)
+    difference = F.avg_pool2d((cells - wished) * share, 4).abs().mean(1, keepdim=True)
+    return difference.sum() / F.avg_pool2d(share, 4).sum().clamp_min(1e-6)
+
+
 class PerceptualLoss(nn.Module):
     """Distance of unit-length VGG16 features (relu1_2, 2_2, 3_3, 4_3), squared and summed over channels.
 

@@ -9,6 +9,7 @@ from fbinpaint.losses import (
     PerceptualLoss,
     cisc_weight,
     class_balance,
+    colour_loss,
     consistency_loss,
     discriminator_hinge_loss,
     feature_matching_loss,
@@ -98,3 +99,19 @@ def test_perceptual_loss(vgg_file, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="other.safetensors"):
         PerceptualLoss(tmp_path / "other.safetensors")
+
+
+def test_colour_loss_leaves_texture_alone():
+    classes, colours = torch.zeros(1, 2, 8, 8), torch.tensor([[[0.5, 0.5, 0.5], [-0.5, 0.0, 0.5]]])
+    classes[:, 0, :, :4], classes[:, 1, :2, 4:] = 1, 1
+    flat = torch.einsum("bchw,bck->bkhw", classes, colours)
+    checks = 0.2 * (-1.0) ** (torch.arange(8)[:, None] + torch.arange(8))
+    assert colour_loss(flat, classes, colours) == 0
+    assert colour_loss(flat + checks, classes, colours).item() == pytest.approx(0, abs=1e-6)
+    outside = flat.clone()
+    outside[..., 2:, 4:] = 9
+    assert colour_loss(outside, classes, colours) == 0
+    assert colour_loss(flat + 0.1, classes, colours).item() == pytest.approx(0.1)
+    half = flat.clone()
+    half[..., :4, :4], half[..., 4:, :4] = 0.7, 0.3  # right on average, wrong in either half
+    assert colour_loss(half, classes, colours).item() == pytest.approx(0.2 * 32 / 40)

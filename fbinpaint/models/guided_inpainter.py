@@ -58,7 +58,7 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
 
     Args:
         num_classes: size of the label space.
-        channels: widths at strides 2, 4 and 8, multiples of 8.
+        channels: widths at strides 2, 4 and 8, multiples of 8 (of 16, they fill the vectors of AVX-512).
         context_channels: widths of the initial inpainter's context at strides 4 and 8.
         style_channels: length of a class's style vector.
         guide_channels: width of the embedded guidance.
@@ -68,7 +68,7 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
     def __init__(
         self,
         num_classes: int = 19,
-        channels: tuple[int, int, int] = (24, 40, 72),
+        channels: tuple[int, int, int] = (32, 48, 80),
         context_channels: tuple[int, int] = (48, 96),
         style_channels: int = 32,
         guide_channels: int = 48,

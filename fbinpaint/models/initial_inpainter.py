@@ -37,7 +37,7 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        channels: tuple[int, int, int, int] = (24, 48, 96, 128),
+        channels: tuple[int, int, int, int] = (32, 48, 96, 128),
         bottleneck_dilations: tuple[int, ...] = (1, 2, 4, 1),
     ):
         super().__init__()

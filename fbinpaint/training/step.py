@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..data.photos import Batch
 from ..loop import Networks, Round, feedback_rounds
-from ..losses import class_colours, consistency_loss, reconstruction_loss, semantic_loss, weighted_mean
+from ..losses import class_colours, colour_loss, consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import one_hot
 from .semi_supervised import Strategy
@@ -39,7 +39,7 @@ class LossWeights:
     feature_matching: float = 0.5
     semantic: float = 0.5  # cross-entropy of each map
     consistency: float = 0.2  # BCE of the consistency maps
-    colour: float = 2.0  # L1 of the mean colours of classes drawn where the photo shows others
+    colour: float = 2.0  # L1 with the colours of classes that were drawn where the photo shows others
 
 
 @dataclass
@@ -143,14 +143,14 @@ class Learner(nn.Module):
         everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
         open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0])  # where the map may still tell the truth
         wish = one_hot(told, len(self.class_weights)) * astray[:, :, 2::4, 2::4]  # (B, C, h, w)
-        wished_colours, certain = self.colours_to_wish(batch.image, classes, hole)
+        colours, certain = self.colours_to_wish(batch.image, classes, hole)
+        wish = wish * certain[:, :, None, None]
         for round_ in feedback_rounds(
             networks, batch.image, batch.mask, num_rounds, semantic_map=drawn, exemplars=exemplars, allowed=allowed
         ):
             goal = torch.where(astray, round_.prediction.detach(), batch.image)
             reconstruction.append(reconstruction_loss(round_.prediction, goal, batch.mask))
-            painted, count = class_colours(F.avg_pool2d(round_.prediction, 4), wish)
-            colour.append(weighted_mean((painted - wished_colours).abs().mean(2), count * certain))
+            colour.append(colour_loss(F.avg_pool2d(round_.prediction, 4), wish, colours))
             if round_.index == 0:
                 initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
