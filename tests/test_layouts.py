@@ -11,7 +11,9 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import psutil
 import pytest
+import torch
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
@@ -209,6 +211,22 @@ def test_large_jpegs_are_decoded_small_and_upright(tmp_path):
 def batches_of(crops, count, num_workers=0, **options):
     loader = BatchLoader(crops, MixedBatches(crops.labelled, 4, 0.5, 0, **options), num_workers, BadPhotos())
     return [batch for batch, _ in zip(loader, range(count), strict=False)], loader.bad_photos
+
+
+def test_workers_go_on_after_a_sigterm(tmp_path):
+    """A scheduler sends it to all processes; batches made beforehand (two) do not last as long."""
+    write_cityscapes(tmp_path)
+    crops = PhotoCrops(load_photos([tmp_path]), CITYSCAPES, 32)
+    plain, _ = batches_of(crops, 8)
+    before = {child.pid for child in psutil.Process().children()}
+    batches = iter(BatchLoader(crops, MixedBatches(crops.labelled, 4, 0.5, 0), 1, BadPhotos()))
+    found = [next(batches)]
+    (worker,) = (child for child in psutil.Process().children() if child.pid not in before)
+    worker.terminate()
+    found += [next(batches) for _ in range(7)]
+    assert all(torch.equal(a.image, b.image) for a, b in zip(found, plain, strict=True))
+    del batches  # which ends the worker
+    assert not psutil.wait_procs([worker], timeout=10)[1]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
