@@ -62,8 +62,8 @@ from fbinpaint.losses import (
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_hinge_loss,
-    mistold_hinge_loss,
     r1_penalty,
+    rejection_hinge_loss,
 )
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
@@ -347,7 +347,7 @@ class Trainer:
             *(score.split((count, count, len(score) - 2 * count)) for score in scores), strict=True
         )
         loss = mean_over_judges(discriminator_hinge_loss, batch.mask, real_scores, fake_scores)
-        loss = loss + mean_over_judges(mistold_hinge_loss, mistold[told].float(), mistold_scores)
+        loss = loss + mean_over_judges(rejection_hinge_loss, mistold[told].float(), mistold_scores)
         penalty = R1_EVERY * R1_WEIGHT * r1_penalty(real_scores[0], real) if penalised else 0.0  # of the pixels' judge
         self.accelerator.backward(loss + penalty)
         self.critic.step()

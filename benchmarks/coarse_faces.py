@@ -6,17 +6,16 @@ The data folder holds images/ and labels/ with ids of GROUPS, 255 = ignore. Hole
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.reports import print_report
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import fill_with_pipeline, load_sample
-from fbinpaint.files import whole_file
 from fbinpaint.folders import files_by_stem, pair_by_stem
 from fbinpaint.labels import CELEBAMASK_HQ
 from fbinpaint.metrics import hole_confusion, iou_from_confusion, miou_from_confusion, paired_relative_miou
@@ -82,17 +81,9 @@ def main() -> int:
     parser.add_argument("--resolution", type=int, default=128, help="shorter side, pixels")
     parser.add_argument("--rounds", type=int, default=3, help="the highest number")
     args = parser.parse_args()
-    try:
-        report = measure(args.model, args.data, args.resolution, list(range(args.rounds + 1)))
-    except InputError as error:
-        print(f"error: {error}")
-        return 1
-    text = json.dumps(report, indent=2) + "\n"
-    print(text, end="")
-    if args.output:
-        with whole_file(args.output) as temporary:
-            temporary.write_text(text)
-    return 0
+    return print_report(
+        lambda: measure(args.model, args.data, args.resolution, list(range(args.rounds + 1))), args.output
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ models by. Counted are the pixels that it did not take for the drawn class befor
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cv2
@@ -16,11 +15,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.reports import print_report
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import fill_with_pipeline, load_sample
-from fbinpaint.files import whole_file
 from fbinpaint.folders import files_by_stem, pair_by_stem
 from fbinpaint.images import save_image
 from fbinpaint.labels import IGNORE
@@ -119,17 +118,9 @@ def main() -> int:
     parser.add_argument("--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it")
     parser.add_argument("--resolution", type=int, default=128, help="shorter side, pixels")
     args = parser.parse_args()
-    try:
-        report = measure(args.model, args.judge or args.model, args.data, args.resolution, args.grid)
-    except InputError as error:
-        print(f"error: {error}")
-        return 1
-    text = json.dumps(report, indent=2) + "\n"
-    print(text, end="")
-    if args.output:
-        with whole_file(args.output) as temporary:
-            temporary.write_text(text)
-    return 0
+    return print_report(
+        lambda: measure(args.model, args.judge or args.model, args.data, args.resolution, args.grid), args.output
+    )
 
 
 if __name__ == "__main__":

@@ -95,21 +95,21 @@ class PerceptualLoss(nn.Module):
         return sum(((a - b) ** 2).sum(1).mean() for a, b in zip(self.taps(prediction), wanted, strict=True))
 
 
+def rejection_hinge_loss(scores: Tensor, where: Tensor) -> Tensor:
+    """Hinge loss of scores that should be low where, (B,1,h,w) in [0,1], the image is not what it should be."""
+    return weighted_mean(F.relu(1 + scores), where)
+
+
 def discriminator_hinge_loss(real: Tensor, fake: Tensor, hole: Tensor) -> Tensor:
     """Hinge loss (Lim & Ye 2017): all of the real photo is real, only the hole of a restored one is fake.
 
     hole (B,1,h,w) in [0,1] is the share of each score's patch that was filled.
     """
-    return F.relu(1 - real).mean() + weighted_mean(F.relu(1 + fake), hole)
+    return F.relu(1 - real).mean() + rejection_hinge_loss(fake, hole)
 
 
 def generator_hinge_loss(fake: Tensor, hole: Tensor) -> Tensor:
     return -weighted_mean(fake, hole)
-
-
-def mistold_hinge_loss(real: Tensor, mistold: Tensor) -> Tensor:
-    """Hinge loss of scores of real photos where these were given classes they do not show, (B,1,h,w) in [0,1]."""
-    return weighted_mean(F.relu(1 + real), mistold)
 
 
 def feature_matching_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
