@@ -405,7 +405,6 @@ class Trainer:
         partial.rename(folder)
         return folder
 
-
     def origin(self) -> dict:
         """What a model card says of the training (see `fbinpaint.card`)."""
         minutes, device = (time.time() - self.began) / 60, self.accelerator.device

@@ -189,8 +189,12 @@ def test_a_drawn_class_should_look_as_it_does_in_the_photo_or_else_in_the_other(
     image[0], image[1, :, :, :32], image[1, :, :, 32:] = 0.1, 0.2, 0.3
     goal, certain = learner.colours_to_wish(image, classes, hole)
     assert certain[:, :3].all() and not certain[:, 3:].any()
-    torch.testing.assert_close(goal[0, :3, 0], torch.tensor([0.2, 0.1, 0.3]))  # class 0 is under the hole
-    torch.testing.assert_close(goal[1, :3, 0], torch.tensor([0.1, 0.2, 0.3]))
+    # Class 0 is under the hole in both, and class 1, which both show, is darker in the first.
+    torch.testing.assert_close(goal[0, :3, 0], torch.tensor([0.1, 0.1, 1.3 * 1.1 / 1.2 - 1]))
+    torch.testing.assert_close(goal[1, :3, 0], torch.tensor([0.2, 0.2, 0.3]))
+    classes[0, :8] = 3  # now they share none: nothing tells how their light differs
+    goal, _ = learner.colours_to_wish(image, classes, hole)
+    torch.testing.assert_close(goal[0, :4, 0], torch.tensor([0.2, 0.2, 0.3, 0.1]))
 
 
 def test_windows_show_the_hole():

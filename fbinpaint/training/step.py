@@ -193,12 +193,17 @@ class Learner(nn.Module):
     def colours_to_wish(self, image: Tensor, classes: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
         """What each class should look like where it is drawn, (B,C,3), and whether anything says so, (B,C) bool.
 
-        image (B,3,H,W); classes, hole (B,H/4,W/4). The light is that of the photo where its known part shows the class.
+        image (B,3,H,W); classes, hole (B,H/4,W/4). A class that the photo's known part does not show looks as in the
+        other photo, but in this one's light: as bright as the classes are that both show.
         """
         cells, found = F.avg_pool2d(image, 4), one_hot(classes, len(self.class_weights))
         own, count = class_colours(cells, found * (1 - hole[:, None]))
         others, others_count = (x.roll(1, 0) for x in class_colours(cells, found))
         seen = count >= MIN_CELLS
+        both = seen & (others_count >= MIN_CELLS)
+        bright, others_bright = ((1 + x).mean(-1).mul(both).sum(1) for x in (own, others))  # (B,)
+        light = torch.where(both.any(1), bright / others_bright.clamp_min(1e-3), 1).clamp(0.5, 2)[:, None, None]
+        others = ((1 + others) * light - 1).clamp_max(1)
         return torch.where(seen[..., None], own, others), seen | (others_count > 0)
 
 
