@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
-from fbinpaint.training.step import LAYOUT, ONE_CLASS, RIGHT, Edits, Learner, draw_edits, hole_windows
+from fbinpaint.models.layers import one_hot
+from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
+from fbinpaint.training.step import Learner, hole_windows
 
 from .conftest import make_tiny_networks
 
@@ -181,19 +183,18 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
 
 
 def test_a_drawn_class_should_look_as_it_does_in_the_photo_or_else_in_the_other():
-    learner = Learner(make_tiny_networks(), train_accelerate.STRATEGIES["supervised"], torch.ones(19))
     image, classes = torch.zeros(2, 3, 64, 64), torch.zeros(2, 16, 16, dtype=torch.long)
     hole = torch.zeros(2, 16, 16)
     classes[:, :8], hole[:, 8:] = 1, 1
     classes[1, :, 8:] = 2
     image[0], image[1, :, :, :32], image[1, :, :, 32:] = 0.1, 0.2, 0.3
-    goal, certain = learner.colours_to_wish(image, classes, hole)
+    goal, certain = colours_to_wish(image, one_hot(classes, 19), hole)
     assert certain[:, :3].all() and not certain[:, 3:].any()
     # Class 0 is under the hole in both, and class 1, which both show, is darker in the first.
     torch.testing.assert_close(goal[0, :3, 0], torch.tensor([0.1, 0.1, 1.3 * 1.1 / 1.2 - 1]))
     torch.testing.assert_close(goal[1, :3, 0], torch.tensor([0.2, 0.2, 0.3]))
     classes[0, :8] = 3  # now they share none: nothing tells how their light differs
-    goal, _ = learner.colours_to_wish(image, classes, hole)
+    goal, _ = colours_to_wish(image, one_hot(classes, 19), hole)
     torch.testing.assert_close(goal[0, :4, 0], torch.tensor([0.2, 0.2, 0.3, 0.1]))
 
 

@@ -8,22 +8,16 @@ from torch.nn import functional as F
 
 from ..data.photos import Batch
 from ..loop import Networks, Round, feedback_rounds
-from ..losses import class_colours, colour_loss, consistency_loss, reconstruction_loss, semantic_loss
+from ..losses import colour_loss, consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import one_hot
+from .edits import Edits, colours_to_wish
 from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
 KNOWN_WEIGHT = 0.25
 # So many labelled photos of a batch are also segmented intact and serve as exemplars: more cost time, teach little.
 MAX_EXEMPLARS = 4
-# So often a user has drawn into a part of the hole, with equal odds: the right classes, the layout that another photo
-# of the batch has there, or one class of that photo. Right edits make maps worth following. Right ones alone are soon
-# followed in texture only, as colour can be told from around the hole: wrong ones teach that a drawn sky is bright.
-EDIT_ODDS = 0.5
-RIGHT, LAYOUT, ONE_CLASS = range(3)
-# A class looks like itself in the same photo where so many known cells show it, else like that in the other photo.
-MIN_CELLS = 16
 
 
 @dataclass
@@ -55,26 +49,6 @@ class Losses:
 
 
 @dataclass
-class Edits:
-    """What users draw."""
-
-    where: Tensor  # (B,H,W) bool
-    kinds: Tensor  # (B,) int64, RIGHT, LAYOUT or ONE_CLASS
-
-    def draw(self, truth: Tensor) -> Tensor:
-        """The drawn maps, 255 where nothing is drawn. truth (B,H,W) int64, 255 = unknown; the others' are the next
-        photo's of the batch."""
-        drawn = truth.clone()
-        for photo, place, kind, other in zip(drawn, self.where, self.kinds.tolist(), truth.roll(1, 0), strict=True):
-            if kind == LAYOUT:
-                photo.copy_(other)
-            elif kind == ONE_CLASS and place.any():
-                there = other[place]
-                photo.fill_(there[len(there) // 2])
-        return torch.where(self.where, drawn, 255)
-
-
-@dataclass
 class Outcome:
     """What a step leaves to the perceptual and adversarial losses."""
 
@@ -86,6 +60,34 @@ class Outcome:
     def wanted(self, image: Tensor) -> Tensor:
         """The intact photos (B,3,H,W), with the fill itself where nobody knows what it should look like."""
         return torch.where(self.astray, self.last.image.detach(), image)
+
+
+@dataclass
+class Target:
+    """What the maps of a batch should say, by cells of 4x4 pixels: labels, or else what the strategy makes of the
+    teacher's map."""
+
+    distribution: Tensor  # (B,C,h,w), all zero where nothing is known
+    trust: Tensor  # (B,h,w) in [0,1]
+    labelled: Tensor  # (B,h,w) bool
+
+    def select(self, photos: Tensor) -> "Target":
+        return Target(self.distribution[photos], self.trust[photos], self.labelled[photos])
+
+    def swap(self, where: Tensor) -> "Target":
+        """Where says so, (B,1,h,w) bool, the next photo's."""
+        distribution = torch.where(where, self.distribution.roll(1, 0), self.distribution)
+        trust, labelled = (torch.where(where[:, 0], x.roll(1, 0), x) for x in (self.trust, self.labelled))
+        return Target(distribution, trust, labelled)
+
+    @property
+    def labels(self) -> Tensor:
+        """The likeliest classes, (B,h,w) int64, 255 where nothing is known."""
+        return torch.where(self.distribution.sum(1) > 0, self.distribution.argmax(1), 255)
+
+    def loss(self, log_probabilities: Tensor, weight: Tensor) -> Tensor:
+        """Of a map, (B,C,h,w); weight (B,h,w)."""
+        return semantic_loss(log_probabilities, self.distribution, weight, self.trust, self.labelled)
 
 
 class Learner(nn.Module):
@@ -117,34 +119,27 @@ class Learner(nn.Module):
             return None, Losses(initial, nothing, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
-        labels = batch.labels[:, 2::4, 2::4]  # the centres of the map's 4x4-pixel cells
-        photos, photo_labels = batch.image[chosen], labels[chosen]
-        no_hole = torch.zeros_like(photos[:, :1])
-        intact = networks.segmenter(photos, no_hole)
-        exemplars = networks.recorrector.make_exemplars(intact.features, photo_labels)
-        allowed = torch.arange(len(labels), device=chosen.device)[:, None] != chosen[None]  # (B, N): not its own
+        no_hole = torch.zeros_like(batch.mask[chosen])
+        intact = networks.segmenter(batch.image[chosen], no_hole)
+        exemplars = networks.recorrector.make_exemplars(intact.features, in_cells(batch.labels)[chosen])
+        allowed = torch.arange(len(batch.labels), device=chosen.device)[:, None] != chosen[None]  # (B,N): not its own
 
-        target, trust = one_hot(labels, len(self.class_weights)), torch.ones_like(batch.mask[:, 0, 2::4, 2::4])
-        labelled = batch.labelled[:, None, None].expand_as(trust)
-        if not batch.labelled.all():
-            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars))
-            target = torch.where(labelled[:, None], target, pseudo)
-            trust = torch.where(labelled, trust, pseudo_trust)
-            labels = torch.where(target.sum(1) > 0, target.argmax(1), 255)
-        classes = torch.where(trust > 0, labels, 255)
+        target = self.target(batch, teacher, exemplars)
+        classes = torch.where(target.trust > 0, target.labels, 255)
         truth = torch.where(batch.labelled[:, None, None], batch.labels, in_pixels(classes))
         drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, 255)
         astray = ((drawn != 255) & (drawn != truth))[:, None]
-        told = torch.where(drawn != 255, drawn, truth)[:, 2::4, 2::4]
+        told = in_cells(torch.where(drawn != 255, drawn, truth))
+
+        hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
+        everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
+        # Later rounds can only change the hole, and where something else was drawn the map is to say that.
+        balance = self.class_weights[target.labels.clamp_max(len(self.class_weights) - 1)]
+        open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0]) * balance
+        colours, certain = colours_to_wish(batch.image, self.one_hot(classes), hole)
+        wish = self.one_hot(told) * in_cells(astray) * certain[:, :, None, None]  # (B, C, h, w)
 
         reconstruction, semantic, consistency, colour = [], [], [], []
-        hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
-        balance = self.class_weights[labels.clamp_max(len(self.class_weights) - 1)]
-        everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
-        open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0])  # where the map may still tell the truth
-        wish = one_hot(told, len(self.class_weights)) * astray[:, :, 2::4, 2::4]  # (B, C, h, w)
-        colours, certain = self.colours_to_wish(batch.image, classes, hole)
-        wish = wish * certain[:, :, None, None]
         for round_ in feedback_rounds(
             networks, batch.image, batch.mask, num_rounds, semantic_map=drawn, exemplars=exemplars, allowed=allowed
         ):
@@ -154,33 +149,23 @@ class Learner(nn.Module):
             if round_.index == 0:
                 initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
-                    semantic.append(semantic_loss(round_.logits.log_softmax(1), target, everywhere, trust, labelled))
+                    semantic.append(target.loss(round_.logits.log_softmax(1), everywhere))
             elif feedback:
-                # Later rounds can only change the hole.
-                log_p = (round_.probabilities + 1e-6).log()
-                semantic.append(semantic_loss(log_p, target, open_hole * balance, trust, labelled))
-                consistency.append(
-                    consistency_loss(round_.consistency, labels[:, 1::2, 1::2], round_.shared, trust[:, 1::2, 1::2])
-                )
+                semantic.append(target.loss((round_.probabilities + 1e-6).log(), open_hole))
+                labels, trust = (x[:, 1::2, 1::2] for x in (target.labels, target.trust))
+                consistency.append(consistency_loss(round_.consistency, labels, round_.shared, trust))
         if len(chosen):
-            ones = torch.ones_like(trust[chosen])
-            semantic.append(semantic_loss(intact.logits.log_softmax(1), target[chosen], ones, ones, labelled[chosen]))
+            own = target.select(chosen)
+            semantic.append(own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust)))
             if feedback:
                 advice = networks.recorrector.consult(
                     intact.features, intact.logits.softmax(1), no_hole, exemplars, allowed[chosen]
                 )
                 features = networks.recorrector.exemplar_features(intact.features)
                 maps = consistency_maps(features, advice.prototypes, advice.shared)
-                consistency.append(consistency_loss(maps, photo_labels, advice.shared, ones))
+                consistency.append(consistency_loss(maps, own.labels, advice.shared, torch.ones_like(own.trust)))
         if self.strategy.strong_view:
-            mixed = torch.where(batch.mask > 0, batch.image.roll(1, 0), batch.image)
-            seen = networks.segmenter(mixed, torch.zeros_like(batch.mask))
-            swap = batch.mask[:, :, 2::4, 2::4] > 0
-            mixed_target = torch.where(swap, target.roll(1, 0), target)
-            mixed_trust, mixed_labelled = (torch.where(swap[:, 0], x.roll(1, 0), x) for x in (trust, labelled))
-            ones = torch.ones_like(trust)
-            log_p = seen.logits.log_softmax(1)
-            semantic.append(semantic_loss(log_p, mixed_target, ones, mixed_trust, mixed_labelled))
+            semantic.append(self.loss_of_mixture(batch, target))
         losses = Losses(
             initial=initial,
             reconstruction=mean_of(reconstruction, batch.image),
@@ -190,21 +175,30 @@ class Learner(nn.Module):
         )
         return Outcome(round_, classes, told, astray), losses
 
-    def colours_to_wish(self, image: Tensor, classes: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
-        """What each class should look like where it is drawn, (B,C,3), and whether anything says so, (B,C) bool.
+    def one_hot(self, classes: Tensor) -> Tensor:
+        return one_hot(classes, len(self.class_weights))
 
-        image (B,3,H,W); classes, hole (B,H/4,W/4). A class that the photo's known part does not show looks as in the
-        other photo, but in this one's light: as bright as the classes are that both show.
-        """
-        cells, found = F.avg_pool2d(image, 4), one_hot(classes, len(self.class_weights))
-        own, count = class_colours(cells, found * (1 - hole[:, None]))
-        others, others_count = (x.roll(1, 0) for x in class_colours(cells, found))
-        seen = count >= MIN_CELLS
-        both = seen & (others_count >= MIN_CELLS)
-        bright, others_bright = ((1 + x).mean(-1).mul(both).sum(1) for x in (own, others))  # (B,)
-        light = torch.where(both.any(1), bright / others_bright.clamp_min(1e-3), 1).clamp(0.5, 2)[:, None, None]
-        others = ((1 + others) * light - 1).clamp_max(1)
-        return torch.where(seen[..., None], own, others), seen | (others_count > 0)
+    def target(self, batch: Batch, teacher: Networks, exemplars: Exemplars) -> Target:
+        distribution = self.one_hot(in_cells(batch.labels))
+        trust = torch.ones_like(distribution[:, 0])
+        labelled = batch.labelled[:, None, None].expand_as(trust)
+        if not batch.labelled.all():
+            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars))
+            distribution = torch.where(labelled[:, None], distribution, pseudo)
+            trust = torch.where(labelled, trust, pseudo_trust)
+        return Target(distribution, trust, labelled)
+
+    def loss_of_mixture(self, batch: Batch, target: Target) -> Tensor:
+        """Of the segmenter's map of the strong view: see `Strategy`."""
+        mixed = torch.where(batch.mask > 0, batch.image.roll(1, 0), batch.image)
+        seen = self.networks.segmenter(mixed, torch.zeros_like(batch.mask))
+        mixed_target = target.swap(batch.mask[:, :, 2::4, 2::4] > 0)
+        return mixed_target.loss(seen.logits.log_softmax(1), torch.ones_like(target.trust))
+
+
+def in_cells(pixels: Tensor) -> Tensor:
+    """(...,H,W) -> (...,H/4,W/4), the centres of cells of 4x4 pixels."""
+    return pixels[..., 2::4, 2::4]
 
 
 def in_pixels(cells: Tensor) -> Tensor:
@@ -218,20 +212,6 @@ def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
 
 def detached(exemplars: Exemplars) -> Exemplars:
     return Exemplars(exemplars.prototypes.detach(), exemplars.present.detach(), exemplars.keys.detach())
-
-
-def draw_edits(mask: Tensor, generator: torch.Generator) -> Edits:
-    """Edits of some photos: in a box of the hole, a fifth to four fifths of the photo high and wide. mask (B,1,H,W)."""
-    height, width = mask.shape[-2:]
-    where = torch.zeros_like(mask[:, 0], dtype=torch.bool)
-    for photo, hole in zip(where, mask[:, 0] > 0.5, strict=True):
-        odds, tall, wide, top, left = torch.rand(5, generator=generator).tolist()
-        if odds < EDIT_ODDS:
-            rows, columns = int((0.2 + 0.6 * tall) * height), int((0.2 + 0.6 * wide) * width)
-            top, left = int(top * (height - rows + 1)), int(left * (width - columns + 1))
-            box = slice(top, top + rows), slice(left, left + columns)
-            photo[box] = hole[box]
-    return Edits(where, torch.randint(3, (len(mask),), generator=generator))
 
 
 def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
