@@ -69,6 +69,7 @@ from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.models.layers import one_hot
 from fbinpaint.training.bank import build_bank
+from fbinpaint.training.class_floor import small_and_common
 from fbinpaint.training.edits import draw_edits
 from fbinpaint.training.semi_supervised import STRATEGIES
 from fbinpaint.training.step import Learner, LossWeights, Outcome, hole_windows, in_pixels
@@ -255,7 +256,9 @@ class Trainer:
         if args.compile:
             for network in networks.children():
                 network.compile()
-        learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(self.crops.class_counts(self.skip)))
+        counts, presence = self.crops.class_counts(self.skip)
+        kept = small_and_common(counts, presence)
+        learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(counts), kept)
         self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
             learner, discriminator, optimizer, critic
         )

@@ -94,7 +94,9 @@ def test_a_fraction_of_the_labels(street_folder):
         assert not crops[index, 0]["labelled"] and (crops[index, 0]["labels"] == 255).all()
     assert (crops[6, 0]["labels"] != 255).any()
     few = PhotoCrops(photos.select([0, 6, 11]), SPACE, resolution=32)
-    assert torch.equal(crops.class_counts(), few.class_counts())
+    counts, presence = crops.class_counts()
+    assert all(map(torch.equal, (counts, presence), few.class_counts()))
+    assert torch.equal(presence > 0, counts > 0) and presence.unique().tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 
 def test_colour_jitter_changes_light_not_shape():

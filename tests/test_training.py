@@ -12,6 +12,7 @@ import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
 from fbinpaint.models.layers import one_hot
+from fbinpaint.training.class_floor import MAX_OFFSET, ClassFloor, small_and_common
 from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
 from fbinpaint.training.step import Learner, hole_windows
 
@@ -96,7 +97,7 @@ def test_strategies_weigh_what_the_teacher_says():
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     batch = Batch(image, torch.ones(4, 1, 64, 64), labels, torch.tensor([True, True, False, False]))
     said = {
-        name: strategy.pseudo_labels(teacher, batch, teacher.recorrector.bank)
+        name: strategy.pseudo_labels(teacher, batch, teacher.recorrector.bank, ClassFloor(torch.zeros(19) > 0))
         for name, strategy in train_accelerate.STRATEGIES.items()
     }
     assert not said["supervised"][1].any()
@@ -108,6 +109,28 @@ def test_strategies_weigh_what_the_teacher_says():
         assert torch.equal(target.argmax(1), said["mean_teacher"][0].argmax(1)) and target.amax() == 1
 
 
+def test_a_small_class_that_the_teacher_never_names_is_named_as_often_as_labels_do():
+    """Where a rare class is likeliest, it stays second to a common one: raised, it is named there, and only there."""
+    assert small_and_common(torch.tensor([970.0, 5, 25, 0]), torch.tensor([1.0, 0.9, 0.9, 0])).tolist() == [0, 1, 0, 0]
+    labels = torch.zeros(2, 64, 64, dtype=torch.int64)
+    labels[0, :8] = 1  # an eighth of the one labelled photo
+    labels[0, 8:16] = 2
+    batch = Batch(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels, torch.tensor([True, False]))
+    rare = torch.linspace(0, 0.3, 256).view(16, 16).expand(2, 1, 16, 16)
+    teacher = torch.cat([1 - rare - 1e-3, rare, torch.full_like(rare, 1e-3)], dim=1)
+    floor = ClassFloor(torch.tensor([False, True, False]))
+    for _ in range(400):
+        floor.update(teacher, batch)
+    named = floor(teacher)[1].argmax(0)
+    assert (named == 1).float().mean() == pytest.approx(1 / 8, abs=0.03) and (named != 2).all()
+    assert rare[1, 0][named == 1].min() > rare[1, 0][named == 0].max()
+    before = floor.offset.clone()
+    assert 0 < before[1] <= MAX_OFFSET and not before[[0, 2]].any()
+    for labelled in ([True, True], [False, False]):  # nothing to compare
+        floor.update(teacher, Batch(batch.image, batch.mask, labels, torch.tensor(labelled)))
+    assert torch.equal(floor.offset, before)
+
+
 def test_where_nobody_labelled_a_photo_the_teacher_does():
     """What the discriminator is told and what users "draw" is the truth, else what the teacher is sure of."""
     networks, teacher = make_tiny_networks(), make_tiny_networks(seed=1).eval()
@@ -116,7 +139,7 @@ def test_where_nobody_labelled_a_photo_the_teacher_does():
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     labels[2:] = 255
     batch = Batch(image, torch.ones(4, 1, 64, 64), labels, torch.tensor([True, True, False, False]))
-    learner = Learner(networks, train_accelerate.STRATEGIES["fixmatch"], torch.ones(19))
+    learner = Learner(networks, train_accelerate.STRATEGIES["fixmatch"], torch.ones(19), torch.zeros(19) > 0)
     edits = Edits(torch.ones(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
     outcome, _ = learner(batch, edits, teacher, 1)
     last, classes = outcome.last, outcome.classes
@@ -169,7 +192,7 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
     batch = Batch(torch.rand(4, 3, 64, 64) * 2 - 1, torch.ones(4, 1, 64, 64), labels, torch.ones(4, dtype=torch.bool))
     where = torch.zeros(4, 64, 64, dtype=torch.bool)
     where[:, 16:48, 16:48] = True
-    learner = Learner(networks, train_accelerate.STRATEGIES["supervised"], torch.ones(19))
+    learner = Learner(networks, train_accelerate.STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
     outcome, losses = learner(batch, Edits(where, torch.tensor([RIGHT, RIGHT, RIGHT, ONE_CLASS])), teacher, 0)
     assert torch.equal(outcome.astray[:, 0], where & (torch.arange(4) == 3)[:, None, None])
     assert (outcome.told[3, 4:12, 4:12] == 2).all() and torch.equal(outcome.told[:3], outcome.classes[:3])

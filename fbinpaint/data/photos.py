@@ -180,14 +180,16 @@ class PhotoCrops(TorchDataset):
         """The rows whose labels are used."""
         return self.photos.select(np.flatnonzero(self.labelled))
 
-    def class_counts(self, skip: Callable[[str, str], None] | None = None) -> Tensor:
-        """Labelled pixels of each class, (C,), over at most CLASS_COUNT_PHOTOS photos; `skip` as in `read_first`."""
+    def class_counts(self, skip: Callable[[str, str], None] | None = None) -> tuple[Tensor, Tensor]:
+        """Labelled pixels of each class, (C,), and the share of photos that show it, (C,), over at most
+        CLASS_COUNT_PHOTOS labelled photos; `skip` as in `read_first`."""
         photos = self.labelled_photos()
-        counts = np.zeros(256, np.int64)
+        counts = []
         for index in evenly_spaced(len(photos), CLASS_COUNT_PHOTOS):
             labels = read_first(rows_from(photos, index), lambda row: read_labels(row, self.label_space), skip)
-            counts += np.bincount(labels.ravel(), minlength=256)
-        return torch.from_numpy(counts[: self.label_space.num_classes]).float()
+            counts.append(np.bincount(labels.ravel(), minlength=256)[: self.label_space.num_classes])
+        counts = torch.from_numpy(np.stack(counts))
+        return counts.sum(0).float(), (counts > 0).float().mean(0)
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> Batch:

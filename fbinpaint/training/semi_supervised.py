@@ -14,14 +14,15 @@ from ..loop import Networks
 from ..losses import cisc_weight
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import one_hot
+from .class_floor import ClassFloor
 
 # A teacher's pixel below this confidence teaches nothing; with a fresh teacher that is nearly every pixel.
 CISC_CONFIDENCE = 0.7
 FIXMATCH_CONFIDENCE = 0.95
 
-# (teacher, batch, exemplars) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in [0,1].
-# Whatever it says of labelled photos is not used.
-PseudoLabels = Callable[[Networks, Batch, Exemplars], tuple[Tensor, Tensor]]
+# (teacher, batch, exemplars, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in
+# [0,1]. Whatever it says of labelled photos is not used.
+PseudoLabels = Callable[[Networks, Batch, Exemplars, ClassFloor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,17 @@ class Strategy:
     strong_view: bool = False
 
 
-def intact_view(teacher: Networks, batch: Batch):
-    """The teacher's segmentation of the photos without holes, and its class probabilities (B,C,h,w)."""
+def intact_view(teacher: Networks, batch: Batch, floor: ClassFloor):
+    """The teacher's segmentation of the photos without holes, and its class probabilities (B,C,h,w), raised by the
+    floor."""
     segmented = teacher.segmenter(batch.image, torch.zeros_like(batch.mask))
-    return segmented, segmented.logits.softmax(1)
+    probabilities = segmented.logits.softmax(1)
+    floor.update(probabilities, batch)
+    return segmented, floor(probabilities)
 
 
 @torch.no_grad()
-def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
+def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """Unlabelled photos teach the inpainters only."""
     labels = batch.labels[:, 2::4, 2::4]
     classes = teacher.segmenter.config.num_classes
@@ -48,10 +52,10 @@ def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[T
 
 
 @torch.no_grad()
-def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
+def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """Cross-image semantic consistency (CISC-R, Wu et al., TPAMI 2023): trust a pseudo-label as far as the labelled
     photos nearest to this one agree with it."""
-    segmented, probabilities = intact_view(teacher, batch)
+    segmented, probabilities = intact_view(teacher, batch, floor)
     confidence, labels = probabilities.max(1)
     advice = teacher.recorrector.consult(segmented.features, probabilities, torch.zeros_like(batch.mask), exemplars)
     features = teacher.recorrector.exemplar_features(segmented.features)
@@ -61,17 +65,17 @@ def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
+def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full trust."""
-    _, probabilities = intact_view(teacher, batch)
+    _, probabilities = intact_view(teacher, batch, floor)
     confidence, labels = probabilities.max(1)
     return one_hot(labels, probabilities.shape[1]), (confidence >= FIXMATCH_CONFIDENCE).float()
 
 
 @torch.no_grad()
-def mean_teacher(teacher: Networks, batch: Batch, exemplars: Exemplars) -> tuple[Tensor, Tensor]:
+def mean_teacher(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017): the teacher's whole distribution, of every pixel."""
-    _, probabilities = intact_view(teacher, batch)
+    _, probabilities = intact_view(teacher, batch, floor)
     return probabilities, torch.ones_like(probabilities[:, 0])
 
 

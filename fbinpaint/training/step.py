@@ -11,6 +11,7 @@ from ..loop import Networks, Round, feedback_rounds
 from ..losses import colour_loss, consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import one_hot
+from .class_floor import ClassFloor
 from .edits import Edits, colours_to_wish
 from .semi_supervised import Strategy
 
@@ -98,12 +99,14 @@ class Learner(nn.Module):
         strategy: what the teacher's maps of unlabelled photos are worth.
         class_weights: (C,), of the corrected maps' loss. The segmenter keeps the plain one: its map is the calibrated
             first opinion, the recorrector is to bring back what that one lost.
+        kept: (C,) bool, the classes that `ClassFloor` keeps in pseudo-labels.
     """
 
-    def __init__(self, networks: Networks, strategy: Strategy, class_weights: Tensor):
+    def __init__(self, networks: Networks, strategy: Strategy, class_weights: Tensor, kept: Tensor):
         super().__init__()
         self.networks, self.strategy = networks, strategy
         self.register_buffer("class_weights", class_weights, persistent=False)
+        self.floor = ClassFloor(kept)
 
     def forward(
         self, batch: Batch, edits: Edits, teacher: Networks, num_rounds: int | None
@@ -183,7 +186,7 @@ class Learner(nn.Module):
         trust = torch.ones_like(distribution[:, 0])
         labelled = batch.labelled[:, None, None].expand_as(trust)
         if not batch.labelled.all():
-            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars))
+            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars), self.floor)
             distribution = torch.where(labelled[:, None], distribution, pseudo)
             trust = torch.where(labelled, trust, pseudo_trust)
         return Target(distribution, trust, labelled)
