@@ -67,12 +67,12 @@ from fbinpaint.losses import (
 )
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from fbinpaint.models.layers import one_hot
+from fbinpaint.models.layers import in_pixels, one_hot
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.class_floor import small_and_common
 from fbinpaint.training.edits import draw_edits
 from fbinpaint.training.semi_supervised import STRATEGIES
-from fbinpaint.training.step import Learner, LossWeights, Outcome, hole_windows, in_pixels
+from fbinpaint.training.step import Learner, LossWeights, Outcome, hole_windows
 from fbinpaint.training.validation import Validator
 
 ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2

@@ -32,6 +32,16 @@ def downsample_mask(mask: Tensor, stride: int) -> Tensor:
     return F.max_pool2d(mask, stride)
 
 
+def in_cells(pixels: Tensor) -> Tensor:
+    """(...,H,W) -> (...,H/4,W/4), the centres of cells of 4x4 pixels."""
+    return pixels[..., 2::4, 2::4]
+
+
+def in_pixels(cells: Tensor) -> Tensor:
+    """(B,h,w), one value for each cell of 4x4 pixels -> (B,4h,4w)."""
+    return cells.repeat_interleave(4, 1).repeat_interleave(4, 2)
+
+
 def cat_channels(*tensors: Tensor) -> Tensor:
     """torch.cat of (B,·,h,w) along the channels, channels_last. That itself falls back to the other layout as soon as a
     tensor of one channel, which fits both, is among them, and the convolution behind it copies everything back."""

@@ -11,6 +11,7 @@ from ..images import pad_to_multiple, to_tensor
 from ..labels import LabelSpace
 from ..loop import Networks
 from ..models.exemplar_bank import Exemplars
+from ..models.layers import in_cells
 
 
 @torch.no_grad()
@@ -34,7 +35,7 @@ def build_bank(
         )
         image = pad_to_multiple(to_tensor(photo), 16).to(device)
         labels = torch.from_numpy(semantic_map)[None, None].float()
-        labels = pad_to_multiple(labels, 16).long()[:, 0, 2::4, 2::4].to(device)
+        labels = in_cells(pad_to_multiple(labels, 16).long()[:, 0]).to(device)
         features = networks.segmenter(image, torch.zeros_like(image[:, :1])).features
         banks.append(networks.recorrector.make_exemplars(features, labels))
     return Exemplars(*(torch.cat([getattr(b, name) for b in banks]) for name in ("prototypes", "present", "keys")))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.photos import Batch
-from ..models.layers import one_hot
+from ..models.layers import in_cells, one_hot
 
 # A class is common when so many of the labelled photos show it, small when it has no more than this share of their
 # pixels. Larger ones are not forgotten, and how much of a photo they take is a matter of framing.
@@ -44,7 +44,7 @@ class ClassFloor(nn.Module):
         """With the teacher's own opinion of a batch, (B,C,h,w); without photos of both kinds, no change."""
         if batch.labelled.all() or not batch.labelled.any():
             return
-        labels = one_hot(batch.labels[batch.labelled][:, 2::4, 2::4], len(self.offset))
+        labels = one_hot(in_cells(batch.labels[batch.labelled]), len(self.offset))
         named = one_hot(self(probabilities[~batch.labelled]).argmax(1), len(self.offset))
         for average, seen in ((self.labelled_share, labels), (self.named_share, named)):
             average.lerp_(seen.sum((0, 2, 3)) / seen.sum().clamp_min(1), 1 - SHARE_MOMENTUM)

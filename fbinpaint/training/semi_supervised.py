@@ -13,7 +13,7 @@ from ..data.photos import Batch
 from ..loop import Networks
 from ..losses import cisc_weight
 from ..models.exemplar_bank import Exemplars, consistency_maps
-from ..models.layers import one_hot
+from ..models.layers import in_cells, one_hot
 from .class_floor import ClassFloor
 
 # A teacher's pixel below this confidence teaches nothing; with a fresh teacher that is nearly every pixel.
@@ -46,7 +46,7 @@ def intact_view(teacher: Networks, batch: Batch, floor: ClassFloor):
 @torch.no_grad()
 def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """Unlabelled photos teach the inpainters only."""
-    labels = batch.labels[:, 2::4, 2::4]
+    labels = in_cells(batch.labels)
     classes = teacher.segmenter.config.num_classes
     return one_hot(torch.full_like(labels, 255), classes), torch.zeros(labels.shape, device=labels.device)
 

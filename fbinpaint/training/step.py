@@ -10,7 +10,7 @@ from ..data.photos import Batch
 from ..loop import Networks, Round, feedback_rounds
 from ..losses import colour_loss, consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
-from ..models.layers import one_hot
+from ..models.layers import in_cells, in_pixels, one_hot
 from .class_floor import ClassFloor
 from .edits import Edits, colours_to_wish
 from .semi_supervised import Strategy
@@ -195,18 +195,8 @@ class Learner(nn.Module):
         """Of the segmenter's map of the strong view: see `Strategy`."""
         mixed = torch.where(batch.mask > 0, batch.image.roll(1, 0), batch.image)
         seen = self.networks.segmenter(mixed, torch.zeros_like(batch.mask))
-        mixed_target = target.swap(batch.mask[:, :, 2::4, 2::4] > 0)
+        mixed_target = target.swap(in_cells(batch.mask) > 0)
         return mixed_target.loss(seen.logits.log_softmax(1), torch.ones_like(target.trust))
-
-
-def in_cells(pixels: Tensor) -> Tensor:
-    """(...,H,W) -> (...,H/4,W/4), the centres of cells of 4x4 pixels."""
-    return pixels[..., 2::4, 2::4]
-
-
-def in_pixels(cells: Tensor) -> Tensor:
-    """(B,h,w), one value for each cell of 4x4 pixels -> (B,4h,4w)."""
-    return cells.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
 
 def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
