@@ -131,7 +131,6 @@ def feedback_rounds(
         guide = torch.full_like(probabilities, 1 / probabilities.shape[1])
     around = networks.guided_inpainter.prepare(mask, initial.context4, initial.context8, guide, window)
     if feedback and num_rounds:
-        exemplars = networks.recorrector.bank if exemplars is None else exemplars
         advice = networks.recorrector.consult(segmented.features, probabilities, mask, exemplars, allowed)
     hole = downsample_mask(mask, 4)
     depth = hole_depth(hole)

@@ -114,17 +114,25 @@ def test_rounds_are_reported(tiny_pipeline):
 
 
 def test_networks_may_wait_on_the_cpu(tiny_pipeline, tiny_pipeline_dir):
-    """One at a time on the accelerator (here a CPU as well): whatever uses a network's weights fetches it first."""
+    """One at a time on the accelerator (here a CPU as well): whatever uses a network's weights fetches it first.
+
+    Until then they are not those that it will compute with: here they are no numbers.
+    """
     pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
     pipe.set_progress_bar_config(disable=True)
     pipe.enable_model_cpu_offload(device="cpu")
     fetched = []
     for name in ("initial_inpainter", "segmenter", "recorrector", "guided_inpainter"):
-        hook = getattr(pipe, name)._hf_hook
+        network = getattr(pipe, name)
+        hook, weights = network._hf_hook, {key: value.clone() for key, value in network.state_dict().items()}
 
-        def fetch(module, *args, name=name, plain=hook.pre_forward, **kwargs):
+        def fetch(module, *args, name=name, plain=hook.pre_forward, weights=weights, **kwargs):
             fetched.append(name)
+            module.load_state_dict(weights, assign=True)
             return plain(module, *args, **kwargs)
+
+        nothing = {key: torch.full_like(value, torch.nan) for key, value in weights.items()}
+        network.load_state_dict(nothing, assign=True)
 
         hook.pre_forward = fetch
     image, mask = photo(64, 48), box(64, 48)

@@ -99,10 +99,11 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         segmenter_features: Tensor,
         probabilities: Tensor,
         mask: Tensor,
-        exemplars: Exemplars,
+        exemplars: Exemplars | None,
         allowed: Tensor | None = None,
     ) -> Advice:
-        """What the exemplars nearest to the photo's known part say."""
+        """What the exemplars nearest to the photo's known part say; None = those of the bank."""
+        exemplars = self.bank if exemplars is None else exemplars
         known = 1 - downsample_mask(mask, 4)
         keys = retrieval_keys(segmenter_features.detach(), probabilities.detach(), known)
         return retrieve(keys, exemplars, self.config.top_k, allowed)
