@@ -29,6 +29,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -455,6 +456,7 @@ def train(args: argparse.Namespace) -> bool:
         project_dir=args.output_dir,
         kwargs_handlers=[uneven],
     )
+    torch.backends.cuda.matmul.allow_tf32 = True  # as convolutions do by default
     signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
     set_seed(args.seed)
     folder = Path(args.output_dir)
@@ -471,7 +473,7 @@ def train(args: argparse.Namespace) -> bool:
 
     accumulated = args.gradient_accumulation_steps
     process, processes = accelerator.process_index, accelerator.num_processes
-    batches = MixedBatches(
+    plan = MixedBatches(
         trainer.crops.labelled,
         args.train_batch_size,
         args.labelled_ratio,
@@ -480,7 +482,7 @@ def train(args: argparse.Namespace) -> bool:
         process,
         processes,
     )
-    loader = iter(BatchLoader(trainer.crops, batches, args.dataloader_num_workers, trainer.bad_photos))
+    loader = BatchLoader(trainer.crops, plan, args.dataloader_num_workers, trainer.bad_photos)
     bar = tqdm(
         range(start, args.max_train_steps),
         initial=start,
@@ -498,25 +500,26 @@ def train(args: argparse.Namespace) -> bool:
         accelerator.log(scores, step=step)
 
     done, stopping = start, False
-    for step in bar:
-        for place in range(accumulated):
-            number = (step * accumulated + place) * processes + process
-            with accelerator.accumulate(trainer.learner, trainer.discriminator):
-                losses = trainer.train_step(next(loader).to(accelerator.device), step, number)
-        done = step + 1
-        if done % LOG_EVERY == 0:
-            scores = {name: round(float(value), 5) for name, value in losses.items()}
-            bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
-            record(scores, done)
-        if accelerator.is_main_process and (done % args.validation_steps == 0 or done == args.max_train_steps):
-            scores = trainer.validate(done)
-            bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-            record(scores, done)
-        stopping = accelerator.check_trigger()
-        if stopping or done % args.checkpointing_steps == 0:
-            trainer.save_checkpoint(done)
-        if stopping:
-            break
+    with closing(iter(loader)) as batches:  # whatever happens, its workers end: no exit waits for them
+        for step in bar:
+            for place in range(accumulated):
+                number = (step * accumulated + place) * processes + process
+                with accelerator.accumulate(trainer.learner, trainer.discriminator):
+                    losses = trainer.train_step(next(batches).to(accelerator.device), step, number)
+            done = step + 1
+            if done % LOG_EVERY == 0:
+                scores = {name: round(float(value), 5) for name, value in losses.items()}
+                bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
+                record(scores, done)
+            if accelerator.is_main_process and (done % args.validation_steps == 0 or done == args.max_train_steps):
+                scores = trainer.validate(done)
+                bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+                record(scores, done)
+            stopping = accelerator.check_trigger()
+            if stopping or done % args.checkpointing_steps == 0:
+                trainer.save_checkpoint(done)
+            if stopping:
+                break
     finished = not stopping or done == args.max_train_steps
     if accelerator.is_main_process:
         if finished:

@@ -141,6 +141,11 @@ def test_a_single_source_fills_the_batch():
         assert len(MixedBatches(labelled, batch_size=4, labelled_ratio=0.25, seed=0).batch(0)) == 4
 
 
+def test_a_batch_without_a_labelled_photo_is_refused():
+    with pytest.raises(InputError, match="0.1 of 4 photos is none"):
+        MixedBatches(np.arange(5) < 2, batch_size=4, labelled_ratio=0.1, seed=0)
+
+
 def test_collate(street_folder):
     crops = PhotoCrops(load_photo_folder(street_folder), SPACE, resolution=32)
     batch = collate([crops[0, 0], crops[1, 1]])

@@ -121,6 +121,16 @@ def test_a_stopped_run_leaves_a_checkpoint(options, uninterrupted, workers, tmp_
     assert same(output / "pipeline", uninterrupted[0] / "pipeline")
 
 
+def test_a_failed_run_ends_and_so_do_its_workers(options, tmp_path):
+    (tmp_path / "log.jsonl").mkdir()  # the tenth step cannot be logged
+    process = start(options, tmp_path, 12, "--dataloader_num_workers", "1")
+    while process.is_alive() and not psutil.Process(process.pid).children():
+        time.sleep(0.01)
+    (worker,) = psutil.Process(process.pid).children()
+    process.join(timeout=60)
+    assert process.exitcode == 1 and not psutil.wait_procs([worker], timeout=10)[1]
+
+
 def test_the_best_pipeline_is_kept(options, tmp_path):
     stride = ("--learning_rate", "1", "--lr_warmup_steps", "2")  # none in the first step, a huge one in the second
     assert finish(options, tmp_path, 2, "--validation_steps", "1", *stride) == 0

@@ -228,6 +228,8 @@ class MixedBatches:
         with_labels = round(batch_size * labelled_ratio)
         if labelled.all() or not labelled.any():
             with_labels = batch_size if labelled.all() else 0
+        elif not with_labels:
+            raise InputError(f"{labelled_ratio:g} of {batch_size} photos is none: a batch needs a labelled photo")
         self.sources = (
             (np.flatnonzero(labelled), with_labels),
             (np.flatnonzero(~labelled), batch_size - with_labels),
