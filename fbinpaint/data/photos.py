@@ -213,6 +213,9 @@ class MixedBatches:
         labelled_ratio: share of each batch drawn from them.
         start: number of the first step.
         process, processes: of several training processes, each takes its own batch of a step.
+
+    Raises:
+        InputError: there are photos of both kinds, but a batch would get no labelled one: its exemplars.
     """
 
     def __init__(
@@ -229,7 +232,10 @@ class MixedBatches:
         if labelled.all() or not labelled.any():
             with_labels = batch_size if labelled.all() else 0
         elif not with_labels:
-            raise InputError(f"{labelled_ratio:g} of {batch_size} photos is none: a batch needs a labelled photo")
+            raise InputError(
+                f"{labelled_ratio:g} of {batch_size} photos is none: a batch needs a labelled photo; "
+                "raise --labelled_ratio or --train_batch_size"
+            )
         self.sources = (
             (np.flatnonzero(labelled), with_labels),
             (np.flatnonzero(~labelled), batch_size - with_labels),
