@@ -57,8 +57,10 @@ KNOWN_OPACITY = 0.3  # of the classes outside the hole in the map that is edited
 QUEUE_LENGTH = 32  # visitors who wait; the next ones are told to come back
 KEEP_FILES = 3600  # seconds
 
-EXAMPLE_SIZES = {"celebamask-hq": (256, 256), "cityscapes": (256, 192)}  # (width, height)
-EXAMPLE_INDICES = (0, 1, 5)  # of the scene and of its mask: small and medium holes
+EXAMPLE_PHOTOS = Path(__file__).resolve().parent / "examples"
+# A photo of that folder, or the number of a procedural scene and of its mask: small and medium holes.
+EXAMPLES = {"celebamask-hq": ("portrait", 0, 5), "cityscapes": (0, 1, 5)}
+EXAMPLE_SIZES = {"celebamask-hq": (256, 256), "cityscapes": (256, 192)}  # of a scene, (width, height)
 EXAMPLE_SEED = 7
 
 COLOURS = {
@@ -71,8 +73,8 @@ HINT = "Drop in a photo or pick an example, mark a hole, and press **Restore**."
 TITLE = """# fbinpaint
 Mark what is damaged or should go: the hole is filled, a semantic map is read from the fill and corrected,
 and the corrected map guides the next fill, round after round. Not what you had in mind? Repaint the map."""
-EDIT_HINT = """### Edit the map: the photo follows
-Pick a class, paint it **into the hole** of the map ("sky here, road there"), and restore again."""
+EDIT_HINT = """### Edit the map
+Pick a class, paint it **into the hole** of the map, and restore again: the hole is filled to match."""
 
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # the themes' own are fetched from Google
 
@@ -162,9 +164,9 @@ def restore(
 
 
 @functools.cache
-def restored_example(model: str, index: int, rounds: int) -> "FeedbackInpaintPipelineOutput":
+def restored_example(model: str, name: str | int, rounds: int) -> "FeedbackInpaintPipelineOutput":
     """An example's output, computed when it is first asked for."""
-    photo, mask = example(read_label_space(model).name, index)
+    photo, mask = example(read_label_space(model).name, name)
     *_, output = restore(model, np.asarray(photo), np.asarray(mask), rounds)
     return output
 
@@ -322,12 +324,9 @@ def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
     height, width = hole.shape
     text = f"**Restored {hole.mean():.0%} of {width} × {height} pixels.**"
     if len(rounds) == 1:
-        return f"{text} No feedback; confidence {rounds[0].confidence:.0%}."
+        return f"{text} No feedback."
     changed = (output.semantic_before[0] != output.semantic_after[0])[hole].mean()
-    return (
-        f"{text} Feedback changed {changed:.1%} of the map in the hole; "
-        f"confidence {rounds[0].confidence:.0%} → {rounds[-1].confidence:.0%}."
-    )
+    return f"{text} Feedback changed {changed:.1%} of the map in the hole."
 
 
 def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
@@ -346,17 +345,19 @@ def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: La
 
 
 @functools.cache
-def example(space: str, index: int) -> tuple[Image.Image, Image.Image]:
-    """A procedural scene of the label space, and a mask for it."""
+def example(space: str, name: str | int) -> tuple[Image.Image, Image.Image]:
+    """One of the label space's `EXAMPLES`, and a mask for it."""
+    if isinstance(name, str):
+        return load_image(EXAMPLE_PHOTOS / f"{name}.jpg"), load_image(EXAMPLE_PHOTOS / f"{name}_mask.png")
     width, height = EXAMPLE_SIZES[space]
-    photo, _ = SCENES[space]((width, height), np.random.default_rng([EXAMPLE_SEED, index]))
-    return photo, Image.fromarray(protocol_mask(height, width, index))
+    photo, _ = SCENES[space]((width, height), np.random.default_rng([EXAMPLE_SEED, name]))
+    return photo, Image.fromarray(protocol_mask(height, width, name))
 
 
-def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, int]]:
-    """(model, index) of each example: for every label space some, with the first model that knows it."""
+def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, str | int]]:
+    """(model, name) of each example: those of every label space, with the first model that knows it."""
     first_models = {space.name: model for model, space in reversed(spaces_of_models.items())}
-    return [(model, index) for model in reversed(first_models.values()) for index in EXAMPLE_INDICES]
+    return [(model, name) for space, model in reversed(first_models.items()) for name in EXAMPLES[space]]
 
 
 # ---------------------------------------------------------------------------------------------- page
@@ -465,10 +466,10 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
 
     def on_example(index):
         """The example and, at once, its result with the settings it was restored with before."""
-        model, number = examples[index]
-        photo, mask = example(label_spaces[model].name, number)
+        model, name = examples[index]
+        photo, mask = example(label_spaces[model].name, name)
         pixels, hole = np.asarray(photo), np.asarray(mask)
-        output = restored_example(models[model], number, 2)
+        output = restored_example(models[model], name, 2)
         # The hole goes into the mask, not the editor: there, Gradio 6.31 drops a given layer at the first stroke.
         given = {editor: {"background": photo, "layers": [], "composite": None}, mask_upload: mask}
         settings = {model_picker: model, rounds: 2, grow: 0, feather: 0, invert: False}
@@ -532,8 +533,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                 gallery_of_examples = gr.Dataset(
                     components=[gr.Image(format="png", render=False)],
                     samples=[
-                        [with_hole(*map(np.asarray, example(label_spaces[name].name, index)))]
-                        for name, index in examples
+                        [with_hole(*map(np.asarray, example(label_spaces[model].name, name)))]
+                        for model, name in examples
                     ],
                     type="index", layout="gallery", label="Examples", elem_id="examples",
                 )  # fmt: skip

@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -25,15 +26,17 @@ WARM_UP = 3  # batches: the workers start, the first steps allocate
 
 def measure(loader: BatchLoader, step: Callable[[Batch, int], object], steps: int) -> tuple[float, float]:
     """Seconds that the loop waited for data and seconds that it took in all, over `steps` steps."""
-    batches, waited = iter(loader), 0.0
-    for number in range(WARM_UP + steps):
-        if number == WARM_UP:
-            began, waited = time.perf_counter(), 0.0
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        step(batch, number)
-    return waited, time.perf_counter() - began
+    waited = 0.0
+    with closing(iter(loader)) as batches:  # its workers end with it, and leave the processor to what is timed next
+        for number in range(WARM_UP + steps):
+            if number == WARM_UP:
+                began, waited = time.perf_counter(), 0.0
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            step(batch, number)
+        seconds = time.perf_counter() - began
+    return waited, seconds
 
 
 def main() -> None:

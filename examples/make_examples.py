@@ -1,4 +1,7 @@
-"""Draw the (procedural, rights-free) pictures of this folder anew: python examples/make_examples.py"""
+"""Draw the procedural pictures of this folder, and all masks, anew: python examples/make_examples.py
+
+portrait.jpg is a photo: Eileen Collins, NASA, in the public domain (a part of scikit-image's `data.astronaut()`).
+"""
 
 from pathlib import Path
 
@@ -16,6 +19,7 @@ def main() -> None:
         photo, _ = SCENES[space](size, np.random.default_rng(7))
         photo.save(HERE / f"{name}.png")
         Image.fromarray(protocol_mask(size[1], size[0], index=1)).save(HERE / f"{name}_mask.png")
+    Image.fromarray(protocol_mask(256, 256, index=0)).save(HERE / "portrait_mask.png")
     write_scenes(HERE / "streets", "cityscapes", count=4, size=(192, 144), seed=0)
 
 
