@@ -469,7 +469,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         model, name = examples[index]
         photo, mask = example(label_spaces[model].name, name)
         pixels, hole = np.asarray(photo), np.asarray(mask)
-        output = restored_example(models[model], name, 2)
+        with toasts():
+            output = restored_example(models[model], name, 2)
         # The hole goes into the mask, not the editor: there, Gradio 6.31 drops a given layer at the first stroke.
         given = {editor: {"background": photo, "layers": [], "composite": None}, mask_upload: mask}
         settings = {model_picker: model, rounds: 2, grow: 0, feather: 0, invert: False}
@@ -478,9 +479,17 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         shown = show_first(output, model) | show_result(output, save_marked(pixels, hole), session)
         return given | settings | shown | show_details(output, session)
 
+    def on_reuse(session):
+        with toasts():
+            if session is None:  # it was cleared, reused before, or forgotten after an hour
+                raise InputError("There is no result any more: restore a photo first.")
+        return {"background": session.result, "layers": [], "composite": None}, *[None] * len(forgotten)
+
     def on_random_hole(drawing, seed):
         with toasts():
             width, height = background_of(drawing).size
+            if seed is None:
+                raise InputError("The seed is empty: type a number from 0 up.")
         return Image.fromarray(protocol_mask(height, width, int(seed)))
 
     def on_model(model):
@@ -586,11 +595,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         )  # fmt: skip
         # The next photo starts without the last one's hole, map and edits. (An editor that holds a map also slows down
         # every click: Gradio 6.31 has it fetch and send its pictures again with each message.)
-        editor.clear(lambda: (None, None, None), outputs=[mask_upload, map_editor, state], **quick)
-        reuse.click(
-            lambda session: ({"background": session.result, "layers": [], "composite": None}, None, None, None),
-            state, [editor, mask_upload, map_editor, state], **quick,
-        )  # fmt: skip
+        forgotten = [mask_upload, map_editor, state]
+        editor.clear(lambda: [None] * len(forgotten), outputs=forgotten, **quick)
+        reuse.click(on_reuse, state, [editor, *forgotten], **quick)
         random_hole.click(on_random_hole, [editor, seed], mask_upload, **quick)
         model_picker.change(on_model, model_picker, list(pickers.values()), show_progress="hidden", **quick)
         for picker in pickers.values():
@@ -624,7 +631,11 @@ def main() -> None:
         demo = build_demo(models)
     except InputError as error:
         parser.exit(1, f"error: {error}\n")
-    demo.launch(server_name=args.host, server_port=args.port, footer_links=["api", "gradio"], **STYLE, **SERVING)
+    address = {"server_name": args.host, "server_port": args.port}
+    try:
+        demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **SERVING)
+    except (OSError, OverflowError):  # Gradio words neither
+        parser.exit(1, f"error: {args.host}:{args.port} is taken or no address of this machine; name another --port\n")
 
 
 if __name__ == "__main__":

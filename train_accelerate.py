@@ -23,6 +23,7 @@ import functools
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -32,6 +33,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
+from pickle import UnpicklingError
 
 import datasets
 import numpy as np
@@ -42,6 +44,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from datasets import Dataset
 from diffusers.optimization import get_scheduler
 from PIL import Image
+from safetensors import SafetensorError
 from timm.optim import Muon, muon
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
@@ -49,11 +52,13 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
+from fbinpaint.arguments import count, positive
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops
 from fbinpaint.data.rows import evenly_spaced
 from fbinpaint.data.sources import load_photos, stream_photos
 from fbinpaint.data.streams import StreamedCrops, set_aside
+from fbinpaint.files import whole_file
 from fbinpaint.hub import publish
 from fbinpaint.labels import LABEL_SPACES, get_label_space
 from fbinpaint.loop import VARIANTS, Networks
@@ -85,7 +90,8 @@ LOG_EVERY = 10
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train the feedback loop on labelled and unlabelled photos.",
-        epilog="example: accelerate launch train_accelerate.py --train_data_dir data/streets --label_space cityscapes",
+        epilog="example: accelerate launch train_accelerate.py --train_data_dir examples/streets "
+        "--label_space cityscapes --num_validation_images 1",
     )
     add = parser.add_argument
     add("--train_data_dir", nargs="+", default=[], help="folders: images/ (and labels/), or a layout README.md lists")
@@ -101,36 +107,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--pretrained_model", help="a pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
     add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
-    add("--resolution", type=int, default=128, help="side of the training crops, a multiple of 16")
+    add("--resolution", type=positive, default=128, help="side of the training crops, a multiple of 16")
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
     add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if another")
-    add("--train_batch_size", type=int, default=8, help="photos per process and batch")
-    add("--gradient_accumulation_steps", type=int, default=1, help="batches per process and step")
+    add("--train_batch_size", type=positive, default=8, help="photos per process and batch")
+    add("--gradient_accumulation_steps", type=positive, default=1, help="batches per process and step")
     add("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
     add("--mixed_precision", choices=("no", "bf16"), help="default: as configured for accelerate")
     add("--compile", action="store_true", help="torch.compile the networks")
-    add("--max_train_steps", type=int, default=3000)
+    add("--max_train_steps", type=positive, default=3000)
     add("--learning_rate", type=float, default=2e-3)
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
     add("--discr_learning_rate", type=float, default=2e-4)
-    add("--lr_warmup_steps", type=int, default=100)
-    add("--initial_steps", type=int, default=0, help="the first train the initial inpainter alone, at 5x the speed")
+    add("--lr_warmup_steps", type=count, default=100)
+    add("--initial_steps", type=count, default=0, help="the first train the initial inpainter alone, at 5x the speed")
     add("--adversarial_start", type=float, default=0.3, help="share of the steps before the discriminator joins")
     for field in fields(LossWeights):
         add(f"--{field.name}_weight", type=float, default=field.default)
-    add("--perceptual_crop", type=int, default=48, help="side of the window in each hole that VGG sees")
+    add("--perceptual_crop", type=positive, default=48, help="side of the window in each hole that VGG sees")
     add("--ema_decay", type=float, default=0.998)
-    add("--num_exemplars", type=int, default=96, help="labelled photos kept as prototypes with the model")
-    add("--num_validation_images", type=int, default=20, help="photos held out of training")
-    add("--validation_steps", type=int, default=500)
-    add("--checkpointing_steps", type=int, default=500)
-    add("--checkpoints_total_limit", type=int, default=2)
+    add("--num_exemplars", type=positive, default=96, help="labelled photos kept as prototypes with the model")
+    add("--num_validation_images", type=positive, default=20, help="photos held out of training")
+    add("--validation_steps", type=positive, default=500)
+    add("--checkpointing_steps", type=positive, default=500)
+    add("--checkpoints_total_limit", type=positive, default=2)
     add("--resume_from_checkpoint", help="a checkpoint folder, or 'latest'")
-    add("--dataloader_num_workers", type=int, default=1)
+    add("--dataloader_num_workers", type=count, default=1)
     add("--push_to_hub", action="store_true", help="publish the result as --hub_model_id, with a card")
     add("--hub_model_id", help="USER/NAME on the Hub")
     add("--report_to", help="a tracker that accelerate knows, such as tensorboard")
-    add("--seed", type=int, default=0)
+    add("--seed", type=count, default=0)
     args = parser.parse_args(argv)
     if not args.train_data_dir + args.dataset_name:
         parser.error("no data: give --train_data_dir or --dataset_name")
@@ -167,6 +173,8 @@ def build_data(
         crops = StreamedCrops(streams, make_crops(known), args.seed)
     else:
         photos = load_photos(args.train_data_dir, args.dataset_name)
+        if len(photos) <= args.num_validation_images:
+            raise InputError(f"{len(photos)} photos, and all of them held out; lower --num_validation_images")
         held_out = evenly_spaced(len(photos), args.num_validation_images)
         crops = make_crops(photos.select(np.setdiff1d(np.arange(len(photos)), held_out)))
         validation = photos.select(held_out)
@@ -429,15 +437,44 @@ def read_log(folder: Path) -> list[dict]:
 
 
 def find_checkpoint(args: argparse.Namespace) -> Path | None:
-    """The checkpoint to resume from. Raises InputError where one was named and is not there."""
+    """The checkpoint to resume from; `latest` is none where there is none yet, as for a scheduler's first start.
+
+    Raises InputError where one was named and is not there, and where this run would mix with what an earlier one left
+    in the output folder.
+    """
+    folder = Path(args.output_dir)
+    own = sorted(folder.glob("checkpoint-[0-9]*"))
     if args.resume_from_checkpoint is None:
+        if own or read_log(folder):
+            raise InputError(
+                f"--output_dir {folder}: holds an earlier run; add --resume_from_checkpoint latest, or name another"
+            )
         return None
     if args.resume_from_checkpoint == "latest":
-        return max(Path(args.output_dir).glob("checkpoint-[0-9]*"), default=None)
+        return max(own, default=None)
     checkpoint = Path(args.resume_from_checkpoint)
-    if not checkpoint.is_dir():
-        raise InputError(f"--resume_from_checkpoint {checkpoint}: no such folder")
+    if not os.path.isdir(checkpoint) or not re.fullmatch(r"checkpoint-\d+", checkpoint.name):
+        raise InputError(f"--resume_from_checkpoint {checkpoint}: no such folder, or not named checkpoint-<step>")
+    if own and own[-1].name > checkpoint.name:
+        raise InputError(f"{own[-1]}: is later than {checkpoint.name}; move it away, or name another --output_dir")
     return checkpoint
+
+
+def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
+    """Its step. Raises InputError where it is not whole, or of networks or processes that are not these."""
+    try:
+        accelerator.load_state(str(checkpoint))
+    except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{checkpoint}: does not fit this run, or is damaged ({reason}); resume another") from error
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def forget_later_rows(folder: Path, step: int) -> None:
+    """Drop the rows of `log.jsonl` past the step that a run goes on from: it writes them again."""
+    if rows := read_log(folder):
+        with whole_file(folder / "log.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
 
 
 def train(args: argparse.Namespace) -> bool:
@@ -460,16 +497,19 @@ def train(args: argparse.Namespace) -> bool:
     signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
     set_seed(args.seed)
     folder = Path(args.output_dir)
+    checkpoint_folder = find_checkpoint(args)
+    accelerator.wait_for_everyone()  # before the first of them writes there
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(args, accelerator)
     if accelerator.is_main_process:
         (folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")
     if args.report_to:
         accelerator.init_trackers("fbinpaint")
-    start = 0
-    if checkpoint_folder := find_checkpoint(args):
-        accelerator.load_state(str(checkpoint_folder))
-        start = int(checkpoint_folder.name.rsplit("-", 1)[1])
+    start = load_checkpoint(accelerator, checkpoint_folder) if checkpoint_folder else 0
+    if accelerator.is_main_process:
+        forget_later_rows(folder, start)
+        if args.resume_from_checkpoint and not start:
+            print(f"no checkpoint in {folder} yet: starting at step 0")
 
     accumulated = args.gradient_accumulation_steps
     process, processes = accelerator.process_index, accelerator.num_processes

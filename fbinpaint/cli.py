@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fbinpaint.arguments import count, positive, seed
 from fbinpaint.errors import InputError, printable
 from fbinpaint.files import whole_file
 from fbinpaint.memory import keep_freed_memory
@@ -57,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--mask", type=Path, required=True, metavar="FILE|DIR", help="white = hole; one FILE serves all")
     run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders are filled with PNG files")
     run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
-    run.add_argument("--rounds", type=_count, default=2, metavar="K", help="feedback rounds, 0 = none (default: 2)")
+    run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none (default: 2)")
     run.add_argument("--save-semantics", action="store_true", help="write NAME_before.png, NAME_after.png (index maps)")
     run.add_argument("--resume", action="store_true", help="leave photos alone whose results are all there")
-    run.add_argument("--seed", type=_seed, metavar="N", help="default: none")
+    run.add_argument("--seed", type=seed, metavar="N", help="default: none")
 
     evaluate = _command(
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and, if any, labels/")
     evaluate.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
     evaluate.add_argument("--output", type=Path, required=True, metavar="report.json", help="a .csv is put beside it")
-    evaluate.add_argument("--resolution", type=_count, default=128, metavar="N", help="shorter side (default: 128)")
+    evaluate.add_argument("--resolution", type=count, default=128, metavar="N", help="shorter side (default: 128)")
     evaluate.add_argument("--rounds", type=_counts, default=[0, 1, 2, 3], metavar="K,...", help="default: 0,1,2,3")
     evaluate.add_argument(
         "--baselines", type=_names, default=["telea", "navier-stokes"], metavar="NAME,...",
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "--controls", type=_names, default=[], metavar="NAME,...",
         help="oracle, shuffled-map, random-exemplar (default: none)",
     )  # fmt: skip
-    evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N photos")
+    evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos")
 
     publish = _command(
         commands, publish_command, "publish", "Upload a saved pipeline folder to the Hugging Face Hub.",
@@ -110,26 +111,8 @@ def _command(commands, function, name: str, description: str, example: str) -> a
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if _count(text) == 0:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if _count(text) >= 2**64:
-        raise argparse.ArgumentTypeError("must be below 2**64")
-    return int(text)
-
-
 def _counts(text: str) -> list[int]:
-    return sorted({_count(part.strip()) for part in text.split(",")})
+    return sorted({count(part.strip()) for part in text.split(",")})
 
 
 def _named_model(text: str) -> tuple[str, str]:
@@ -303,7 +286,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
 
     state = processes()  # before the model is loaded: this chooses the GPU of each process
 
-    if args.output.suffix != ".json" or args.output.is_dir():
+    if args.output.suffix != ".json" or os.path.isdir(args.output):
         raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
     try:  # before the hours of work, not after
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -343,7 +326,7 @@ def publish_command(args: argparse.Namespace) -> int:
     from fbinpaint.hub import files_of, publish
     from fbinpaint.saved import check_pipeline
 
-    has_card = (args.model / "README.md").exists()
+    has_card = os.path.exists(args.model / "README.md")
     if has_card and args.report:
         raise InputError(f"{args.model / 'README.md'}: is published as it is; put the figures there, or move it away")
     if not args.dry_run:

@@ -12,6 +12,7 @@ import csv
 import itertools
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
@@ -423,7 +424,7 @@ def _name(folder: Path) -> str:
 
 
 def _labels(data: Path) -> dict[str, Path]:
-    if not (data / "labels").is_dir():
+    if not os.path.isdir(data / "labels"):
         return {}
     found = files_by_stem(data / "labels")
     return {stem: path for stem, paths in found.items() for path in paths if path.suffix.lower() == ".png"}
@@ -431,7 +432,7 @@ def _labels(data: Path) -> dict[str, Path]:
 
 def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[Pair]:
     images = data / "images"
-    if not images.is_dir():
+    if not os.path.isdir(images):
         raise InputError(f"{data}: has no folder images/; put the photos there (and index maps in labels/, if any)")
     photos = dict(itertools.islice(files_by_stem(images).items(), limit))
     if not photos:

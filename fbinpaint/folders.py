@@ -33,22 +33,33 @@ class Pair:
 def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
     """The files anywhere below `folder`, sorted, without hidden ones; links to nothing too, to fail by name when read.
 
+    Links to folders are followed, once each.
+
     leave_out: folders whose files are not meant, where they lie inside `folder` (those of masks or results)
-    Raises InputError if there is no such folder.
+    Raises InputError if there is no such folder, or if it or one below cannot be read.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; name one that holds pictures")
     # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
     others = [Path(os.path.realpath(other)) for other in leave_out]
     inside = [other for other in others if Path(os.path.realpath(folder)) in other.parents]
 
-    def visible(path: Path) -> bool:
-        return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); allow it, or move it away") from error
 
     def meant(path: Path) -> bool:
         return not any(other in Path(os.path.realpath(path)).parents for other in inside)
 
-    return [path for path in sorted(folder.rglob("*")) if not path.is_dir() and visible(path) and meant(path)]
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(filter(meant, found))
 
 
 def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:

@@ -80,7 +80,7 @@ class PerceptualLoss(nn.Module):
             downloaded or cached.
 
     Raises:
-        InputError: the file is missing or is not VGG16.
+        InputError: the file is missing or is not VGG16, or it cannot be fetched.
     """
 
     TAPS = (3, 8, 15, 22)
@@ -90,7 +90,10 @@ class PerceptualLoss(nn.Module):
         from torchvision.models.vgg import VGG16_Weights, cfgs, make_layers, vgg16
 
         if weights is None:
-            self.features = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
+            try:
+                self.features = vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
+            except OSError as error:
+                raise InputError(f"VGG16 cannot be fetched ({error}); give it as --perceptual_weights") from error
         else:
             self.features = make_layers(cfgs["D"])  # without the classifier, nine tenths of VGG16
             if not Path(weights).is_file():
@@ -183,7 +186,9 @@ def consistency_loss(consistency: Tensor, labels: Tensor, shared: Tensor, weight
     target = one_hot(labels, num_classes)
     # Both classes of each problem weigh the same: a pixel has one right class and many wrong ones.
     balance = torch.where(target > 0, 0.5, 0.5 / max(num_classes - 1, 1))
-    loss = F.binary_cross_entropy(consistency.clamp(1e-4, 1 - 1e-4), target, reduction="none")
+    # Not F.binary_cross_entropy: autocast refuses that on GPUs. In float32, as 1 - 1e-4 is 1 in bfloat16.
+    agreement = torch.where(target > 0, consistency.float(), 1 - consistency.float())
+    loss = -agreement.clamp(1e-4, 1 - 1e-4).log()
     weight = (weight * (labels != 255))[:, None] * shared[:, :, None, None] * balance
     return weighted_mean(loss, weight)
 

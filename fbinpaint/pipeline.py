@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,13 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             guided_inpainter=guided_inpainter,
         )
         self.register_to_config(label_space=label_space, sample_size=sample_size, variant=variant)
-        self.networks = Networks(initial_inpainter, segmenter, recorrector, guided_inpainter, variant)
         self.networks.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+    @property
+    def networks(self) -> Networks:
+        """The components as the loop takes them; one that was replaced (`pipe.segmenter = ...`) is among them."""
+        parts = {name: getattr(self, name) for name in COMPONENTS}
+        return Networks(**parts, variant=self.config.variant)
 
     @classmethod
     def from_networks(cls, networks: Networks, label_space: str, sample_size: int = 192) -> "FeedbackInpaintPipeline":
@@ -258,7 +264,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         """The arguments of a call, checked."""
         if output_type not in ("pil", "np", "pt"):
             raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
-        if not isinstance(num_rounds, int) or not 0 <= num_rounds <= MAX_ROUNDS:
+        if not isinstance(num_rounds, Integral) or not 0 <= num_rounds <= MAX_ROUNDS:
             raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number from 0 to {MAX_ROUNDS}")
         images, masks, maps = as_list(image), as_list(mask), as_list(semantic_map)
         masks = masks * len(images) if len(masks) == 1 else masks

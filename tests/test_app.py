@@ -5,6 +5,9 @@ Screenshots of the page (desktop, phone, dark) are left in tests/artefacts/ to b
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -476,6 +479,23 @@ def test_the_result_can_be_downloaded_and_used_again(page):
     before, _ = before_and_after(page)
     known = ~(before == app.HOLE_COLOUR).all(axis=2)
     assert np.array_equal(before[known], after[known])
+
+
+def test_a_result_that_is_gone_cannot_be_the_next_photo(page):
+    pick_example(page)
+    with answered(page):
+        page.locator("#editor").get_by_role("button", name="Clear canvas").click()
+    page.locator("#reuse").click()
+    expect(page.get_by_text("There is no result any more")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_taken_port_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "app.py", "--port", str(taken.getsockname()[1])]
+        run = subprocess.run(command, cwd=Path(app.__file__).parent, capture_output=True, text=True)
+    assert run.returncode == 1 and "is taken" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_phone_and_dark(open_page):

@@ -89,6 +89,15 @@ def test_photos_pair_by_relative_stem(tmp_path):
     assert len(problems) == 1 and "lost.png" in problems[0]
 
 
+def test_linked_folders_are_read_once(tmp_path):
+    for name in ("elsewhere/a.png", "photos/b.png", "photos/sub/c.png", "photos/.hidden/d.png"):
+        write_photo(tmp_path / name)
+    (tmp_path / "photos/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/sub/round").symlink_to(tmp_path / "photos")
+    assert set(files_by_stem(tmp_path / "photos")) == {"b", "sub/c", "linked/a"}
+    assert set(files_by_stem(tmp_path / "photos", leave_out=[tmp_path / "photos/sub"])) == {"b", "linked/a"}
+
+
 def test_ambiguous_stems_are_problems(tmp_path):
     for name in ("photos/a.jpg", "photos/a.png", "photos/b.png"):
         write_photo(tmp_path / name)
@@ -417,6 +426,7 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path, data, tiny_pipeline_d
         (["--controls", "oracle,placebo"], "placebo"),
         (["--controls", "oracle", "--limit", "6"], "0005.png"),
         (["--data", "{tmp}"], "images/"),
+        (["--data", "x" * 300], "images/"),
         (["--masks", "{tmp}/masks"], "0001.png"),
         (["--masks", "{tmp}/nowhere"], "nowhere"),
         (["--masks", "{tmp}/black"], "no hole"),

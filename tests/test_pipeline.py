@@ -88,6 +88,17 @@ def test_what_the_hole_holds_does_not_matter(tiny_pipeline):
     assert np.array_equal(a, b)
 
 
+def test_a_component_can_be_replaced(tiny_pipeline_dir):
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    before = pipe(photo(48, 48), box(48, 48), num_feedback_rounds=np.int64(1), output_type="np")
+    other = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir).segmenter
+    torch.nn.init.zeros_(other.classify.weight)
+    torch.nn.init.constant_(other.classify.bias[3:4], 9)
+    pipe.segmenter = other
+    after = pipe(photo(48, 48), box(48, 48), num_feedback_rounds=0, output_type="np")
+    assert (after.semantic_before[0] == 3).all() and (before.semantic_before[0] != 3).any()
+
+
 def test_batch_equals_singles(tiny_pipeline):
     sizes = [(64, 48), (64, 48), (50, 70), (130, 100)]
     images, masks = [photo(*s, seed=i) for i, s in enumerate(sizes)], [box(*s) for s in sizes]

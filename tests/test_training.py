@@ -160,9 +160,42 @@ def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp
     with monkeypatch.context() as sharded:
         sharded.setenv("ACCELERATE_USE_FSDP", "true")
         assert train(tmp_path / "e", mixed_data, tiny_pipeline_dir, vgg_file, 1) == 1
+    assert train(tmp_path / "f", mixed_data, tiny_pipeline_dir, vgg_file, 1, "--num_validation_images", "1000") == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 5 and "labels/" in lines[0] and "no.safetensors" in lines[2]
-    assert "wandb" in lines[3] and "eight_gpus.yaml" in lines[4]
+    assert len(lines) == 6 and "labels/" in lines[0] and "no.safetensors" in lines[2]
+    assert "wandb" in lines[3] and "eight_gpus.yaml" in lines[4] and "held out" in lines[5]
+
+
+def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    run, other = tmp_path / "run", tmp_path / "other"
+    settings = (mixed_data, tiny_pipeline_dir, vgg_file)
+    assert train(run, *settings, 4) == 0
+    (tmp_path / "checkpoint-000002").mkdir()
+    (tmp_path / "last").mkdir()
+    capsys.readouterr()
+    assert train(run, *settings, 4) == 1
+    assert train(run, *settings, 4, "--resume_from_checkpoint", str(run / "checkpoint-000002")) == 1
+    for name in ("nowhere/checkpoint-000002", "checkpoint-000002", "last"):
+        assert train(other, *settings, 4, "--resume_from_checkpoint", str(tmp_path / name)) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+    named = ("holds an earlier run", "checkpoint-000004: is later", "nowhere", "does not fit", "last: no such folder")
+    assert len(lines) == 5 and all(name in line for name, line in zip(named, lines, strict=True))
+    assert not (other / "log.jsonl").exists()
+
+
+def test_rows_that_are_written_again_are_dropped(tmp_path):
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in (10, 20, 30)))
+    train_accelerate.forget_later_rows(tmp_path, 20)
+    assert [row["step"] for row in train_accelerate.read_log(tmp_path)] == [10, 20]
+
+
+@pytest.mark.parametrize(
+    "option", ["validation_steps", "checkpointing_steps", "num_validation_images", "num_exemplars", "train_batch_size"]
+)
+def test_numbers_that_make_no_sense_are_refused(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tmp_path, ["data"], "model", "vgg", 1, f"--{option}", "0")
+    assert f"--{option}: must be 1 or more" in capsys.readouterr().err
 
 
 def test_edits_lie_in_holes_of_half_of_the_photos():

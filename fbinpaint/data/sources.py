@@ -1,5 +1,6 @@
 """Where training photos come from: folders whose layout is recognised, data sets by name; at hand or as a stream."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,8 +26,8 @@ LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
 
 def find_layout(folder: Path) -> Callable[[Path], Dataset]:
     """Who reads this folder. Raises InputError where there is none, or no layout fits it."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name one that holds photos")
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder}: no such folder, or none that can be read; name one that holds photos")
     for pattern, load in LAYOUTS.items():
         if next(folder.glob(pattern), None):
             return load

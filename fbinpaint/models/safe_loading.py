@@ -1,6 +1,7 @@
 """How every network is loaded: from safetensors only, complete, or not at all."""
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class SafeLoading:
             InputError: not there, not this network, incomplete, damaged, or pickled.
         """
         folder = Path(name)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
         folder = folder / subfolder
         check_network(folder, cls.__name__, variant)

@@ -7,6 +7,7 @@ import timm
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
+from huggingface_hub.errors import HTTPError  # of the client that huggingface_hub uses
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ..errors import InputError
+from ..saved import one_line
 from .layers import ResBlock, cat_channels, conv3x3, resize_like
 from .safe_loading import SafeLoading
 
@@ -52,9 +54,13 @@ def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool
         weights: a safetensors file in timm's own layout, without classifier; None = random, or timm's if `pretrained`.
 
     Raises:
-        InputError: the file is missing or does not fit the encoder.
+        InputError: the file is missing or does not fit the encoder, or timm's cannot be fetched.
     """
-    encoder = timm.create_model(name, features_only=True, pretrained=pretrained)
+    try:
+        encoder = timm.create_model(name, features_only=True, pretrained=pretrained)
+    except (HTTPError, OSError) as error:
+        reason = one_line(error)
+        raise InputError(f"{name}: cannot be fetched from the Hub ({reason}); give it as --encoder_weights") from error
     if weights is not None:
         if not Path(weights).is_file():
             raise InputError(f"encoder weights {weights}: no such file; give a safetensors file of timm's {name}")

@@ -1,7 +1,7 @@
 """Keeps small classes that every photo should show in the maps of unlabelled photos."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ..data.photos import Batch
 from ..models.layers import in_cells, one_hot
@@ -28,6 +28,8 @@ class ClassFloor(nn.Module):
     averaged over batches as in ReMixMatch (Berthelot et al., ICLR 2020), but nothing is lowered, and whoever demands
     equal shares of all classes, of hats as well as of eyes, gets hats in the hair.
 
+    Where several processes train, each counts the batches of all and moves as far as these would one after the other.
+
     Args:
         classes: (C,) bool, those that may be raised (`small_and_common`).
     """
@@ -46,10 +48,15 @@ class ClassFloor(nn.Module):
             return
         labels = one_hot(in_cells(batch.labels[batch.labelled]), len(self.offset))
         named = one_hot(self(probabilities[~batch.labelled]).argmax(1), len(self.offset))
-        for average, seen in ((self.labelled_share, labels), (self.named_share, named)):
-            average.lerp_(seen.sum((0, 2, 3)) / seen.sum().clamp_min(1), 1 - SHARE_MOMENTUM)
+        counts = torch.stack([labels.sum((0, 2, 3)), named.sum((0, 2, 3))])  # (2, C)
+        batches = 1
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(counts)
+            batches = distributed.get_world_size()
+        for average, count in zip((self.labelled_share, self.named_share), counts, strict=True):
+            average.lerp_(count / count.sum().clamp_min(1), 1 - SHARE_MOMENTUM**batches)
         lack = (self.labelled_share + 1e-4).log() - (self.named_share + 1e-4).log()
-        self.offset.add_(OFFSET_RATE * lack * self.classes).clamp_(0, MAX_OFFSET)
+        self.offset.add_(batches * OFFSET_RATE * lack * self.classes).clamp_(0, MAX_OFFSET)
 
     def forward(self, probabilities: Tensor) -> Tensor:
         """(B,C,h,w) -> the same, with such classes raised."""
