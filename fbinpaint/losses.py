@@ -44,32 +44,6 @@ def colour_loss(cells: Tensor, classes: Tensor, colours: Tensor) -> Tensor:
     return difference.sum() / F.avg_pool2d(share, 4).sum().clamp_min(1e-6)
 
 
-def step_shares(image: Tensor, mask: Tensor, cell: int = 4) -> Tensor:
-    """Steps between neighbouring pixels of a hole, by their place in a grid of cells; place 0 is the line between two.
-
-    image (B,3,H,W), mask (B,1,H,W) in {0,1}, H and W multiples of `cell` -> (2,cell), for rows and for columns, means
-    over the batch in units of the mean over all places. A photo knows of no grid: it has about 1 everywhere.
-    """
-    shares = []
-    for axis, other in ((2, 3), (3, 2)):
-        both = mask.unfold(axis, 2, 1).amin(-1)  # a step counts where both of its pixels are in the hole
-        steps = image.diff(dim=axis).abs().mean(1, keepdim=True) * both
-        at_places = (F.pad(x.sum((0, 1, other)), (1, 0)).unflatten(0, (-1, cell)).sum(0) for x in (steps, both))
-        total, count = at_places
-        mean = total / count.clamp_min(1)
-        shares.append(mean / mean.mean().clamp_min(1e-6))
-    return torch.stack(shares)
-
-
-def grid_loss(fill: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """How much more of a fill's steps lie at the same place of each 4x4 cell than of the photo's.
-
-    Fills are painted from features of a quarter of their size, whose cells show as blocks. Neither LPIPS nor the
-    discriminator minds: a network that had only them made steps half as large again between cells as within.
-    """
-    return (step_shares(fill, mask) - step_shares(image, mask)).square().sum(1).mean()
-
-
 class PerceptualLoss(nn.Module):
     """Distance of unit-length VGG16 features (relu1_2, 2_2, 3_3, 4_3), squared and summed over channels.
 

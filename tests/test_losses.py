@@ -14,11 +14,9 @@ from fbinpaint.losses import (
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_hinge_loss,
-    grid_loss,
     r1_penalty,
     reconstruction_loss,
     semantic_loss,
-    step_shares,
 )
 from fbinpaint.models.layers import one_hot
 
@@ -116,20 +114,6 @@ def test_perceptual_loss(vgg_file, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="other.safetensors"):
         PerceptualLoss(tmp_path / "other.safetensors")
-
-
-def test_grid_loss_sees_cells_and_nothing_else():
-    generator = torch.Generator().manual_seed(0)
-    mask = torch.zeros(4, 1, 64, 64)
-    mask[:, :, 10:50, 8:60] = 1
-    photo = torch.rand(4, 3, 64, 64, generator=generator)
-    cells = torch.rand(4, 3, 16, 16, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    assert step_shares(photo, mask) == pytest.approx(torch.ones(2, 4).numpy(), abs=0.05)
-    torch.testing.assert_close(step_shares(cells, mask), torch.tensor([[4.0, 0, 0, 0]] * 2))
-    assert grid_loss(cells, photo, mask) > 11 and grid_loss(photo.flip(0), photo, mask) < 0.01
-    assert grid_loss(3 * photo, photo, mask) < 1e-6  # stronger everywhere is no grid
-    known = torch.where(mask > 0, photo, cells)
-    assert grid_loss(known, photo, mask) == 0 and grid_loss(cells, photo, torch.zeros_like(mask)) == 0
 
 
 def test_colour_loss_leaves_texture_alone():

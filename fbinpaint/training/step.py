@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..data.photos import Batch
 from ..loop import Networks, Round, feedback_rounds
-from ..losses import colour_loss, consistency_loss, grid_loss, reconstruction_loss, semantic_loss
+from ..losses import colour_loss, consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import in_cells, in_pixels, one_hot
 from .class_floor import ClassFloor
@@ -35,7 +35,6 @@ class LossWeights:
     semantic: float = 0.5  # cross-entropy of each map
     consistency: float = 0.2  # BCE of the consistency maps
     colour: float = 2.0  # L1 with the colours of classes that were drawn where the photo shows others
-    grid: float = 2.0  # steps between pixels that come at the same place of each cell
 
 
 @dataclass
@@ -45,7 +44,6 @@ class Losses:
     semantic: Tensor
     consistency: Tensor
     colour: Tensor
-    grid: Tensor
 
     def total(self, weights: LossWeights) -> Tensor:
         return sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
@@ -121,7 +119,7 @@ class Learner(nn.Module):
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, *[nothing] * (len(fields(Losses)) - 1))
+            return None, Losses(initial, nothing, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
         no_hole = torch.zeros_like(batch.mask[chosen])
@@ -144,14 +142,13 @@ class Learner(nn.Module):
         colours, certain = colours_to_wish(batch.image, self.one_hot(classes), hole)
         wish = self.one_hot(told) * in_cells(astray) * certain[:, :, None, None]  # (B, C, h, w)
 
-        reconstruction, semantic, consistency, colour, grid = [], [], [], [], []
+        reconstruction, semantic, consistency, colour = [], [], [], []
         for round_ in feedback_rounds(
             networks, batch.image, batch.mask, num_rounds, semantic_map=drawn, exemplars=exemplars, allowed=allowed
         ):
             goal = torch.where(astray, round_.prediction.detach(), batch.image)
             reconstruction.append(reconstruction_loss(round_.prediction, goal, batch.mask))
             colour.append(colour_loss(F.avg_pool2d(round_.prediction, 4), wish, colours))
-            grid.append(grid_loss(round_.prediction, batch.image, batch.mask))
             if round_.index == 0:
                 initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
@@ -178,7 +175,6 @@ class Learner(nn.Module):
             semantic=mean_of(semantic, batch.image),
             consistency=mean_of(consistency, batch.image),
             colour=mean_of(colour, batch.image),
-            grid=mean_of(grid, batch.image),
         )
         return Outcome(round_, classes, told, astray), losses
 
