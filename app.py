@@ -479,11 +479,14 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         shown = show_first(output, model) | show_result(output, save_marked(pixels, hole), session)
         return given | settings | shown | show_details(output, session)
 
+    def on_clear():
+        """The next photo starts without the last one's hole, map and edits, and without its result."""
+        return {mask_upload: None, map_editor: None, state: None, reuse: gr.Button(interactive=False)}
+
     def on_reuse(session):
-        with toasts():
-            if session is None:  # it was cleared, reused before, or forgotten after an hour
-                raise InputError("There is no result any more: restore a photo first.")
-        return {"background": session.result, "layers": [], "composite": None}, *[None] * len(forgotten)
+        """The result as the next photo; nothing where it was forgotten, after an hour."""
+        photo = session and {"background": session.result, "layers": [], "composite": None}
+        return on_clear() | ({editor: photo} if photo else {})
 
     def on_random_hole(drawing, seed):
         with toasts():
@@ -593,10 +596,10 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             [editor, mask_upload, model_picker, rounds, grow, feather, invert, *results],
             show_progress_on=comparison, **private, **one_at_a_time,
         )  # fmt: skip
-        # The next photo starts without the last one's hole, map and edits. (An editor that holds a map also slows down
-        # every click: Gradio 6.31 has it fetch and send its pictures again with each message.)
-        forgotten = [mask_upload, map_editor, state]
-        editor.clear(lambda: [None] * len(forgotten), outputs=forgotten, **quick)
+        # (An editor that holds a map slows down every click: Gradio 6.31 has it fetch and send its pictures again with
+        # each message.)
+        forgotten = [mask_upload, map_editor, state, reuse]
+        editor.clear(on_clear, outputs=forgotten, **quick)
         reuse.click(on_reuse, state, [editor, *forgotten], **quick)
         random_hole.click(on_random_hole, [editor, seed], mask_upload, **quick)
         model_picker.change(on_model, model_picker, list(pickers.values()), show_progress="hidden", **quick)
