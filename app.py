@@ -485,8 +485,10 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
 
     def on_reuse(session):
         """The result as the next photo; nothing where it was forgotten, after an hour."""
-        photo = session and {"background": session.result, "layers": [], "composite": None}
-        return on_clear() | ({editor: photo} if photo else {})
+        shown = on_clear()
+        if session:
+            shown[editor] = {"background": session.result, "layers": [], "composite": None}
+        return shown
 
     def on_random_hole(drawing, seed):
         with toasts():
@@ -596,8 +598,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             [editor, mask_upload, model_picker, rounds, grow, feather, invert, *results],
             show_progress_on=comparison, **private, **one_at_a_time,
         )  # fmt: skip
-        # (An editor that holds a map slows down every click: Gradio 6.31 has it fetch and send its pictures again with
-        # each message.)
+        # The map goes too as an editor that holds one slows down every click: Gradio 6.31 has it fetch and send its
+        # pictures again with each message.
         forgotten = [mask_upload, map_editor, state, reuse]
         editor.clear(on_clear, outputs=forgotten, **quick)
         reuse.click(on_reuse, state, [editor, *forgotten], **quick)

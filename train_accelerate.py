@@ -74,6 +74,7 @@ from fbinpaint.losses import (
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.models.layers import in_pixels, one_hot
+from fbinpaint.saved import one_line
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.class_floor import small_and_common
 from fbinpaint.training.edits import draw_edits
@@ -465,7 +466,7 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
     try:
         accelerator.load_state(str(checkpoint))
     except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise InputError(f"{checkpoint}: does not fit this run, or is damaged ({reason}); resume another") from error
     return int(checkpoint.name.rsplit("-", 1)[1])
 
