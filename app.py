@@ -66,7 +66,7 @@ EXAMPLE_SEED = 7
 COLOURS = {
     name: "#{:02x}{:02x}{:02x}".format(*colour)
     for space in LABEL_SPACES.values()
-    for name, colour in zip(space.classes, space.palette, strict=True)
+    for name, colour in zip(space.shown_names, space.palette, strict=True)
 }
 
 HINT = "Drop in a photo or pick an example, mark a hole, and press **Restore**."
@@ -84,7 +84,7 @@ def class_swatches() -> str:
     return "\n".join(
         f".classes-{space.name} label:nth-of-type({i + 1})::before {{ background: {COLOURS[name]}; }}"
         for space in LABEL_SPACES.values()
-        for i, name in enumerate(space.classes)
+        for i, name in enumerate(space.shown_names)
     )
 
 
@@ -285,7 +285,7 @@ def feathered(photo: np.ndarray, fill: np.ndarray, hole: np.ndarray, pixels: int
 def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, list]:
     """A picture and a map as `gr.AnnotatedImage` takes them: the picture, and a mask per class that is present."""
     ids = [i for i in np.unique(labels) if i < space.num_classes]
-    return picture, [((labels == i).astype(float), space.classes[i]) for i in ids]
+    return picture, [((labels == i).astype(float), space.shown_names[i]) for i in ids]
 
 
 def changes(output: "FeedbackInpaintPipelineOutput", photo: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, list]:
@@ -564,7 +564,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                     first = label_spaces[next(iter(models))].name
                     pickers = {
                         space.name: gr.Radio(
-                            list(space.classes), value=space.classes[0], show_label=False, container=False,
+                            list(space.shown_names), value=space.shown_names[0], show_label=False, container=False,
                             visible=space.name == first, elem_classes=["classes", f"classes-{space.name}"],
                         )
                         for space in {space.name: space for space in label_spaces.values()}.values()
@@ -575,7 +575,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                 with gr.Column(min_width=300):
                     map_editor = gr.ImageEditor(
                         type="numpy", image_mode="RGBA", format="png", label="Map: paint in the hole", sources=(),
-                        brush=brush_of(get_label_space(first).classes[0]), eraser=gr.Eraser(), layers=False,
+                        brush=brush_of(get_label_space(first).shown_names[0]), eraser=gr.Eraser(), layers=False,
                         transforms=(), height=440, elem_id="map-editor",
                     )  # fmt: skip
             gallery = gr.Gallery(

@@ -20,20 +20,27 @@ IGNORE_COLOUR = (128, 128, 128)  # mid-grey: no class of either label space has 
 class LabelSpace:
     """An ordered set of classes; a class's id is its position.
 
-    name:       the key in `LABEL_SPACES`
-    classes:    class names, by id
-    palette:    RGB colours in 0..255, by id, all different
-    flip_pairs: ids that trade places when a picture is mirrored (a left eye becomes a right one)
+    name:          the key in `LABEL_SPACES`
+    classes:       class names, by id, as the data set's owners write them: in Python, on the command line, in reports
+    palette:       RGB colours in 0..255, by id, all different
+    flip_pairs:    ids that trade places when a picture is mirrored (a left eye becomes a right one)
+    display_names: what people are shown instead of `classes`, by id; empty = the same
     """
 
     name: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     flip_pairs: tuple[tuple[int, int], ...] = ()
+    display_names: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """What the classes are called where people read it, by id."""
+        return self.display_names or self.classes
 
     def colorize(self, index_map: np.ndarray) -> np.ndarray:
         """(H,W) ids in 0..255 -> (H,W,3) uint8 RGB. Ids that are no class, `IGNORE` among them, get `IGNORE_COLOUR`."""
@@ -63,7 +70,8 @@ class LabelSpace:
 
 
 # Names, order and colours as the owners draw them: github.com/switchablenorms/CelebAMask-HQ,
-# face_parsing/Data_preprocessing/g_mask.py (order) and g_color.py (colours). Our scenes put `l_` on the picture's left.
+# face_parsing/Data_preprocessing/g_mask.py (order) and g_color.py (colours). `l_` is the person's own left, which lies
+# on the RIGHT of the picture of a face (but in `l_lip`, which is the lower lip, as `u_lip` is the upper one).
 CELEBAMASK_HQ = LabelSpace(
     name="celebamask-hq",
     classes=(
@@ -76,6 +84,11 @@ CELEBAMASK_HQ = LabelSpace(
         (255, 51, 153), (0, 204, 204), (0, 51, 0), (255, 153, 51), (0, 204, 0),
     ),
     flip_pairs=((4, 5), (6, 7), (8, 9)),
+    display_names=(
+        "background", "skin", "nose", "glasses", "left eye (theirs)", "right eye (theirs)", "left brow (theirs)",
+        "right brow (theirs)", "left ear (theirs)", "right ear (theirs)", "mouth", "upper lip", "lower lip", "hair",
+        "hat", "earring", "necklace", "neck", "clothes",
+    ),
 )
 
 # The 19 train ids: github.com/mcordts/cityscapesScripts, cityscapesscripts/helpers/labels.py.

@@ -97,9 +97,7 @@ class RoundOutput:
             self._paste(labels, patch.crop, patch.labels)
         if drawn is not None:
             np.copyto(labels, drawn, where=drawn != IGNORE)
-        if self.output_type == "pil":
-            return self.label_space.to_palette_image(labels)
-        return labels if self.output_type == "np" else torch.from_numpy(labels.astype(np.int64))
+        return as_output(labels, self.label_space, self.output_type)
 
     @property
     def doubt(self) -> np.ndarray:
@@ -129,6 +127,13 @@ class RoundOutput:
         if values.shape[:2] != hole.shape:
             values = cv2.resize(values, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         np.copyto(plane[crop.slices], values, where=hole[..., None] if plane.ndim == 3 else hole)
+
+
+def as_output(labels: np.ndarray, label_space: LabelSpace, output_type: str) -> Any:
+    """A map (H,W) uint8 as `FeedbackInpaintPipelineOutput` has it."""
+    if output_type == "pil":
+        return label_space.to_palette_image(labels)
+    return labels if output_type == "np" else torch.from_numpy(labels.astype(np.int64))
 
 
 @dataclass

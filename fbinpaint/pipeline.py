@@ -35,9 +35,10 @@ from .images import (
 from .labels import LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput
+from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, as_output
 from .refinement import refine
-from .saved import COMPONENTS, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
+from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
+from .segmentation import pyramid, segment_photos
 
 STRIDE = 16  # the networks' inputs are multiples of this
 MAX_BATCH = 8  # crops run together
@@ -71,6 +72,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         label_space: name of the label space, see `fbinpaint.labels`.
         sample_size: crops whose shorter side is longer than this are worked on at this size, pixels.
         variant: what guides the inpainter, one of `fbinpaint.loop.VARIANTS`; all but "feedback" are controls.
+        format_version: not to be given; diffusers wants an argument for each entry of model_index.json.
 
     Example:
         >>> from PIL import Image
@@ -90,8 +92,9 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         recorrector: Recorrector,
         guided_inpainter: GuidedInpainter,
         label_space: str = "cityscapes",
-        sample_size: int = 192,
+        sample_size: int = 256,
         variant: str = "feedback",
+        format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
         get_label_space(label_space)  # refuses an unknown one
@@ -101,7 +104,9 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             recorrector=recorrector,
             guided_inpainter=guided_inpainter,
         )
-        self.register_to_config(label_space=label_space, sample_size=sample_size, variant=variant)
+        self.register_to_config(
+            label_space=label_space, sample_size=sample_size, variant=variant, format_version=FORMAT_VERSION
+        )
         self.networks.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     @property
@@ -111,7 +116,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         return Networks(**parts, variant=self.config.variant)
 
     @classmethod
-    def from_networks(cls, networks: Networks, label_space: str, sample_size: int = 192) -> "FeedbackInpaintPipeline":
+    def from_networks(cls, networks: Networks, label_space: str, sample_size: int = 256) -> "FeedbackInpaintPipeline":
         """A pipeline of trained networks; they are put into evaluation mode."""
         parts = dict(networks.named_children())
         return cls(**parts, label_space=label_space, sample_size=sample_size, variant=networks.variant)
@@ -226,6 +231,38 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             reached = max(reached, index)
             yield self._output(photos, reached + 1, output_type)
 
+    def segment(self, image: Any, output_type: str = "pil") -> Any:
+        """The semantic map of an intact photo, at the photo's own size: what `semantic_map=` and masks are made from.
+
+        Args:
+            image: as when calling the pipeline.
+            output_type: "pil" (mode "P": the pixel values are class ids, the palette shows them), "np" ((H,W) uint8) or
+                "pt" ((H,W) int64).
+
+        Returns:
+            One map for one photo, a list for a list or a tensor, which is a batch.
+
+        Raises:
+            InputError: an argument is not of this form.
+        """
+        check_output_type(output_type)
+        photos = [self._read_image(x)[0] for x in as_list(image)]
+        places: dict[tuple, list[int]] = {}  # those of one size are segmented together
+        for place, photo in enumerate(photos):
+            places.setdefault(photo.shape, []).append(place)
+        maps: dict[int, np.ndarray] = {}
+        for (height, width, _), group in places.items():
+            # Large photos go alone: what a batch takes at their size is as much as eight small ones.
+            step = MAX_BATCH if len(pyramid(width, height, self.config.sample_size)) == 1 else 1
+            for start in range(0, len(group), step):
+                some = group[start : start + step]
+                found = segment_photos(
+                    self.segmenter, [photos[i] for i in some], self.config.sample_size, self._execution_device
+                )
+                maps |= dict(zip(some, found, strict=True))
+        results = [as_output(maps[i], self.label_space, output_type) for i in range(len(photos))]
+        return results if isinstance(image, list | tuple | Tensor) else results[0]
+
     def _steps(self, photos: list[Photo], num_rounds: int, callback) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops."""
         jobs = [job for photo in photos for job in self._plan(photo)]
@@ -262,8 +299,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         self, image: Any, mask: Any, semantic_map: Any, num_rounds: int, output_type: str
     ) -> list[Photo]:
         """The arguments of a call, checked."""
-        if output_type not in ("pil", "np", "pt"):
-            raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
+        check_output_type(output_type)
         if not isinstance(num_rounds, Integral) or not 0 <= num_rounds <= MAX_ROUNDS:
             raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number from 0 to {MAX_ROUNDS}")
         images, masks, maps = as_list(image), as_list(mask), as_list(semantic_map)
@@ -273,20 +309,24 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             raise InputError(f"{len(images)} photos, {len(masks)} masks, {len(maps)} semantic maps: one each, please")
         photos = []
         for x, m, s in zip(images, masks, maps, strict=True):
-            original = None
-            if isinstance(x, Tensor):
-                if x.ndim != 3 or x.shape[0] != 3 or not x.is_floating_point() or not torch.isfinite(x).all():
-                    raise InputError("an image tensor must be (B,3,H,W), floating point in [-1,1] and finite")
-                original, x = x.detach().cpu().float(), to_uint8(x[None].float().cpu())[0]
+            pixels, original = self._read_image(x)
             if isinstance(m, Tensor):
                 m = (m.float() if m.is_floating_point() else m).detach().cpu().squeeze(0).numpy()
             s = s.detach().cpu().numpy() if isinstance(s, Tensor) else s
-            pixels = to_rgb(x)
             size = (pixels.shape[1], pixels.shape[0])
             drawn = None if s is None else to_index_map(s, size, self.label_space.num_classes)
             patches = [[] for _ in range(num_rounds + 1)]
             photos.append(Photo(pixels, to_mask(m, size), drawn, original, patches))
         return photos
+
+    @staticmethod
+    def _read_image(image: Any) -> tuple[np.ndarray, Tensor | None]:
+        """A photo as (H,W,3) uint8 and, of a caller who gave a tensor, as (3,H,W) float."""
+        if not isinstance(image, Tensor):
+            return to_rgb(image), None
+        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point() or not torch.isfinite(image).all():
+            raise InputError("an image tensor must be (B,3,H,W), floating point in [-1,1] and finite")
+        return to_rgb(to_uint8(image[None].float().cpu())[0]), image.detach().cpu().float()
 
     def _plan(self, photo: Photo) -> list[_Job]:
         """The crops around the holes and, unless one of them is the whole photo, an overview for the map."""
@@ -433,6 +473,11 @@ def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]
         speaker = speakers.gather(1, labels.flatten(1)).view_as(labels)
         planes["exemplar"] = torch.where(labels != before, speaker, -1).to(torch.int16)
     return planes
+
+
+def check_output_type(output_type: str) -> None:
+    if output_type not in ("pil", "np", "pt"):
+        raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
 
 
 def as_list(x: Any) -> list[Any]:

@@ -21,6 +21,11 @@ PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")  # of snapshot_download
 WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
 
+# Of saved pipelines, raised whenever what is saved changes its meaning; model_index.json holds it. Nothing converts an
+# older one. Version 1: the sides of a face are those of CelebAMask-HQ's owners (`l_` is the person's left).
+FORMAT_VERSION = 1
+LAST_COMMITS = {0: "82617c5"}  # version -> the last commit that loads it; 0 = saved without a number
+
 
 def check_pipeline(folder: Path, variant: str | None = None) -> None:
     """Raises InputError unless `folder` is a whole saved fbinpaint pipeline that loads without running foreign code.
@@ -31,6 +36,7 @@ def check_pipeline(folder: Path, variant: str | None = None) -> None:
     index = read_json(path)
     if index.get("_class_name") != "FeedbackInpaintPipeline":
         raise InputError(f"{path}: is of {class_of(index)}; name the folder of a FeedbackInpaintPipeline")
+    check_format_version(folder)
     label_space, sample_size = index.get("label_space"), index.get("sample_size")
     if not isinstance(label_space, str) or not isinstance(sample_size, int) or not 16 <= sample_size <= 4096:
         raise InputError(f"{path}: names no label space or no sample size of 16..4096; save the pipeline again")
@@ -45,6 +51,26 @@ def check_pipeline(folder: Path, variant: str | None = None) -> None:
         raise InputError(f"{folder}: holds no {variant} weights; load it without variant=")
     for name, class_name in COMPONENTS.items():
         check_network(folder / name, class_name, variant if name in of_variant else None)
+
+
+def check_format_version(folder: Path) -> None:
+    """Raises InputError unless the pipeline saved in `folder` is of this version."""
+    path = folder / "model_index.json"
+    version = read_json(path).get("format_version", 0)
+    if version == FORMAT_VERSION or (version == 0 and has_base_networks(folder)):
+        return
+    if type(version) is int and version in LAST_COMMITS:
+        raise InputError(
+            f"{path}: was saved by an earlier fbinpaint; commit {LAST_COMMITS[version]} is the last that loads it"
+        )
+    raise InputError(f"{path}: its format_version {version!r:.40} is not known; install a newer fbinpaint")
+
+
+def has_base_networks(folder: Path) -> bool:
+    """Whether the initial inpainter is of the larger kind, `depth8`. Its first pipelines were saved without a number,
+    but with the right sides."""
+    path = folder / "initial_inpainter" / "config.json"
+    return path.is_file() and "depth8" in read_json(path)
 
 
 def check_network(folder: Path, class_name: str, variant: str | None = None) -> None:

@@ -19,6 +19,7 @@ from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.card import MARK, model_card
 from fbinpaint.cli import main
 from fbinpaint.models import InitialInpainter, Segmenter
+from fbinpaint.saved import FORMAT_VERSION, check_format_version
 
 from .fake_hub import TOKEN, FakeHub
 
@@ -353,6 +354,12 @@ def edit(path: Path, **changes) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def without_number(folder: Path) -> None:
+    """As models were saved before there was a format_version."""
+    path = folder / "model_index.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "format_version"}))
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -364,6 +371,9 @@ BROKEN = {
     "a list": ("model_index.json", lambda f: (f / "model_index.json").write_text("[]")),
     "another pipeline": ("model_index.json", lambda f: edit(f / "model_index.json", _class_name="DDPMPipeline")),
     "foreign code": ("model_index.json", lambda f: edit(f / "model_index.json", segmenter=["os", "system"])),
+    "an earlier version": ("model_index.json", lambda f: without_number(f)),
+    "a later version": ("model_index.json", lambda f: edit(f / "model_index.json", format_version=FORMAT_VERSION + 1)),
+    "an odd version": ("model_index.json", lambda f: edit(f / "model_index.json", format_version="one")),
     "missing component": ("segmenter", lambda f: shutil.rmtree(f / "segmenter")),
     "broken config": ("segmenter/config.json", lambda f: (f / "segmenter/config.json").write_text("{")),
     "another network": ("recorrector/config.json", lambda f: shutil.copytree(
@@ -393,6 +403,23 @@ def test_a_broken_folder_is_one_line(case, tiny_pipeline_dir, tmp_path, capsys):
     capsys.readouterr()
     assert main(["run", *map(str, arguments), "--model", str(folder)]) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_an_earlier_model_is_told_which_commit_loads_it(tiny_pipeline_dir, tmp_path):
+    assert json.loads((tiny_pipeline_dir / "model_index.json").read_text())["format_version"] == FORMAT_VERSION
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    without_number(folder)
+    for load in (FeedbackInpaintPipeline.from_pretrained, lambda f: Segmenter.from_pretrained(f / "segmenter"),
+                 lambda f: Segmenter.from_pretrained(f, subfolder="segmenter")):  # fmt: skip
+        with pytest.raises(InputError, match="earlier fbinpaint; commit 82617c5 is the last that loads it") as error:
+            load(folder)
+        assert "\n" not in str(error.value)
+    # Those of the larger networks were saved without a number, but mean the same.
+    edit(folder / "initial_inpainter/config.json", depth8=2)
+    check_format_version(folder)
+    edit(folder / "model_index.json", format_version=FORMAT_VERSION + 1)
+    with pytest.raises(InputError, match="newer"):
+        FeedbackInpaintPipeline.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("case", ["another pipeline", "missing component", "pickle", "cut short"])

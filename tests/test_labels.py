@@ -64,6 +64,15 @@ def test_flip_pairs_trade_left_for_right():
     assert names == [("l_eye", "r_eye"), ("l_brow", "r_brow"), ("l_ear", "r_ear")]
 
 
+def test_people_are_told_whose_left_is_meant(space):
+    assert len(space.shown_names) == len(set(space.shown_names)) == space.num_classes
+    for name, shown in zip(space.classes, space.shown_names, strict=True):
+        sided = name[:2] in ("l_", "r_") and name != "l_lip"
+        assert ("(theirs)" in shown) == sided
+        if sided:
+            assert shown.startswith("left" if name[0] == "l" else "right")
+
+
 def test_unknown_label_space_names_the_known_ones():
     with pytest.raises(InputError, match="'ade20k'.*celebamask-hq, cityscapes"):
         get_label_space("ade20k")

@@ -95,7 +95,8 @@ def test_face_parts_are_where_they_belong():
         pixels, ids = draw("celebamask-hq", seed, (96, 96))
         parts = ("l_eye", "r_eye", "nose", "l_lip", "neck")
         centre = {part: np.argwhere(ids == FACE[part]).mean(axis=0) for part in parts}
-        assert centre["l_eye"][1] < centre["nose"][1] < centre["r_eye"][1]
+        # The person's own sides: their right is on the picture's left.
+        assert centre["r_eye"][1] < centre["nose"][1] < centre["l_eye"][1]
         assert centre["l_eye"][0] < centre["nose"][0] < centre["l_lip"][0] < centre["neck"][0]
         skin, eye = (mean_colour(pixels, ids, FACE[part]) for part in ("skin", "l_eye"))
         assert skin[0] / skin[2] > eye[0] / eye[2] > 0.8

@@ -224,7 +224,7 @@ def _body(canvas: Canvas, look: Look, noise: Noise, g: np.random.Generator) -> N
 
 def _ears(canvas: Canvas, look: Look, skin: Material, g: np.random.Generator) -> None:
     jewel = pick(g, "d9b45b", "e9e6df", "2f8f83") if look.made_up and g.random() < 0.6 else None
-    for side, name in ((-1, "l_ear"), (1, "r_ear")):
+    for side, name in ((-1, "r_ear"), (1, "l_ear")):
         shift = np.array([-0.35 * look.turn, 0])
         ear = smooth(np.array([(0.86, -0.2), (1.0, -0.3), (1.1, -0.16), (1.06, 0.12), (0.97, 0.36), (0.86, 0.34)])
                      * (side, 1))
@@ -262,7 +262,7 @@ def _eyes_and_brows(canvas: Canvas, look: Look, noise: Noise, g: np.random.Gener
     gaze, thickness, lift = g.uniform(-0.04, 0.04) + 0.3 * look.turn, g.uniform(0.032, 0.05), g.uniform(-0.02, 0.05)
     thickness += 0.0 if look.made_up else 0.02
     brow_tone = mix(look.hair * 0.75, look.skin * 0.6, 0.25)
-    for side, eye, brow in ((-1, "l_eye", "l_brow"), (1, "r_eye", "r_brow")):
+    for side, eye, brow in ((-1, "r_eye", "r_brow"), (1, "l_eye", "l_brow")):
         at = np.array([side * 0.42 + 0.65 * look.turn, -0.12])
         lid = smooth(np.array([(-0.2, 0.035), (-0.1, -0.8 * opening), (0.05, -opening), (0.16, -0.5 * opening),
                                (0.215, -0.005)]) * (side, 1), closed=False) + at

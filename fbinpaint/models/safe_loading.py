@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..saved import HUB_OPTIONS, check_network, fetch, one_line, read_json
+from ..saved import HUB_OPTIONS, check_format_version, check_network, fetch, one_line, read_json
 
 MAX_SETTING = 2**16  # widths, numbers of classes and of exemplars are far below
 
@@ -31,6 +31,8 @@ class SafeLoading:
         if not os.path.isdir(folder):
             folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
         folder = folder / subfolder
+        if (folder.parent / "model_index.json").is_file():  # one network of a saved pipeline
+            check_format_version(folder.parent)
         check_network(folder, cls.__name__, variant)
         cls.check_settings(folder / "config.json")
         options |= {"use_safetensors": True, "output_loading_info": True}

@@ -1,0 +1,74 @@
+"""Semantic maps of intact photos: the segmenter alone, on large photos at several sizes."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .images import pad_to_multiple, resize_image, to_tensor, working_size
+from .models import Segmenter
+
+ENLARGEMENTS = (1, 2, 4)  # the sizes looked at, in sample sizes, as far as a photo has the pixels
+MIN_RATIO = 2  # of the pixels of one size to those of the next: with fewer there is nothing more to see
+# How much surer the segmenter must be at one size than at another, on average, to be heard e times as loudly. Measured
+# on photos as they are and on mosaics of 4 and 9 of them, whose objects are small (docs/experiments.md).
+TEMPERATURE = 0.02
+
+
+def segment_photos(
+    segmenter: Segmenter, photos: Sequence[np.ndarray], sample_size: int, device: torch.device
+) -> list[np.ndarray]:
+    """Photos (H,W,3) uint8, all of one size -> their maps, (H,W) uint8 class ids.
+
+    What a photo shows is recognised at about the size it was learnt at: a face that fills the photo when it is made
+    small, a car in the distance of a large one only close up. So a photo larger than sample_size is segmented at
+    several sizes, and they are averaged, weighted by how sure the segmenter is at each (after attention to scale, Chen
+    et al., CVPR 2016, with its confidence in the place of learnt weights).
+    """
+    height, width = photos[0].shape[:2]
+    sizes = pyramid(width, height, sample_size)
+    at_each = [class_probabilities(segmenter, photos, size, device) for size in sizes]
+    confidence = torch.stack([x.amax(1).mean((1, 2)) for x in at_each])  # (sizes, B)
+    weights = torch.softmax(confidence / TEMPERATURE, dim=0)
+    total = torch.zeros_like(at_each[-1])
+    for weight, probabilities in zip(weights, at_each, strict=True):
+        total += weight[:, None, None, None] * F.interpolate(probabilities, size=total.shape[-2:], mode="bilinear")
+    return [most_probable(probabilities.numpy(), (width, height)) for probabilities in total.cpu()]
+
+
+def pyramid(width: int, height: int, sample_size: int) -> list[tuple[int, int]]:
+    """The sizes (width, height) that a photo is segmented at, the smallest first: that of the loop, and larger ones."""
+    sizes: list[tuple[int, int]] = []
+    for enlargement in ENLARGEMENTS:
+        size = working_size(width, height, enlargement * sample_size)
+        if not sizes or size[0] * size[1] >= MIN_RATIO * sizes[-1][0] * sizes[-1][1]:
+            sizes.append(size)
+    return sizes
+
+
+@torch.no_grad()
+def class_probabilities(
+    segmenter: Segmenter, photos: Sequence[np.ndarray], size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """(B,C,height,width) of photos made so large."""
+    image = torch.cat([pad_to_multiple(to_tensor(resize_image(photo, size)), 16) for photo in photos])
+    image = image.to(device, segmenter.dtype)
+    probabilities = segmenter(image, torch.zeros_like(image[:, :1])).logits.float().softmax(1)
+    return F.interpolate(probabilities, size=image.shape[-2:], mode="bilinear")[..., : size[1], : size[0]]
+
+
+def most_probable(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(C,h,w) at another (width, height) -> (height,width) uint8, the class that is likeliest there.
+
+    Class by class: all of them at the size of a 12 Mpx photo would take a gigabyte.
+    """
+    labels = np.zeros(size[::-1], np.uint8)
+    highest = np.full(size[::-1], -1, np.float32)
+    for index, of_class in enumerate(probabilities):
+        enlarged = cv2.resize(of_class, size, interpolation=cv2.INTER_LINEAR)
+        np.copyto(labels, index, where=enlarged > highest)
+        np.maximum(highest, enlarged, out=highest)
+    return labels
