@@ -266,9 +266,9 @@ class Trainer:
         if args.compile:
             for network in networks.children():
                 network.compile()
-        counts, presence = self.crops.class_counts(self.skip)
-        kept = small_and_common(counts, presence)
-        learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(counts), kept)
+        pixels, share, presence = self.crops.class_counts(self.skip)
+        kept = small_and_common(share, presence)
+        learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(pixels), kept)
         self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
             learner, discriminator, optimizer, critic
         )

@@ -52,16 +52,17 @@ def test_labels_follow_their_photo(tmp_path):
 
 
 def test_mirrored_faces_swap_left_and_right(tmp_path):
+    """However often it is mirrored, a face's left eye is on the picture's right."""
     space = get_label_space("celebamask-hq")
     left, right = space.classes.index("l_eye"), space.classes.index("r_eye")
     (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
-    labels = np.full((32, 32), left, np.uint8)
-    labels[:, 16:] = right
+    labels = np.full((32, 32), right, np.uint8)
+    labels[:, 16:] = left
     Image.new("RGB", (32, 32)).save(tmp_path / "images" / "x.png")
     space.to_palette_image(labels).save(tmp_path / "labels" / "x.png")
     crops = PhotoCrops(load_photo_folder(tmp_path), space, resolution=32, max_zoom=1.0)
     for seed in range(8):
-        assert (crops[0, seed]["labels"][:, 0] == left).all() and (crops[0, seed]["labels"][:, -1] == right).all()
+        assert (crops[0, seed]["labels"][:, 0] == right).all() and (crops[0, seed]["labels"][:, -1] == left).all()
 
 
 def test_crops_seek_out_small_classes(tmp_path):
@@ -91,12 +92,24 @@ def test_a_fraction_of_the_labels(street_folder):
     crops = PhotoCrops(photos, SPACE, resolution=32, label_fraction=0.25)
     assert np.flatnonzero(crops.labelled).tolist() == [0, 6, 11]
     for index in (1, 10):
-        assert not crops[index, 0]["labelled"] and (crops[index, 0]["labels"] == 255).all()
+        assert (crops[index, 0]["labels"] == 255).all()
     assert (crops[6, 0]["labels"] != 255).any()
     few = PhotoCrops(photos.select([0, 6, 11]), SPACE, resolution=32)
-    counts, presence = crops.class_counts()
-    assert all(map(torch.equal, (counts, presence), few.class_counts()))
-    assert torch.equal(presence > 0, counts > 0) and presence.unique().tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    pixels, share, presence = crops.class_counts()
+    assert all(map(torch.equal, (pixels, share, presence), few.class_counts()))
+    assert torch.equal(presence > 0, pixels > 0) and presence.unique().tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    torch.testing.assert_close(share, pixels / pixels.sum())  # these labels leave nothing unknown
+
+
+def test_what_a_label_leaves_unknown_counts_as_no_class(tmp_path):
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    labels = np.full((32, 32), 255, np.uint8)
+    labels[:8] = 10  # a quarter of the one photo; nothing of the other
+    for name, ids in (("a", labels), ("b", np.full((32, 32), 255, np.uint8))):
+        Image.new("RGB", (32, 32)).save(tmp_path / "images" / f"{name}.png")
+        SPACE.to_palette_image(ids).save(tmp_path / "labels" / f"{name}.png")
+    pixels, share, presence = PhotoCrops(load_photo_folder(tmp_path), SPACE, resolution=32).class_counts()
+    assert pixels[10] == pixels.sum() == 256 and share[10] == 1 / 8 and presence[10] == 1 / 2
 
 
 def test_colour_jitter_changes_light_not_shape():
@@ -151,4 +164,4 @@ def test_collate(street_folder):
     batch = collate([crops[0, 0], crops[1, 1]])
     assert batch.image.shape == (2, 3, 32, 32) and -1 <= batch.image.min() < batch.image.max() <= 1
     assert batch.mask.shape == (2, 1, 32, 32) and set(batch.mask.unique().tolist()) == {0.0, 1.0}
-    assert batch.labels.dtype == torch.int64 and batch.labelled.tolist() == [True, True]
+    assert batch.labels.dtype == torch.int64 and (batch.labels != 255).flatten(1).any(1).all()

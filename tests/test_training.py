@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import train_accelerate
@@ -14,7 +15,7 @@ from fbinpaint.data.photos import Batch
 from fbinpaint.models.layers import one_hot
 from fbinpaint.training.class_floor import MAX_OFFSET, ClassFloor, small_and_common
 from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
-from fbinpaint.training.step import Learner, hole_windows
+from fbinpaint.training.step import MAX_EXEMPLARS, Learner, best_labelled, hole_windows
 
 from .conftest import make_tiny_networks
 
@@ -53,7 +54,9 @@ def test_training_writes_a_pipeline_that_resumes_bit_for_bit(mixed_data, tiny_pi
     assert np.isfinite(np.asarray(pipe(np.zeros((32, 32, 3), np.uint8), np.eye(32)).images[0])).all()
 
     log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
-    assert {"lpips_alex/0", "psnr/2", "miou_hole/1"} <= set(log[-1])
+    assert {"lpips_alex/0", "psnr/2", "miou_hole/1", "miou_hole/frozen-map", "miou_intact"} <= set(log[-1])
+    assert log[-1]["miou_hole/frozen-map"] == log[-1]["miou_hole/0"]  # the map of round 0, with other fills
+    assert log[-1]["lpips_alex/frozen-map"] not in (log[-1]["lpips_alex/0"], log[-1]["lpips_alex/2"])
     assert (whole / "validation-000004.png").is_file() and (whole / "training_options.json").is_file()
     assert sorted(path.name for path in whole.glob("checkpoint-*")) == ["checkpoint-000002", "checkpoint-000004"]
 
@@ -95,9 +98,11 @@ def test_strategies_weigh_what_the_teacher_says():
     with torch.no_grad():
         teacher.segmenter.classify.weight.mul_(60)  # sure of some pixels
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
-    batch = Batch(image, torch.ones(4, 1, 64, 64), labels, torch.tensor([True, True, False, False]))
+    labels[2:] = 255
+    batch = Batch(image, torch.ones(4, 1, 64, 64), labels)
+    bank, floor = teacher.recorrector.bank, ClassFloor(torch.zeros(19) > 0)
     said = {
-        name: strategy.pseudo_labels(teacher, batch, teacher.recorrector.bank, ClassFloor(torch.zeros(19) > 0))
+        name: strategy.pseudo_labels(teacher, batch, bank, torch.ones(4, len(bank), dtype=torch.bool), floor)
         for name, strategy in train_accelerate.STRATEGIES.items()
     }
     assert not said["supervised"][1].any()
@@ -111,11 +116,13 @@ def test_strategies_weigh_what_the_teacher_says():
 
 def test_a_small_class_that_the_teacher_never_names_is_named_as_often_as_labels_do():
     """Where a rare class is likeliest, it stays second to a common one: raised, it is named there, and only there."""
-    assert small_and_common(torch.tensor([970.0, 5, 25, 0]), torch.tensor([1.0, 0.9, 0.9, 0])).tolist() == [0, 1, 0, 0]
+    shares, presence = torch.tensor([0.97, 0.005, 0.025, 0]), torch.tensor([1.0, 0.9, 0.9, 0])
+    assert small_and_common(shares, presence).tolist() == [0, 1, 0, 0]
     labels = torch.zeros(2, 64, 64, dtype=torch.int64)
+    labels[1] = 255
     labels[0, :8] = 1  # an eighth of the one labelled photo
     labels[0, 8:16] = 2
-    batch = Batch(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels, torch.tensor([True, False]))
+    batch = Batch(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels)
     rare = torch.linspace(0, 0.3, 256).view(16, 16).expand(2, 1, 16, 16)
     teacher = torch.cat([1 - rare - 1e-3, rare, torch.full_like(rare, 1e-3)], dim=1)
     floor = ClassFloor(torch.tensor([False, True, False]))
@@ -126,9 +133,13 @@ def test_a_small_class_that_the_teacher_never_names_is_named_as_often_as_labels_
     assert rare[1, 0][named == 1].min() > rare[1, 0][named == 0].max()
     before = floor.offset.clone()
     assert 0 < before[1] <= MAX_OFFSET and not before[[0, 2]].any()
-    for labelled in ([True, True], [False, False]):  # nothing to compare
-        floor.update(teacher, Batch(batch.image, batch.mask, labels, torch.tensor(labelled)))
+    for photo in (0, 1):  # of one kind only: nothing to compare
+        floor.update(teacher, Batch(batch.image, batch.mask, labels[[photo, photo]]))
     assert torch.equal(floor.offset, before)
+    known = floor.labelled_share.clone()
+    labels[0, 16:] = 255  # a partial label takes the same share of the photo
+    floor.update(teacher, batch)
+    torch.testing.assert_close(floor.labelled_share[1:], known[1:])
 
 
 def test_where_nobody_labelled_a_photo_the_teacher_does():
@@ -138,7 +149,7 @@ def test_where_nobody_labelled_a_photo_the_teacher_does():
         teacher.segmenter.classify.weight.mul_(60)
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     labels[2:] = 255
-    batch = Batch(image, torch.ones(4, 1, 64, 64), labels, torch.tensor([True, True, False, False]))
+    batch = Batch(image, torch.ones(4, 1, 64, 64), labels)
     learner = Learner(networks, train_accelerate.STRATEGIES["fixmatch"], torch.ones(19), torch.zeros(19) > 0)
     edits = Edits(torch.ones(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
     outcome, _ = learner(batch, edits, teacher, 1)
@@ -150,6 +161,95 @@ def test_where_nobody_labelled_a_photo_the_teacher_does():
     sure = confidence[2:] >= 0.95
     assert torch.equal(classes[2:] != 255, sure) and torch.equal(classes[2:][sure], said[2:][sure]) and sure.any()
     assert torch.equal(last.probabilities.argmax(1)[2:][sure], said[2:][sure])
+
+
+def partly_labelled_batch() -> Batch:
+    """Two photos labelled in their upper half alone, one all over, one nowhere."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 19, (4, 64, 64), generator=generator)
+    labels[:2, 32:], labels[3] = 255, 255
+    return Batch(torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1, torch.ones(4, 1, 64, 64), labels)
+
+
+def sure_teacher(seed: int):
+    teacher = make_tiny_networks(seed=seed).eval()
+    with torch.no_grad():
+        teacher.segmenter.classify.weight.mul_(60)
+    return teacher
+
+
+def learner_of(strategy: str) -> Learner:
+    return Learner(make_tiny_networks(), train_accelerate.STRATEGIES[strategy], torch.ones(19), torch.zeros(19) > 0)
+
+
+NO_EDITS = Edits(torch.zeros(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
+
+
+@pytest.mark.parametrize("strategy", ["cisc", "fixmatch", "mean_teacher"])
+def test_a_pixel_is_taught_by_its_label_or_else_by_the_teacher(strategy):
+    batch, teacher, learner = partly_labelled_batch(), sure_teacher(1), learner_of(strategy)
+    bank = teacher.recorrector.bank
+    target = learner.target(batch, teacher, bank, torch.ones(4, len(bank), dtype=torch.bool))
+    labels = batch.labels[:, 2::4, 2::4]
+    known = labels != 255
+    assert torch.equal(target.labelled, known) and known[:2, :8].all() and not known[:2, 8:].any()
+    assert torch.equal(target.labels[known], labels[known]) and (target.trust[known] == 1).all()
+    with torch.no_grad():
+        said = teacher.segmenter(batch.image, torch.zeros(4, 1, 64, 64)).logits.softmax(1)
+    assert torch.equal(target.labels[~known], said.argmax(1)[~known])
+    taught = target.trust > 0
+    assert (taught & ~known)[0].any() and (taught & ~known)[3].any()  # of a labelled photo as of an unlabelled one
+    # What the teacher says where there is a label changes nothing, what it says elsewhere does.
+    log_probabilities = torch.randn(4, 19, 16, 16).log_softmax(1).requires_grad_()
+    target.loss(log_probabilities, torch.ones(4, 16, 16)).backward()
+    gradient = -log_probabilities.grad
+    assert torch.equal(gradient.argmax(1)[taught], target.labels[taught])
+    assert not gradient[:, :, ~taught.any(0)].any()
+
+
+def test_what_is_unknown_in_a_labelled_photo_teaches_nothing_under_supervised():
+    batch, learner = partly_labelled_batch(), learner_of("supervised")
+    losses = [learner(batch, NO_EDITS, sure_teacher(seed), 1)[1].semantic for seed in (1, 2)]
+    assert torch.equal(*losses) and losses[0] > 0
+    whole = batch.labels.clone()
+    whole[whole == 255] = 3
+    _, of_all = learner(Batch(batch.image, batch.mask, whole), NO_EDITS, sure_teacher(1), 1)
+    assert of_all.semantic != losses[0]
+
+
+def test_the_teacher_is_not_asked_where_all_is_labelled():
+    batch, learner = partly_labelled_batch(), learner_of("mean_teacher")
+    whole = Batch(batch.image, batch.mask, batch.labels.clamp_max(18))
+    teachers = sure_teacher(1), sure_teacher(2)
+    assert torch.equal(*(learner(whole, NO_EDITS, teacher, 1)[1].semantic for teacher in teachers))
+    assert not torch.equal(*(learner(batch, NO_EDITS, teacher, 1)[1].semantic for teacher in teachers))
+
+
+def test_the_best_labelled_photos_are_the_exemplars():
+    labels = torch.full((MAX_EXEMPLARS + 3, 8, 8), 255)
+    assert best_labelled(labels).tolist() == [0]  # shows no class, but is one
+    labels[1, 0, 0] = labels[2:5] = labels[6:] = 3
+    assert best_labelled(labels).tolist() == [2, 3, 4, 6]
+    labels[2:] = 255
+    assert best_labelled(labels).tolist() == [1]
+    learner = learner_of("cisc")
+    batch = partly_labelled_batch()
+    batch.labels[:] = 255
+    _, losses = learner(batch, NO_EDITS, sure_teacher(1), 1)
+    assert all(torch.isfinite(value) for value in vars(losses).values())
+
+
+def test_part_labels_and_full_labels_train_together(street_folder, tiny_pipeline_dir, vgg_file, tmp_path):
+    """A folder whose labels know the road alone, beside one whose labels know all."""
+    partial = tmp_path / "partial"
+    shutil.copytree(street_folder, partial)
+    for path in (partial / "labels").iterdir():
+        ids = np.asarray(Image.open(path))
+        Image.fromarray(np.where(ids == 0, 0, 255).astype(np.uint8)).save(path)
+    data = [str(street_folder), str(partial)]
+    assert train(tmp_path / "run", data, tiny_pipeline_dir, vgg_file, 3, "--validation_steps", "3") == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite([value for row in log for value in row.values()]).all() and "miou_hole/2" in log[-1]
 
 
 def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys, monkeypatch):
@@ -222,7 +322,7 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
     """A fill that was asked for something else is not pulled back to what the photo shows there."""
     networks, teacher = make_tiny_networks(), make_tiny_networks(seed=1).eval()
     labels = torch.arange(4)[:, None, None].expand(4, 64, 64).clone()
-    batch = Batch(torch.rand(4, 3, 64, 64) * 2 - 1, torch.ones(4, 1, 64, 64), labels, torch.ones(4, dtype=torch.bool))
+    batch = Batch(torch.rand(4, 3, 64, 64) * 2 - 1, torch.ones(4, 1, 64, 64), labels)
     where = torch.zeros(4, 64, 64, dtype=torch.bool)
     where[:, 16:48, 16:48] = True
     learner = Learner(networks, train_accelerate.STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)

@@ -26,16 +26,15 @@ CLASS_COUNT_PHOTOS = 512  # enough to balance the classes; all 30,000 faces woul
 
 @dataclass
 class Batch:
-    """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, 255 = unknown; labelled (B,) bool."""
+    """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, 255 = unknown: all pixels of a photo
+    without a label, some of one whose label is partial."""
 
     image: Tensor
     mask: Tensor
     labels: Tensor
-    labelled: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        image = self.image.to(device)
-        return Batch(image, self.mask.to(device), self.labels.to(device), self.labelled.to(device))
+        return Batch(self.image.to(device), self.mask.to(device), self.labels.to(device))
 
 
 def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -158,13 +157,12 @@ class PhotoCrops(TorchDataset):
             zoom = generator.uniform(*self.labelled_zoom)
         skipped: dict[str, str] = {}
 
-        def read(row: dict) -> tuple[np.ndarray, np.ndarray, bool]:
+        def read(row: dict) -> tuple[np.ndarray, np.ndarray]:
             if not use_label:
                 row = row | {"label_format": None}
-            labelled = row["label_format"] is not None
-            return *read_photo(row, round(self.resolution * zoom), self.label_space), labelled
+            return read_photo(row, round(self.resolution * zoom), self.label_space)
 
-        image, labels, labelled = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
+        image, labels = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
         free = np.array(labels.shape) - self.resolution  # how far a window can move
         corner = generator.integers(0, free + 1)
         if generator.random() < 0.5 and (centre := class_centred(labels, generator)):
@@ -173,23 +171,27 @@ class PhotoCrops(TorchDataset):
         image, labels = jitter_colours(image[window], generator, self.colour_jitter), labels[window]
         if generator.random() < 0.5:
             image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
-        mask = training_mask(*labels.shape, generator, labels if labelled else None)
-        return {"image": image, "labels": labels, "mask": mask, "labelled": labelled, "skipped": skipped}
+        mask = training_mask(*labels.shape, generator, labels)
+        return {"image": image, "labels": labels, "mask": mask, "skipped": skipped}
 
     def labelled_photos(self) -> Dataset:
         """The rows whose labels are used."""
         return self.photos.select(np.flatnonzero(self.labelled))
 
-    def class_counts(self, skip: Callable[[str, str], None] | None = None) -> tuple[Tensor, Tensor]:
-        """Labelled pixels of each class, (C,), and the share of photos that show it, (C,), over at most
-        CLASS_COUNT_PHOTOS labelled photos; `skip` as in `read_first`."""
+    def class_counts(self, skip: Callable[[str, str], None] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each class, over at most CLASS_COUNT_PHOTOS photos with a label: its pixels, their share of all pixels,
+        and the share of photos that show it, (C,) each; `skip` as in `read_first`.
+
+        What a label leaves unknown counts as none of the classes, so both shares are at least so large.
+        """
         photos = self.labelled_photos()
-        counts = []
+        counts, pixels = [], 0
         for index in evenly_spaced(len(photos), CLASS_COUNT_PHOTOS):
             labels = read_first(rows_from(photos, index), lambda row: read_labels(row, self.label_space), skip)
             counts.append(np.bincount(labels.ravel(), minlength=256)[: self.label_space.num_classes])
+            pixels += labels.size
         counts = torch.from_numpy(np.stack(counts))
-        return counts.sum(0).float(), (counts > 0).float().mean(0)
+        return counts.sum(0).float(), counts.sum(0) / pixels, (counts > 0).float().mean(0)
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> Batch:
@@ -198,7 +200,6 @@ def collate(examples: list[dict[str, np.ndarray]]) -> Batch:
         image=image.permute(0, 3, 1, 2).float().div_(127.5).sub_(1),
         mask=torch.from_numpy(np.stack([example["mask"] for example in examples]))[:, None].float(),
         labels=torch.from_numpy(np.stack([example["labels"] for example in examples])).long(),
-        labelled=torch.tensor([bool(example["labelled"]) for example in examples]),
     )
 
 
@@ -209,7 +210,7 @@ class MixedBatches:
     walked through in shuffled epochs. A source that is empty leaves its places to the other.
 
     Args:
-        labelled: (N,) bool, which photos carry labels.
+        labelled: (N,) bool, which photos carry a label, be it of a part of them.
         labelled_ratio: share of each batch drawn from them.
         start: number of the first step.
         process, processes: of several training processes, each takes its own batch of a step.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..data.photos import Batch
+from ..labels import IGNORE
 from ..models.layers import in_cells, one_hot
 
 # A class is common when so many of the labelled photos show it, small when it has no more than this share of their
@@ -14,9 +15,9 @@ SHARE_MOMENTUM, OFFSET_RATE = 0.95, 0.02
 MAX_OFFSET = 4.0
 
 
-def small_and_common(counts: Tensor, presence: Tensor) -> Tensor:
-    """(C,) bool. counts (C,), the labelled pixels of each class; presence (C,), the share of photos that show it."""
-    return (presence >= COMMON) & (counts <= SMALL * counts.sum())
+def small_and_common(share: Tensor, presence: Tensor) -> Tensor:
+    """(C,) bool. share (C,), of labelled photos' pixels; presence (C,), of these photos, the share that shows it."""
+    return (presence >= COMMON) & (share <= SMALL)
 
 
 class ClassFloor(nn.Module):
@@ -27,6 +28,9 @@ class ClassFloor(nn.Module):
     rises while it is named too rarely. That is class-balanced self-training (Zou et al., ECCV 2018), its shares
     averaged over batches as in ReMixMatch (Berthelot et al., ICLR 2020), but nothing is lowered, and whoever demands
     equal shares of all classes, of hats as well as of eyes, gets hats in the hair.
+
+    Shares are of whole photos: of those with a label, what their labels say, and of those without any, what the teacher
+    says. A partial label shows no more of a class than there is, so nothing is raised too far because of it.
 
     Where several processes train, each counts the batches of all and moves as far as these would one after the other.
 
@@ -44,17 +48,20 @@ class ClassFloor(nn.Module):
     @torch.no_grad()
     def update(self, probabilities: Tensor, batch: Batch) -> None:
         """With the teacher's own opinion of a batch, (B,C,h,w); without photos of both kinds, no change."""
-        if batch.labelled.all() or not batch.labelled.any():
+        with_label = (batch.labels != IGNORE).flatten(1).any(1)  # (B,)
+        if with_label.all() or not with_label.any():
             return
-        labels = one_hot(in_cells(batch.labels[batch.labelled]), len(self.offset))
-        named = one_hot(self(probabilities[~batch.labelled]).argmax(1), len(self.offset))
-        counts = torch.stack([labels.sum((0, 2, 3)), named.sum((0, 2, 3))])  # (2, C)
+        maps = in_cells(batch.labels[with_label]), self(probabilities[~with_label]).argmax(1)  # (·, h, w) each
+        counts = torch.stack([one_hot(labels, len(self.offset)).sum((0, 2, 3)) for labels in maps])  # (2, C)
+        cells = counts.new_tensor([labels.numel() for labels in maps])
+        counts = torch.cat([counts, cells[:, None]], dim=1)
         batches = 1
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(counts)
             batches = distributed.get_world_size()
-        for average, count in zip((self.labelled_share, self.named_share), counts, strict=True):
-            average.lerp_(count / count.sum().clamp_min(1), 1 - SHARE_MOMENTUM**batches)
+        shares = counts[:, :-1] / counts[:, -1:].clamp_min(1)
+        for average, share in zip((self.labelled_share, self.named_share), shares, strict=True):
+            average.lerp_(share, 1 - SHARE_MOMENTUM**batches)
         lack = (self.labelled_share + 1e-4).log() - (self.named_share + 1e-4).log()
         self.offset.add_(batches * OFFSET_RATE * lack * self.classes).clamp_(0, MAX_OFFSET)
 

@@ -1,4 +1,4 @@
-"""What an unlabelled photo teaches: strategies that turn a teacher's map of the INTACT photo into supervision.
+"""What an unlabelled pixel teaches: strategies that turn a teacher's map of the INTACT photo into supervision.
 
 Only the hole is synthetic, so the teacher (the weight average of the student) sees what the student must guess.
 """
@@ -20,9 +20,9 @@ from .class_floor import ClassFloor
 CISC_CONFIDENCE = 0.7
 FIXMATCH_CONFIDENCE = 0.95
 
-# (teacher, batch, exemplars, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in
-# [0,1]. Whatever it says of labelled photos is not used.
-PseudoLabels = Callable[[Networks, Batch, Exemplars, ClassFloor], tuple[Tensor, Tensor]]
+# (teacher, batch, exemplars, allowed, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them,
+# (B,h,w) in [0,1]. Whatever it says of labelled cells is not used. allowed (B,N) bool: a photo is not its own exemplar.
+PseudoLabels = Callable[[Networks, Batch, Exemplars, Tensor, ClassFloor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,25 @@ def intact_view(teacher: Networks, batch: Batch, floor: ClassFloor):
 
 
 @torch.no_grad()
-def supervised(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
-    """Unlabelled photos teach the inpainters only."""
+def supervised(
+    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
+) -> tuple[Tensor, Tensor]:
+    """Unlabelled pixels teach the inpainters only."""
     labels = in_cells(batch.labels)
     classes = teacher.segmenter.config.num_classes
     return one_hot(torch.full_like(labels, 255), classes), torch.zeros(labels.shape, device=labels.device)
 
 
 @torch.no_grad()
-def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
+def cisc(
+    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
+) -> tuple[Tensor, Tensor]:
     """Cross-image semantic consistency (CISC-R, Wu et al., TPAMI 2023): trust a pseudo-label as far as the labelled
     photos nearest to this one agree with it."""
     segmented, probabilities = intact_view(teacher, batch, floor)
     confidence, labels = probabilities.max(1)
-    advice = teacher.recorrector.consult(segmented.features, probabilities, torch.zeros_like(batch.mask), exemplars)
+    no_hole = torch.zeros_like(batch.mask)
+    advice = teacher.recorrector.consult(segmented.features, probabilities, no_hole, exemplars, allowed)
     features = teacher.recorrector.exemplar_features(segmented.features)
     consistency = consistency_maps(features, advice.prototypes, advice.shared)
     trust = cisc_weight(consistency, labels, advice.shared) * (confidence >= CISC_CONFIDENCE)
@@ -65,7 +70,9 @@ def cisc(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloo
 
 
 @torch.no_grad()
-def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
+def fixmatch(
+    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
+) -> tuple[Tensor, Tensor]:
     """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full trust."""
     _, probabilities = intact_view(teacher, batch, floor)
     confidence, labels = probabilities.max(1)
@@ -73,7 +80,9 @@ def fixmatch(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: Class
 
 
 @torch.no_grad()
-def mean_teacher(teacher: Networks, batch: Batch, exemplars: Exemplars, floor: ClassFloor) -> tuple[Tensor, Tensor]:
+def mean_teacher(
+    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
+) -> tuple[Tensor, Tensor]:
     """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017): the teacher's whole distribution, of every pixel."""
     _, probabilities = intact_view(teacher, batch, floor)
     return probabilities, torch.ones_like(probabilities[:, 0])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.photos import Batch
+from ..labels import IGNORE
 from ..loop import Networks, Round, feedback_rounds
 from ..losses import colour_loss, consistency_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
@@ -17,7 +18,8 @@ from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
 KNOWN_WEIGHT = 0.25
-# So many labelled photos of a batch are also segmented intact and serve as exemplars: more cost time, teach little.
+# So many photos of a batch, the best labelled, are also segmented intact and serve as exemplars: more cost time, teach
+# little.
 MAX_EXEMPLARS = 4
 
 
@@ -65,8 +67,8 @@ class Outcome:
 
 @dataclass
 class Target:
-    """What the maps of a batch should say, by cells of 4x4 pixels: labels, or else what the strategy makes of the
-    teacher's map."""
+    """What the maps of a batch should say, by cells of 4x4 pixels: the label, or where a cell has none, be it of a
+    labelled photo, what the strategy makes of the teacher's map."""
 
     distribution: Tensor  # (B,C,h,w), all zero where nothing is known
     trust: Tensor  # (B,h,w) in [0,1]
@@ -111,7 +113,7 @@ class Learner(nn.Module):
     def forward(
         self, batch: Batch, edits: Edits, teacher: Networks, num_rounds: int | None
     ) -> tuple[Outcome | None, Losses]:
-        """Run the loop with the batch's labelled photos as exemplars.
+        """Run the loop with the batch's best labelled photos as exemplars.
 
         num_rounds None = the initial inpainter alone, which leaves no Outcome.
         """
@@ -121,15 +123,15 @@ class Learner(nn.Module):
             initial = reconstruction_loss(fill, batch.image, batch.mask)
             return None, Losses(initial, nothing, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
-        chosen = batch.labelled.nonzero()[:MAX_EXEMPLARS, 0]
+        chosen = best_labelled(batch.labels)
         no_hole = torch.zeros_like(batch.mask[chosen])
         intact = networks.segmenter(batch.image[chosen], no_hole)
         exemplars = networks.recorrector.make_exemplars(intact.features, in_cells(batch.labels)[chosen])
         allowed = torch.arange(len(batch.labels), device=chosen.device)[:, None] != chosen[None]  # (B,N): not its own
 
-        target = self.target(batch, teacher, exemplars)
+        target = self.target(batch, teacher, exemplars, allowed)
         classes = torch.where(target.trust > 0, target.labels, 255)
-        truth = torch.where(batch.labelled[:, None, None], batch.labels, in_pixels(classes))
+        truth = torch.where(batch.labels != IGNORE, batch.labels, in_pixels(classes))
         drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, 255)
         astray = ((drawn != 255) & (drawn != truth))[:, None]
         told = in_cells(torch.where(drawn != 255, drawn, truth))
@@ -157,16 +159,15 @@ class Learner(nn.Module):
                 semantic.append(target.loss((round_.probabilities + 1e-6).log(), open_hole))
                 labels, trust = (x[:, 1::2, 1::2] for x in (target.labels, target.trust))
                 consistency.append(consistency_loss(round_.consistency, labels, round_.shared, trust))
-        if len(chosen):
-            own = target.select(chosen)
-            semantic.append(own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust)))
-            if feedback:
-                advice = networks.recorrector.consult(
-                    intact.features, intact.logits.softmax(1), no_hole, exemplars, allowed[chosen]
-                )
-                features = networks.recorrector.exemplar_features(intact.features)
-                maps = consistency_maps(features, advice.prototypes, advice.shared)
-                consistency.append(consistency_loss(maps, own.labels, advice.shared, torch.ones_like(own.trust)))
+        own = target.select(chosen)
+        semantic.append(own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust)))
+        if feedback:
+            advice = networks.recorrector.consult(
+                intact.features, intact.logits.softmax(1), no_hole, exemplars, allowed[chosen]
+            )
+            features = networks.recorrector.exemplar_features(intact.features)
+            maps = consistency_maps(features, advice.prototypes, advice.shared)
+            consistency.append(consistency_loss(maps, own.labels, advice.shared, own.trust))
         if self.strategy.strong_view:
             semantic.append(self.loss_of_mixture(batch, target))
         losses = Losses(
@@ -181,12 +182,14 @@ class Learner(nn.Module):
     def one_hot(self, classes: Tensor) -> Tensor:
         return one_hot(classes, len(self.class_weights))
 
-    def target(self, batch: Batch, teacher: Networks, exemplars: Exemplars) -> Target:
-        distribution = self.one_hot(in_cells(batch.labels))
+    def target(self, batch: Batch, teacher: Networks, exemplars: Exemplars, allowed: Tensor) -> Target:
+        labels = in_cells(batch.labels)  # (B, h, w)
+        distribution, labelled = self.one_hot(labels), labels != IGNORE
         trust = torch.ones_like(distribution[:, 0])
-        labelled = batch.labelled[:, None, None].expand_as(trust)
-        if not batch.labelled.all():
-            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, detached(exemplars), self.floor)
+        if not labelled.all():
+            pseudo, pseudo_trust = self.strategy.pseudo_labels(
+                teacher, batch, detached(exemplars), allowed, self.floor
+            )
             distribution = torch.where(labelled[:, None], distribution, pseudo)
             trust = torch.where(labelled, trust, pseudo_trust)
         return Target(distribution, trust, labelled)
@@ -197,6 +200,16 @@ class Learner(nn.Module):
         seen = self.networks.segmenter(mixed, torch.zeros_like(batch.mask))
         mixed_target = target.swap(in_cells(batch.mask) > 0)
         return mixed_target.loss(seen.logits.log_softmax(1), torch.ones_like(target.trust))
+
+
+def best_labelled(labels: Tensor) -> Tensor:
+    """The photos with the most labelled pixels: at most MAX_EXEMPLARS, and one even where none has a label.
+
+    labels (B,H,W) int64 -> their places in the batch, (N,), in rising order.
+    """
+    counts = (labels != IGNORE).flatten(1).sum(1)
+    number = int((counts > 0).sum().clamp(1, MAX_EXEMPLARS))
+    return counts.argsort(descending=True, stable=True)[:number].sort().values
 
 
 def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
