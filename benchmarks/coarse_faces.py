@@ -18,7 +18,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.evaluation import fill_with_pipeline, load_sample
 from fbinpaint.folders import files_by_stem, pair_by_stem
 from fbinpaint.labels import CELEBAMASK_HQ
-from fbinpaint.metrics import hole_confusion, iou_from_confusion, miou_from_confusion, paired_relative_miou
+from fbinpaint.metrics import confusion_matrix, iou_from_confusion, miou_from_confusion, paired_relative_miou
 
 SEED, BATCH_SIZE = 0, 8
 GROUPS = {  # as FASSEG frontal has them (Khan et al., ICIP 2015): what it does not name is background, glasses are eyes
@@ -50,7 +50,7 @@ def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
         for k, fills in fill_with_pipeline(pipe, samples, rounds, SEED).items():
             for sample, fill in zip(samples, fills, strict=True):
                 predicted = GROUP_OF[fill.semantic_map]
-                confusions[k].append(hole_confusion(sample.truth, predicted, sample.hole, len(GROUPS)))
+                confusions[k].append(confusion_matrix(sample.truth, predicted, sample.hole, len(GROUPS)))
     counts = {k: np.stack(of_round) for k, of_round in confusions.items()}
     return {
         "model": model,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
-from fbinpaint.report import harm_table, sentence, table
+from fbinpaint.report import harm_table, sentence, sizes, table
 
 BLOCK = re.compile(r"(<!-- report (?P<path>\S+) -->\n).*?(<!-- /report -->)", re.DOTALL)
 
@@ -48,9 +48,8 @@ def figures(path: Path) -> str:
     """A report's table; what two rounds change, with intervals; for a comparison also what became of the classes."""
     report = json.loads(path.read_text())
     protocol = report["protocol"]
-    data = protocol["data"].removesuffix("/val")
     parts = [
-        f"**{data}**, {protocol['n']} photos, shorter side {protocol['resolution']} pixels:",
+        f"**{protocol['data']}**, {protocol['n']} photos, {sizes(protocol)}:",
         table(report),
         *(sentence(report, pair) for pair in report["paired"] if worth_telling(pair)),
     ]

@@ -1,11 +1,16 @@
-"""Controls of the evaluation: what the picture owes to its map, and the correction to its exemplars.
+"""Controls of the evaluation: what the picture owes to its map, to feedback, and to exemplars.
 
-    oracle            the true classes in the hole: the ceiling of any correction
+    frozen-map        as many passes, all guided by the map of round 0: what feedback gains beyond that is feedback's,
+                      the rest is repainting
+    resegmented       a map in each round from the segmenter alone, on the newest fill ("resegmented"), and the mean of
+                      its first map and that one ("resegmented-mean"): the simplest corrections there are
+    oracle            the true classes in the hole, on the labelled photos: the ceiling of any correction
     shuffled-map      the map of a random other photo in the hole: if it does as well, guidance is not used
-    random-exemplar   exemplars drawn at random instead of retrieved: if they do as well, retrieval is not used
+    random-exemplars  exemplars drawn at random instead of retrieved: if they do as well, retrieval is not used
 """
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,42 +19,82 @@ import torch
 
 from fbinpaint.errors import InputError
 from fbinpaint.labels import IGNORE
+from fbinpaint.loop import RESEGMENTED_VARIANTS
 from fbinpaint.models.exemplar_bank import Exemplars
 
 if TYPE_CHECKING:
-    from fbinpaint.evaluation import Sample
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
-CONTROLS = ("oracle", "shuffled-map", "random-exemplar")
+# control -> the methods it adds to a report
+CONTROLS: dict[str, tuple[str, ...]] = {
+    "frozen-map": ("frozen-map",),
+    "resegmented": RESEGMENTED_VARIANTS,
+    "oracle": ("oracle",),
+    "shuffled-map": ("shuffled-map",),
+    "random-exemplars": ("random-exemplars",),
+}
 
 
-def true_maps(samples: list["Sample"]) -> list[np.ndarray]:
-    """The true classes in the holes, (H,W) uint8, 255 = let the model decide. All samples have labels."""
-    return [np.where(sample.hole, sample.truth, IGNORE).astype(np.uint8) for sample in samples]
+def control_pipelines(
+    pipe: "FeedbackInpaintPipeline", controls: Sequence[str], seed: int
+) -> dict[str, "FeedbackInpaintPipeline"]:
+    """The pipeline that each method of `controls` runs with. They share the networks of `pipe`, which they leave alone,
+    but for the exemplars.
 
-
-def shuffled_maps(samples: list["Sample"], maps: list[np.ndarray], spare: np.ndarray | None) -> list[np.ndarray]:
-    """In each hole what the photo before it in the batch shows there; the first gets `spare`, else the last one's.
-
-    maps: the predicted map of each sample, (H,W) ids. Raises InputError where there is no other photo at all.
+    Raises InputError for an unknown control, and for random exemplars of a bank of one.
     """
-    if spare is None and len(samples) == 1:
-        raise InputError(f"{samples[0].stem}: is the only photo, but the control shuffled-map needs another one's map")
-    first = maps[-1] if spare is None else spare
-    others = [first, *maps[:-1]]
-    size = samples[0].hole.shape[::-1]
-    return [
-        np.where(sample.hole, cv2.resize(other, size, interpolation=cv2.INTER_NEAREST_EXACT), IGNORE).astype(np.uint8)
-        for sample, other in zip(samples, others, strict=True)
-    ]
+    pipes = {}
+    for name in controls:
+        if name not in CONTROLS:
+            raise InputError(f"unknown control {name!r}: use {', '.join(CONTROLS)}")
+        for method in CONTROLS[name]:
+            if name == "frozen-map":
+                pipes[method] = guided_by(pipe, "unidirectional")
+            elif name == "resegmented":
+                pipes[method] = guided_by(pipe, method)
+            elif name == "random-exemplars":
+                pipes[method] = with_random_exemplars(pipe, seed)
+            else:
+                pipes[method] = pipe
+    return pipes
+
+
+def guided_by(pipe: "FeedbackInpaintPipeline", variant: str) -> "FeedbackInpaintPipeline":
+    """The same networks, guided otherwise (see `fbinpaint.loop`)."""
+    control = copy.copy(pipe)
+    control.register_to_config(variant=variant)
+    return control
 
 
 def with_random_exemplars(pipe: "FeedbackInpaintPipeline", seed: int) -> "FeedbackInpaintPipeline":
     """A copy whose bank answers to another exemplar's key. Raises InputError for a bank of one."""
     bank = pipe.recorrector.bank
     if len(bank) < 2:
-        raise InputError("the model's bank holds one exemplar, so the control random-exemplar cannot take another")
+        raise InputError("the model's bank holds one exemplar, so the control random-exemplarscannot take another")
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed)).to(bank.keys.device)
     control = copy.deepcopy(pipe)
     control.recorrector.set_bank(Exemplars(bank.prototypes, bank.present, bank.keys[order]))
     return control
+
+
+def true_map(truth: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The true classes in the hole, 255 = let the model decide; truth (H,W) ids, hole (H,W) bool -> (H,W) uint8."""
+    return np.where(hole, truth, IGNORE).astype(np.uint8)
+
+
+def shuffled_maps(
+    stems: Sequence[str], holes: Sequence[np.ndarray], maps: Sequence[np.ndarray], spare: np.ndarray | None
+) -> list[np.ndarray]:
+    """In each hole what the photo before it in the batch shows there; the first gets `spare`, else the last one's.
+
+    holes (H,W) bool, maps (H,W) ids, those predicted of the photos -> (H,W) uint8, 255 around the holes. Raises
+    InputError where there is no other photo at all.
+    """
+    if spare is None and len(stems) == 1:
+        raise InputError(f"{stems[0]}: is the only photo, but the control shuffled-map needs another one's map")
+    others = [maps[-1] if spare is None else spare, *maps[:-1]]
+    size = holes[0].shape[::-1]
+    return [
+        np.where(hole, cv2.resize(other, size, interpolation=cv2.INTER_NEAREST_EXACT), IGNORE).astype(np.uint8)
+        for hole, other in zip(holes, others, strict=True)
+    ]

@@ -4,8 +4,8 @@
     evaluation.report["variants"]["rounds=2"]["overall"]["lpips_alex"]
     evaluation.save(Path("report.json"))                    # and report.csv: one row for each photo and variant
 
-A data folder holds images/ and, optionally, labels/ (index PNG, same stem). Under `accelerate launch` the processes
-share the photos, and each returns the evaluation of all.
+A data folder holds images/ and, optionally, labels/ (index PNG, same stem; 255 = unknown, which is not scored). Under
+`accelerate launch` the processes share the photos, and each returns the evaluation of all.
 """
 
 import csv
@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fbinpaint import metrics
-from fbinpaint.controls import CONTROLS, shuffled_maps, true_maps, with_random_exemplars
+from fbinpaint.controls import control_pipelines, shuffled_maps, true_map
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem
@@ -68,7 +68,7 @@ class Sample:
 
     photo: (H,W,3) uint8
     hole:  (H,W) bool, at least one pixel
-    truth: (H,W) uint8 ids, 255 = ignore; None = the photo has no label
+    truth: (H,W) uint8 ids, 255 = unknown; None = no pixel of the photo is labelled
     """
 
     stem: str
@@ -132,6 +132,7 @@ def load_sample(
     if label is not None:
         with naming(label):
             truth = to_index_map(load_image(label), size, label_space.num_classes)
+        truth = truth if (truth != IGNORE).any() else None
     return Sample(pair.stem, photo, hole, truth)
 
 
@@ -142,15 +143,14 @@ def fill_with_pipeline(
     seed: int,
     semantic_maps: list[np.ndarray] | None = None,
 ) -> dict[int, list[Fill]]:
-    """Round -> fills, for `rounds` and always for round 0.
+    """Round -> fills.
 
     One call with the highest number holds all of them, unless photos are larger than the networks work at: only the
     last round of a call gets details then.
     """
-    wanted = {0, *rounds}
     sizes = {sample.hole.shape[::-1] for sample in samples}
     shrunk = any(working_size(*size, pipe.config.sample_size) != size for size in sizes)
-    calls = wanted if shrunk else {max(wanted)}
+    calls = set(rounds) if shrunk else {max(rounds)}
     fills = {}
     for last in calls:
         out = pipe(
@@ -160,7 +160,7 @@ def fill_with_pipeline(
             semantic_map=semantic_maps,
             generator=torch.Generator().manual_seed(seed),
         )
-        for k in {last} if len(calls) > 1 else wanted:
+        for k in {last} if len(calls) > 1 else rounds:
             fills[k] = [Fill(np.asarray(photo[k].image), np.asarray(photo[k].semantic_map)) for photo in out.rounds]
     return fills
 
@@ -180,20 +180,33 @@ class Scorer:
         self.truth_features = {net: scorer.features(self.truth / 127.5 - 1) for net, scorer in lpips.items()}
         self.holes = torch.from_numpy(np.stack([sample.hole for sample in samples]))[:, None]  # (B,1,H,W)
 
-    def __call__(self, variant: str, fills: Sequence[Fill], before: Sequence[Fill] | None = None) -> list[PhotoScore]:
-        """One score for each sample. `before` = the fills of round 0; None = a baseline, which has no maps."""
-        result = _levels([fill.image for fill in fills])  # (B,3,H,W)
+    def __call__(
+        self,
+        variant: str,
+        fills: Sequence[Fill],
+        before: Sequence[Fill] | None = None,
+        only: Sequence[int] | None = None,
+    ) -> list[PhotoScore]:
+        """One score for each fill.
+
+        before: the fills of round 0; None = a baseline, which has no maps
+        only:   the places of the samples that the fills are of; None = all
+        """
+        places = range(len(self.samples)) if only is None else only
+        samples = [self.samples[i] for i in places]
+        result, truth = _levels([fill.image for fill in fills]), self.truth[list(places)]  # (B,3,H,W)
         columns = {
-            "psnr": metrics.psnr(result, self.truth),
-            "ssim": metrics.ssim(result, self.truth),
-            "psnr_hole": metrics.psnr_hole(result, self.truth, self.holes),
+            "psnr": metrics.psnr(result, truth),
+            "ssim": metrics.ssim(result, truth),
+            "psnr_hole": metrics.psnr_hole(result, truth, self.holes[list(places)]),
         }
         for net, lpips in self.lpips.items():
-            columns[f"lpips_{net}"] = lpips.distance(lpips.features(result / 127.5 - 1), self.truth_features[net])
+            of_truth = [level[list(places)] for level in self.truth_features[net]]
+            columns[f"lpips_{net}"] = lpips.distance(lpips.features(result / 127.5 - 1), of_truth)
         nothing = [None] * len(fills)
-        after = nothing if before is None else self._confusions(fills)
-        harm = [(None, None)] * len(fills) if before is None else self._harm(before, fills)
-        before = nothing if before is None else self._confusions(before)
+        after = nothing if before is None else self._confusions(samples, fills)
+        harm = [(None, None)] * len(fills) if before is None else self._harm(samples, before, fills)
+        before = nothing if before is None else self._confusions(samples, before)
         return [
             PhotoScore(
                 photo=sample.stem,
@@ -205,20 +218,23 @@ class Scorer:
                 broken=harm[i][1],
                 **{name: float(columns[name][i]) if name in columns else None for name in IMAGE_METRICS},
             )
-            for i, sample in enumerate(self.samples)
+            for i, sample in enumerate(samples)
         ]
 
-    def _confusions(self, fills: Sequence[Fill]) -> list[np.ndarray | None]:
+    def _confusions(self, samples: Sequence[Sample], fills: Sequence[Fill]) -> list[np.ndarray | None]:
         return [
             None
             if sample.truth is None
-            else metrics.hole_confusion(sample.truth, fill.semantic_map, sample.hole, self.num_classes)
-            for sample, fill in zip(self.samples, fills, strict=True)
+            else metrics.confusion_matrix(sample.truth, fill.semantic_map, sample.hole, self.num_classes)
+            for sample, fill in zip(samples, fills, strict=True)
         ]
 
-    def _harm(self, before: Sequence[Fill], after: Sequence[Fill]) -> list[tuple[int | None, int | None]]:
+    @staticmethod
+    def _harm(
+        samples: Sequence[Sample], before: Sequence[Fill], after: Sequence[Fill]
+    ) -> list[tuple[int | None, int | None]]:
         counts = []
-        for sample, old, new in zip(self.samples, before, after, strict=True):
+        for sample, old, new in zip(samples, before, after, strict=True):
             if sample.truth is None:
                 counts.append((None, None))
                 continue
@@ -238,7 +254,7 @@ def _levels(images: Sequence[np.ndarray]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """report: what report.json holds. scores: variant -> one score for each photo, in the order of the photos."""
+    """report: what report.json holds. scores: method -> one score for each of its photos, in their order."""
 
     report: dict
     scores: dict[str, list[PhotoScore]]
@@ -263,21 +279,22 @@ def evaluate(
     pipe: "FeedbackInpaintPipeline",
     data: Path,
     masks: Path | None = None,
-    resolution: int = 128,
+    resolution: int = 256,
     rounds: Sequence[int] = (0, 1, 2, 3),
     baselines: Sequence[str] = tuple(BASELINES),
     limit: int | None = None,
     seed: int = 0,
-    controls: Sequence[str] = (),
+    controls: Sequence[str] | None = None,
 ) -> Evaluation:
     """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
 
     data:       holds images/ and, optionally, labels/ (index PNG of the pipeline's label space, same stem)
     masks:      folder of one mask for each photo, same stem, non-zero = hole; None = the protocol masks of `seed`
-    resolution: length of the shorter side, in pixels, at which photos are run and scored
+    resolution: length of the shorter side, in pixels, at which photos are run and scored; they are worked on at this
+                size if it is at most the pipeline's `sample_size`, else at that one
     limit:      only the first so many photos, by name; None = all
     seed:       of the protocol masks, of the pipeline's generator, of the bootstrap and of random exemplars
-    controls:   of `fbinpaint.controls`, run with the highest of `rounds`
+    controls:   of `fbinpaint.controls`, run with the highest of `rounds`; None = frozen-map wherever there is feedback
 
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
@@ -287,29 +304,22 @@ def evaluate(
     for name in baselines:
         if name not in BASELINES:
             raise InputError(f"unknown baseline {name!r}: use {', '.join(BASELINES)}")
-    for name in controls:
-        if name not in CONTROLS:
-            raise InputError(f"unknown control {name!r}: use {', '.join(CONTROLS)}")
+    if controls is None:
+        controls = ("frozen-map",) if max(rounds) > 0 and pipe.config.variant == "feedback" else ()
+    runner = Runner(pipe, rounds, baselines, controls, seed)
     state = processes()
     if "shuffled-map" in controls and state.num_processes > 1:
         raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
     pairs = _protocol_pairs(data, masks, limit)
     labels = _labels(data)
-    if "oracle" in controls and (unlabelled := [pair for pair in pairs if pair.stem not in labels]):
-        raise InputError(f"{unlabelled[0].image}: has no label, which the control oracle needs; leave the control out")
-    lpips = {"alex": metrics.LPIPS("alex", device=pipe.device)}
-    if metrics.find_backbone("vgg"):
-        lpips["vgg"] = metrics.LPIPS("vgg", device=pipe.device)
-    else:
-        print(f"lpips_vgg is left out: no {metrics.BACKBONE_FILES['vgg'][0]} in ${metrics.BACKBONES_VARIABLE}")
+    if "oracle" in controls and not any(pair.stem in labels for pair in pairs):
+        raise InputError(f"{data}: holds no label, which the control oracle needs; leave the control out")
+    lpips = _lpips(pipe.device)
 
     index = {pair.stem: i for i, pair in enumerate(pairs)}
-    last = max(rounds)
-    named = {control: f"rounds={last}, {control}" for control in controls}
-    variants = (*(f"rounds={k}" for k in rounds), *named.values(), *baselines)
-    scores: dict[str, list[PhotoScore]] = {name: [] for name in variants}
-    random_pipe = with_random_exemplars(pipe, seed) if "random-exemplar" in controls else None
-    spare = None  # a map of the batch before
+    scores: dict[str, list[PhotoScore]] = {name: [] for name in runner.methods}
+    intact: dict[str, np.ndarray] = {}  # stem -> confusion (C,C)
+    labelled_shares: list[float] = []
     # In no order: neighbours in a folder are often frames of one film, whose maps shuffled-map must not swap.
     order = np.random.default_rng(seed).permutation(len(pairs))
     batches = equal_size_batches([pairs[i] for i in order], BATCH_SIZE, resolution)
@@ -322,38 +332,32 @@ def evaluate(
                 load_sample(pair, labels.get(pair.stem), index[pair.stem], resolution, seed, pipe.label_space)
                 for pair in batch
             ]
-            scorer = Scorer(samples, lpips, pipe.label_space.num_classes)
-            fills = fill_with_pipeline(pipe, samples, rounds, seed)
-            for k in rounds:
-                scores[f"rounds={k}"] += scorer(f"rounds={k}", fills[k], before=fills[0])
-            for control in controls:
-                if control == "oracle":
-                    filled = fill_with_pipeline(pipe, samples, [last], seed, true_maps(samples))
-                elif control == "shuffled-map":
-                    maps = [fill.semantic_map for fill in fills[last]]
-                    filled = fill_with_pipeline(pipe, samples, [last], seed, shuffled_maps(samples, maps, spare))
-                    spare = maps[-1]
-                else:
-                    filled = fill_with_pipeline(random_pipe, samples, [last], seed)
-                scores[named[control]] += scorer(named[control], filled[last], before=fills[0])
-            for name in baselines:
-                scores[name] += scorer(name, [fill_with_baseline(name, sample) for sample in samples])
+            for name, of_batch in runner.score(samples, lpips).items():
+                scores[name] += of_batch
+            intact |= intact_confusions(pipe, samples)
+            labelled_shares += [float((s.truth != IGNORE).mean()) for s in samples if s.truth is not None]
             progress.update(len(batch))
     if state.num_processes > 1:
-        shares = gather_object([scores])
-        scores = {name: list(itertools.chain.from_iterable(share[name] for share in shares)) for name in variants}
-    for of_variant in scores.values():
-        of_variant.sort(key=lambda one: index[one.photo])
+        shares = gather_object([(scores, intact, labelled_shares)])
+        scores = {name: list(itertools.chain.from_iterable(share[0][name] for share in shares)) for name in scores}
+        intact = {stem: confusion for share in shares for stem, confusion in share[1].items()}
+        labelled_shares = list(itertools.chain.from_iterable(share[2] for share in shares))
+    if "oracle" in controls and not labelled_shares:
+        raise InputError(f"{data}: no pixel is labelled, which the control oracle needs; leave the control out")
+    for of_method in scores.values():
+        of_method.sort(key=lambda one: index[one.photo])
 
     protocol = {
         "data": _name(data),
         "n": len(pairs),
-        "n_with_labels": sum(pair.stem in labels for pair in pairs),
+        "n_with_labels": len(labelled_shares),
+        "labelled_share": float(np.mean(labelled_shares)) if labelled_shares else None,
         "masks": _name(masks) if masks else f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are",
         "mask_ratio": "share of hole pixels at the scored resolution; bins are [low, high)",
         "resolution": resolution,
+        "sample_size": pipe.config.sample_size,
         "resize": "before inpainting, shorter side to the resolution, aspect kept: photos by area averages (bicubic if "
-        "they grow), masks and labels by nearest",
+        "they grow), masks and labels by nearest; worked on at the resolution, or at sample_size where that is less",
         "model": str(pipe.name_or_path),
         "label_space": pipe.label_space.name,
         "rounds": list(rounds),
@@ -361,11 +365,92 @@ def evaluate(
         "baselines": {name: f"cv2.inpaint, radius {BASELINE_RADIUS} px" for name in baselines},
         "seed": seed,
         "metrics": _describe_metrics(),
-        "paired": f"(mean a - mean b) / mean b; ci95: percentile bootstrap, {BOOTSTRAP_RESAMPLES} resamples of photos",
+        "paired": "(mean a - mean b) / mean b over the n photos that both have scores of; ci95: percentile bootstrap, "
+        f"{BOOTSTRAP_RESAMPLES} resamples of photos",
         "versions": {name: version(name) for name in LIBRARIES},
     }
-    paired = _comparisons(rounds, [*named.values(), *baselines], scores, seed)
-    return Evaluation(_plain({"protocol": protocol, "variants": _summaries(scores), "paired": paired}), scores)
+    report = {
+        "protocol": protocol,
+        "variants": _summaries(scores, pipe.label_space),
+        "paired": _comparisons(rounds, runner.others, scores, seed),
+        "intact": _intact_summary(list(intact.values()), pipe.label_space),
+    }
+    return Evaluation(_plain(report), scores)
+
+
+class Runner:
+    """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, baselines.
+
+    methods: the names in the report, in its order; others: those of controls and baselines.
+
+    Raises InputError for an unknown control.
+    """
+
+    def __init__(
+        self,
+        pipe: "FeedbackInpaintPipeline",
+        rounds: Sequence[int],
+        baselines: Sequence[str],
+        controls: Sequence[str],
+        seed: int,
+    ):
+        self.pipe, self.rounds, self.baselines, self.seed = pipe, rounds, baselines, seed
+        self.last = max(rounds)
+        self.controls = control_pipelines(pipe, controls, seed)
+        self.named = {control: f"rounds={self.last}, {control}" for control in self.controls}
+        self.others = [*self.named.values(), *baselines]
+        self.methods = [*(f"rounds={k}" for k in rounds), *self.others]
+        self.spare_map = None  # one of the batch before, for shuffled-map
+
+    def score(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS]) -> dict[str, list[PhotoScore]]:
+        """The scores of some photos of one size, by method."""
+        scorer = Scorer(samples, lpips, self.pipe.label_space.num_classes)
+        fills = fill_with_pipeline(self.pipe, samples, sorted({0, *self.rounds}), self.seed)
+        scores = {f"rounds={k}": scorer(f"rounds={k}", fills[k], before=fills[0]) for k in self.rounds}
+        for control, pipe in self.controls.items():
+            kept = list(range(len(samples)))
+            maps = None
+            if control == "oracle":  # of labelled photos alone
+                kept = [i for i in kept if samples[i].truth is not None]
+                maps = [true_map(samples[i].truth, samples[i].hole) for i in kept]
+            elif control == "shuffled-map":
+                maps = self._shuffled(samples, [fill.semantic_map for fill in fills[self.last]])
+            name, of_control = self.named[control], []
+            if kept:
+                some = [samples[i] for i in kept]
+                filled = fill_with_pipeline(pipe, some, [self.last], self.seed, maps)[self.last]
+                of_control = scorer(name, filled, before=[fills[0][i] for i in kept], only=kept)
+            scores[name] = of_control
+        for name in self.baselines:
+            scores[name] = scorer(name, [fill_with_baseline(name, sample) for sample in samples])
+        return scores
+
+    def _shuffled(self, samples: Sequence[Sample], maps: list[np.ndarray]) -> list[np.ndarray]:
+        stems, holes = [sample.stem for sample in samples], [sample.hole for sample in samples]
+        shuffled = shuffled_maps(stems, holes, maps, self.spare_map)
+        self.spare_map = maps[-1]
+        return shuffled
+
+
+def intact_confusions(pipe: "FeedbackInpaintPipeline", samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """Photo -> (C,C) confusion of its map without a hole, of the labelled ones."""
+    some = [sample for sample in samples if sample.truth is not None]
+    maps = pipe.segment([sample.photo for sample in some], output_type="np")
+    everywhere, classes = np.True_, pipe.label_space.num_classes
+    return {
+        sample.stem: metrics.confusion_matrix(sample.truth, found, everywhere, classes)
+        for sample, found in zip(some, maps, strict=True)
+    }
+
+
+def _lpips(device: torch.device) -> dict[str, metrics.LPIPS]:
+    """The scorers for whose backbones there are weights; what is left out is said."""
+    lpips = {"alex": metrics.LPIPS("alex", device=device)}
+    if metrics.find_backbone("vgg"):
+        lpips["vgg"] = metrics.LPIPS("vgg", device=device)
+    else:
+        print(f"lpips_vgg is left out: no {metrics.BACKBONE_FILES['vgg'][0]} in ${metrics.BACKBONES_VARIABLE}")
+    return lpips
 
 
 def processes() -> PartialState:
@@ -385,14 +470,14 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
     if len(spaces) > 1:
         raise InputError(f"models of different label spaces ({', '.join(sorted(spaces))}) cannot be compared")
     baselines = settings.pop("baselines", tuple(BASELINES))
-    variants, paired, scores, protocols = {}, {}, {}, {}
+    variants, paired, intact, scores, protocols = {}, {}, {}, {}, {}
     for number, (name, pipe) in enumerate(pipes.items()):
         found = evaluate(pipe, data, baselines=() if number else baselines, **settings)
 
         def called(variant: str, name: str = name) -> str:
             return variant if variant in baselines else f"{name}: {variant}"
 
-        protocols[name] = found.report["protocol"]
+        protocols[name], intact[name] = found.report["protocol"], found.report["intact"]
         variants |= {called(variant): scored for variant, scored in found.report["variants"].items()}
         scores |= {
             called(variant): [replace(one, variant=called(variant)) for one in of_variant]
@@ -402,13 +487,14 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
             " vs ".join(map(called, pair.split(" vs "))): changes for pair, changes in found.report["paired"].items()
         }
     protocol = dict(protocols[next(iter(pipes))])
-    protocol["model"] = {name: of_model["model"] for name, of_model in protocols.items()}
+    for key in ("model", "sample_size", "controls"):
+        protocol[key] = {name: of_model[key] for name, of_model in protocols.items()}
     protocol["training"] = {name: _training(Path(model)) for name, model in protocol["model"].items()}
     for earlier, later in itertools.combinations(pipes, 2):
         for k in protocol["rounds"]:
             a, b = f"{later}: rounds={k}", f"{earlier}: rounds={k}"
             paired[f"{a} vs {b}"] = _plain(_comparison(scores[a], scores[b], protocol["seed"]))
-    return Evaluation({"protocol": protocol, "variants": variants, "paired": paired}, scores)
+    return Evaluation({"protocol": protocol, "variants": variants, "paired": paired, "intact": intact}, scores)
 
 
 def _training(model: Path) -> dict[str, str]:
@@ -448,7 +534,8 @@ def _describe_metrics() -> dict[str, str]:
     whole = "mean over photos, whole composited uint8 image"
     lpips_text = f"LPIPS v{metrics.LPIPS_VERSION} of the lpips package, inputs in [-1,1], {whole}; lower is better"
     ceiling = f"capped at {metrics.PSNR_CEILING:g} dB"
-    miou = "mIoU of the confusion in the hole summed over labelled photos, 255 ignored, classes in neither map left out"
+    miou = "mean IoU over the classes that the labels hold, of the confusion in the hole summed over labelled photos; "
+    miou += "pixels of label 255 do not count"
     return {
         "lpips_alex": f"AlexNet, {lpips_text}",
         "lpips_vgg": f"VGG16, {lpips_text}",
@@ -457,10 +544,12 @@ def _describe_metrics() -> dict[str, str]:
         "psnr_hole": f"dB, RGB, data range 255, hole pixels only, mean over photos, {ceiling}",
         "miou_hole_before": f"{miou}; map of round 0",
         "miou_hole_after": f"{miou}; map of the variant's own round",
+        "iou_hole_by_class": "the terms of miou_hole_after",
+        "intact": "the same of the segmenter's maps of the photos without holes",
     }
 
 
-def _summaries(scores: dict[str, list[PhotoScore]]) -> dict[str, dict]:
+def _summaries(scores: dict[str, list[PhotoScore]], label_space: LabelSpace) -> dict[str, dict]:
     names = [f"{low}-{high}%" for low, high in itertools.pairwise(RATIO_EDGES)]
 
     def bin_of(one: PhotoScore) -> str:
@@ -469,11 +558,11 @@ def _summaries(scores: dict[str, list[PhotoScore]]) -> dict[str, dict]:
 
     def by_mask_ratio(of_variant: list[PhotoScore]) -> dict[str, dict]:
         bins = {name: [one for one in of_variant if bin_of(one) == name] for name in names}
-        return {name: _summary(members) for name, members in bins.items() if members}
+        return {name: _summary(members, label_space) for name, members in bins.items() if members}
 
     return {
         name: {
-            "overall": _summary(of_variant),
+            "overall": _summary(of_variant, label_space),
             "by_mask_ratio": by_mask_ratio(of_variant),
             "do_no_harm": _harm_summary(of_variant),
         }
@@ -490,14 +579,29 @@ def _harm_summary(scores: list[PhotoScore]) -> dict | None:
     return {name: sum(getattr(one, name) for one in known) / pixels for name in ("fixed", "broken")}
 
 
-def _summary(scores: list[PhotoScore]) -> dict:
+def _summary(scores: list[PhotoScore], label_space: LabelSpace) -> dict:
     columns = {name: [getattr(one, name) for one in scores] for name in IMAGE_METRICS}
+    after = [one.after for one in scores if one.after is not None]
     return {
         **{name: None if None in column else float(np.mean(column)) for name, column in columns.items()},
         "miou_hole_before": _miou([one.before for one in scores]),
-        "miou_hole_after": _miou([one.after for one in scores]),
+        "miou_hole_after": _miou(after),
+        "iou_hole_by_class": _iou_by_class(sum(after), label_space) if after else None,
         "n": len(scores),
     }
+
+
+def _iou_by_class(confusion: np.ndarray, label_space: LabelSpace) -> dict[str, float]:
+    """By the names of the data set's owners, of the classes that the labels hold."""
+    iou, labelled = metrics.iou_from_confusion(confusion)
+    return {name: float(iou[i]) for i, name in enumerate(label_space.classes) if labelled[i]}
+
+
+def _intact_summary(confusions: list[np.ndarray], label_space: LabelSpace) -> dict | None:
+    if not confusions:
+        return None
+    by_class = _iou_by_class(sum(confusions), label_space)
+    return {"miou": _miou(confusions), "iou_by_class": by_class, "n": len(confusions)}
 
 
 def _miou(confusions: Sequence[np.ndarray | None]) -> float | None:
@@ -515,17 +619,22 @@ def _comparisons(
 
 
 def _comparison(a: list[PhotoScore], b: list[PhotoScore], seed: int) -> dict:
+    """How `a` differs from `b` in each metric, on the n photos that both have scores of."""
+    theirs = {one.photo: one for one in b}
+    pairs = [(one, theirs[one.photo]) for one in a if one.photo in theirs]
     compared: dict[str, dict | None] = {}
     for name in IMAGE_METRICS:
-        ours, theirs = [getattr(one, name) for one in a], [getattr(one, name) for one in b]
-        known = None not in ours + theirs
-        compared[name] = metrics.paired_relative(ours, theirs, seed, BOOTSTRAP_RESAMPLES) if known else None
-    both = [(x.after, y.after) for x, y in zip(a, b, strict=True) if x.after is not None and y.after is not None]
-    compared["miou_hole_after"] = None
-    if both:
-        ours, theirs = map(np.stack, zip(*both, strict=True))
-        compared["miou_hole_after"] = metrics.paired_relative_miou(ours, theirs, seed, BOOTSTRAP_RESAMPLES)
+        columns = [[getattr(one, name) for one in side] for side in zip(*pairs, strict=True)]
+        known = all(None not in column for column in columns)
+        compared[name] = _relative(metrics.paired_relative, columns, seed) if known else None
+    maps = [(x.after, y.after) for x, y in pairs if x.after is not None and y.after is not None]
+    columns = [np.stack(side) for side in zip(*maps, strict=True)]
+    compared["miou_hole_after"] = _relative(metrics.paired_relative_miou, columns, seed) if maps else None
     return compared
+
+
+def _relative(compare: Callable[..., dict], columns: Sequence, seed: int) -> dict:
+    return compare(*columns, seed, BOOTSTRAP_RESAMPLES) | {"n": len(columns[0])}
 
 
 def _plain(value):

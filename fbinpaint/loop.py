@@ -20,13 +20,16 @@ from .models.layers import downsample_mask, hole_window, one_hot
 
 # What guides the passes: no map, the segmenter's own map (never corrected), or the map that feedback corrects.
 VARIANTS = ("unguided", "unidirectional", "feedback")
+# Controls, which need no training of their own: the simplest corrections there are. Each round is guided by what the
+# segmenter makes of the newest fill, or by the mean of that and of its first map.
+RESEGMENTED_VARIANTS = ("resegmented", "resegmented-mean")
 
 
 class Networks(nn.Module):
     """The four networks of the loop, in the order in which a photo meets them.
 
-    `variant` is one of VARIANTS. All have the same parameters and paint as often; "feedback" is the method, the others
-    are what it is measured against.
+    `variant` is one of VARIANTS or RESEGMENTED_VARIANTS. All have the same parameters and paint as often; "feedback" is
+    the method, the others are what it is measured against.
     """
 
     def __init__(
@@ -38,8 +41,8 @@ class Networks(nn.Module):
         variant: str = "feedback",
     ):
         super().__init__()
-        if variant not in VARIANTS:
-            raise InputError(f"variant {variant!r}: must be one of {', '.join(VARIANTS)}")
+        if variant not in VARIANTS + RESEGMENTED_VARIANTS:
+            raise InputError(f"variant {variant!r}: must be one of {', '.join(VARIANTS + RESEGMENTED_VARIANTS)}")
         self.variant = variant
         self.initial_inpainter = initial_inpainter
         self.segmenter = segmenter
@@ -152,6 +155,11 @@ def feedback_rounds(
                 advice.shared,
             )
             guide = probabilities = keep_user_pixels(correction.probabilities, semantic_map)
+        elif index > 0 and networks.variant in RESEGMENTED_VARIANTS:
+            newest = networks.segmenter(fill, mask).logits.softmax(1)
+            if networks.variant == "resegmented-mean":
+                newest = (first_map + newest) / 2
+            guide = probabilities = keep_user_pixels(newest, semantic_map)
         painted = networks.guided_inpainter(fill, guide, around, painted and painted.stem)
         result = composite(painted.image, image, mask)
         last, fill = fill, result.detach()

@@ -7,7 +7,7 @@ scored as the uint8 files a user gets; LPIPS alone wants [-1,1].
     psnr_hole(a, b, hole)               -> (B,) dB over the hole pixels only
     ssim(a, b)                          -> (B,) Gaussian window 11, sigma 1.5
     LPIPS("alex")(a, b)                 -> (B,) perceptual distance, lower is better
-    hole_confusion(truth, map, hole, C) -> (C,C) counts;  miou_from_confusion(counts) -> (...,)
+    confusion_matrix(truth, map, where, C) -> (C,C) counts;  miou_from_confusion(counts) -> (...,)
     paired_relative(a, b), paired_relative_miou(a, b) -> {"relative": ..., "ci95": [lo, hi]}
 """
 
@@ -130,12 +130,12 @@ def _load_backbone(slices: torch.nn.Module, path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------- semantics
 
-def hole_confusion(truth: np.ndarray, predicted: np.ndarray, hole: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts (C,C) int64 of (true class, predicted class) over the hole pixels whose true class is known.
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, where: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts (C,C) int64 of (true class, predicted class) over the pixels of `where` whose true class is known.
 
-    Maps are (H,W) ids, `hole` is (H,W) bool. Raises ValueError if an id (other than IGNORE in `truth`) is not a class.
+    Maps are (H,W) ids, `where` is (H,W) bool. Raises ValueError if an id (other than IGNORE in `truth`) is not a class.
     """
-    counted = hole & (truth != IGNORE)
+    counted = where & (truth != IGNORE)
     true_ids, predicted_ids = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
     if true_ids.size and max(true_ids.max(), predicted_ids.max()) >= num_classes:
         raise ValueError(f"a map holds an id that is not one of the {num_classes} classes")
@@ -145,22 +145,23 @@ def hole_confusion(truth: np.ndarray, predicted: np.ndarray, hole: np.ndarray, n
 
 def iou_from_confusion(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Intersection over union of each class, counts (...,C,C) -> (...,C) in [0,1], 0 for a class in neither map;
-    and (...,C) bool, whether the truth or the prediction holds the class."""
+    and (...,C) bool, whether the labels hold the class."""
     confusion = np.asarray(confusion, dtype=np.float64)
     intersection = np.diagonal(confusion, axis1=-2, axis2=-1)  # (..., C)
-    union = confusion.sum(-1) + confusion.sum(-2) - intersection
-    present = union > 0
-    return np.divide(intersection, union, out=np.zeros_like(union), where=present), present
+    in_labels = confusion.sum(-1)
+    union = in_labels + confusion.sum(-2) - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0), in_labels > 0
 
 
 def miou_from_confusion(confusion: np.ndarray) -> np.ndarray:
-    """Mean intersection over union of counts (...,C,C) -> (...,) in [0,1].
+    """Mean intersection over union of counts (...,C,C) -> (...,) in [0,1], over the classes that the labels hold.
 
-    A class that neither the truth nor the prediction holds is left out of the mean; nan where that leaves no class.
+    A class that is only predicted has no term of its own, but lowers those of the classes it is taken for. nan where
+    nothing is labelled.
     """
-    iou, present = iou_from_confusion(confusion)
-    num_present = present.sum(-1)
-    return np.divide(iou.sum(-1), num_present, out=np.full(num_present.shape, np.nan), where=num_present > 0)
+    iou, labelled = iou_from_confusion(confusion)
+    count = labelled.sum(-1)
+    return np.divide((iou * labelled).sum(-1), count, out=np.full(count.shape, np.nan), where=count > 0)
 
 
 # ---------------------------------------------------------------------------------------------- paired bootstrap

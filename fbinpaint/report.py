@@ -20,13 +20,46 @@ PLOTTED = ("lpips_alex", "miou_hole_after")
 
 
 def table(report: dict) -> str:
-    """The overall scores: a row for each variant."""
+    """The overall scores: a row for each variant, with the number of photos where it is not that of the report."""
     rows = [["variant", *(title for title, _ in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
     for name, variant in report["variants"].items():
         scores = variant["overall"]
         cells = ["-" if scores[key] is None else form.format(scores[key]) for key, (_, form) in COLUMNS.items()]
-        rows.append([name, *cells])
+        photos = "" if scores["n"] == report["protocol"]["n"] else f" ({scores['n']} photos)"
+        rows.append([name + photos, *cells])
+    return _markdown_table(rows)
+
+
+def class_table(report: dict) -> str:
+    """IoU of each class that the labels hold: of intact photos, and in the hole after each number of rounds. Empty
+    where a report has no labels, or is of several models."""
+    if not report.get("intact") or "miou" not in report["intact"]:
+        return ""
+    columns = {"intact": report["intact"]["iou_by_class"]} | {
+        f"hole, {name}": report["variants"][name]["overall"]["iou_hole_by_class"]
+        for name in (f"rounds={k}" for k in report["protocol"]["rounds"])
+    }
+    rows = [["class", *columns], ["---"] * (len(columns) + 1)]
+    for name in columns["intact"]:  # a class may be in no hole
+        rows.append([name, *(f"{iou[name]:.3f}" if name in iou else "-" for iou in columns.values())])
+    means = [report["intact"]["miou"]] + [
+        report["variants"][f"rounds={k}"]["overall"]["miou_hole_after"] for k in report["protocol"]["rounds"]
+    ]
+    return _markdown_table([*rows, ["mean", *(f"{mean:.3f}" for mean in means)]])
+
+
+def _markdown_table(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def sizes(protocol: dict) -> str:
+    """The size that photos were scored at, and the size that the networks worked at."""
+    text = f"shorter side {protocol['resolution']} pixels"
+    sample_size = protocol.get("sample_size")
+    worked_on = set(sample_size.values()) if isinstance(sample_size, dict) else {sample_size} - {None}
+    if not worked_on:  # a report of an earlier version
+        return text
+    return f"{text}, worked on at " + " or ".join(str(min(size, protocol["resolution"])) for size in sorted(worked_on))
 
 
 def sentence(report: dict, pair: str) -> str:
@@ -53,8 +86,7 @@ def markdown(report: dict) -> str:
     protocol = report["protocol"]
     trained = [f"- {name}: {run['time']}" for name, run in protocol.get("training", {}).items() if "time" in run]
     parts = [
-        f"{protocol['data']}: {protocol['n']} photos, shorter side {protocol['resolution']} pixels, masks "
-        f"{protocol['masks']}.",
+        f"{protocol['data']}: {protocol['n']} photos, {sizes(protocol)}, masks {protocol['masks']}.",
         table(report),
         "Relative changes of the means, 95 % intervals of a paired bootstrap over photos:",
         "\n".join(f"- {sentence(report, pair)}" for pair in report["paired"]),
@@ -63,6 +95,8 @@ def markdown(report: dict) -> str:
         parts += ["Training:", "\n".join(trained)]
     if harm := harm_table(report):
         parts += ["Labelled hole pixels whose class was fixed or broken since round 0:", harm]
+    if classes := class_table(report):
+        parts += ["IoU by class:", classes]
     return "\n\n".join(parts) + "\n"
 
 

@@ -71,6 +71,32 @@ def test_the_window_holds_the_holes_and_little_more():
     assert hole_window(torch.zeros(1, 1, 32, 48)) == (slice(0, 32), slice(0, 48))
 
 
+def test_controls_take_their_maps_from_the_segmenter_alone(scene):
+    """Frozen at round 0, anew from every fill, or the mean of the first and the newest."""
+    parts = dict(make_tiny_networks().eval().named_children())
+    with torch.no_grad():
+        parts["segmenter"].classify.weight.mul_(20)
+    image, mask = scene
+
+    @torch.no_grad()
+    def segmented(fill):
+        return parts["segmenter"](fill, mask).logits.softmax(1)
+
+    for variant in ("unidirectional", "resegmented", "resegmented-mean"):
+        rounds = run(Networks(**parts, variant=variant), scene, 2)
+        first = segmented(rounds[0].initial)
+        assert torch.equal(rounds[0].probabilities, first)
+        for before, after in zip(rounds[:-1], rounds[1:], strict=True):
+            newest = segmented(before.image)
+            assert (newest - first).abs().max() > 1e-3
+            expected = {"unidirectional": first, "resegmented": newest, "resegmented-mean": (first + newest) / 2}
+            torch.testing.assert_close(after.probabilities, expected[variant])
+    drawn = torch.full((2, 48, 64), 255)
+    drawn[:, 20:28, 20:24] = 7
+    for round_ in run(Networks(**parts, variant="resegmented"), scene, 1, semantic_map=drawn):
+        assert (round_.probabilities[:, 7, 5:7, 5] == 1).all()
+
+
 def test_known_labels_never_drift_but_the_holes_do(tiny_networks, scene):
     first, *later = run(tiny_networks, scene, 2)
     hole = F.max_pool2d(scene[1], 4).bool().expand_as(first.probabilities)

@@ -121,7 +121,7 @@ def test_every_round_of_an_evaluation_is_what_a_user_would_get(pipe, size):
     hole = np.zeros(size, bool)
     hole[10:-10, 20:-20] = True
     sample = Sample("photo", photo(*size), hole, None)
-    fills = fill_with_pipeline(pipe, [sample], rounds=(1,), seed=0)
+    fills = fill_with_pipeline(pipe, [sample], rounds=(0, 1), seed=0)
     for k, (fill,) in fills.items():
         assert (fill.image == pipe(sample.photo, hole, num_feedback_rounds=k, output_type="np").images[0]).all()
     assert set(fills) == {0, 1}

@@ -1,23 +1,30 @@
-"""Validation during training: held-out photos, one fixed mask each, scored and drawn after every round."""
+"""Validation during training: held-out photos, one fixed mask each, scored and drawn after every round.
 
-from collections.abc import Callable
+What rounds gain may be no more than another look at the fill, so beside the last one stands as many passes guided by
+the map of round 0 throughout.
+"""
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
 
 from ..data.photos import read_photo
 from ..data.rows import read_first, rows_from
 from ..images import save_image, to_uint8
-from ..labels import LabelSpace
+from ..labels import IGNORE, LabelSpace
 from ..loop import Networks, feedback_rounds
 from ..masks import protocol_mask
-from ..metrics import LPIPS, hole_confusion, miou_from_confusion, psnr
+from ..metrics import LPIPS, confusion_matrix, miou_from_confusion, psnr
 
 # Not the protocol's seed: nothing that is tuned during training has seen the evaluation masks.
 MASK_SEED = 1
+BATCH_SIZE = 8
 
 
 class Validator:
@@ -54,32 +61,61 @@ class Validator:
 
     @torch.no_grad()
     def __call__(self, networks: Networks, grid: Path | None = None) -> dict[str, float]:
-        """Scores of each round ("lpips_alex/0", "psnr/0", "miou_hole/0", ...); `grid` is where to save the picture."""
-        device = networks.segmenter.device
-        image = torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 127.5 - 1
-        mask = torch.from_numpy(self.masks)[:, None].float()
-        num_classes = self.label_space.num_classes
-        fills, maps = [[] for _ in range(self.num_rounds + 1)], [[] for _ in range(self.num_rounds + 1)]
-        for x, m in zip(image.split(8), mask.split(8), strict=True):
-            x = x.to(device)
-            for round_ in feedback_rounds(networks, x, m.to(device), self.num_rounds):
-                fills[round_.index].append(to_uint8(round_.image))
-                maps[round_.index].append(round_.labels().cpu().numpy().astype(np.uint8))
+        """Scores of each round ("lpips_alex/0", "psnr/0", "miou_hole/0", ...), of the last one guided by the map of
+        round 0 throughout ("lpips_alex/frozen-map", ...), and of the photos without holes ("miou_intact"); `grid` is
+        where to save the picture."""
+        fills, maps = self._restore(networks)
         scores = {}
         for k in range(self.num_rounds + 1):
-            fill, labels = np.concatenate(fills[k]), np.concatenate(maps[k])
-            fills[k], maps[k] = fill, labels
-            result = torch.from_numpy(fill).permute(0, 3, 1, 2).float()
-            scores[f"lpips_alex/{k}"] = self.lpips(result / 127.5 - 1, image).mean().item()
-            scores[f"psnr/{k}"] = psnr(result, (image + 1) * 127.5).mean().item()
-            confusion = sum(
-                hole_confusion(t, p, h, num_classes) for t, p, h in zip(self.labels, labels, self.masks, strict=True)
-            )
-            if confusion.any():
-                scores[f"miou_hole/{k}"] = float(miou_from_confusion(confusion))
+            scores |= {f"{name}/{k}": score for name, score in self._score(fills[k], maps[k]).items()}
+        if networks.variant == "feedback" and self.num_rounds:
+            control = Networks(**dict(networks.named_children()), variant="unidirectional")
+            frozen_fills, frozen_maps = self._restore(control)
+            frozen = self._score(frozen_fills[-1], frozen_maps[-1])
+            scores |= {f"{name}/frozen-map": score for name, score in frozen.items()}
+        if (self.labels != IGNORE).any():
+            scores["miou_intact"] = self._miou(self._segment(networks), np.ones_like(self.masks))
         if grid is not None:
             self._save_grid(fills, maps, grid)
         return scores
+
+    def _restore(self, networks: Networks) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The fills (N,H,W,3) and the maps (N,H,W), uint8, after each round."""
+        fills, maps = [[] for _ in range(self.num_rounds + 1)], [[] for _ in range(self.num_rounds + 1)]
+        for image, mask in self._batches(networks):
+            for round_ in feedback_rounds(networks, image, mask, self.num_rounds):
+                fills[round_.index].append(to_uint8(round_.image))
+                maps[round_.index].append(round_.labels().cpu().numpy().astype(np.uint8))
+        return [np.concatenate(of_round) for of_round in fills], [np.concatenate(of_round) for of_round in maps]
+
+    def _segment(self, networks: Networks) -> np.ndarray:
+        """The maps of the photos without holes, (N,H,W) uint8."""
+        maps = []
+        for image, mask in self._batches(networks):
+            logits = networks.segmenter(image, torch.zeros_like(mask)).logits
+            logits = F.interpolate(logits.softmax(1), size=image.shape[-2:], mode="bilinear")
+            maps.append(logits.argmax(1).cpu().numpy().astype(np.uint8))
+        return np.concatenate(maps)
+
+    def _batches(self, networks: Networks) -> Iterator[tuple[Tensor, Tensor]]:
+        device = networks.segmenter.device
+        image = torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 127.5 - 1
+        mask = torch.from_numpy(self.masks)[:, None].float()
+        for x, m in zip(image.split(BATCH_SIZE), mask.split(BATCH_SIZE), strict=True):
+            yield x.to(device), m.to(device)
+
+    def _score(self, fills: np.ndarray, maps: np.ndarray) -> dict[str, float]:
+        result, truth = (torch.from_numpy(x).permute(0, 3, 1, 2).float() for x in (fills, self.images))
+        scores = {
+            "lpips_alex": self.lpips(result / 127.5 - 1, truth / 127.5 - 1).mean().item(),
+            "psnr": psnr(result, truth).mean().item(),
+        }
+        if ((self.labels != IGNORE) & self.masks).any():
+            scores["miou_hole"] = self._miou(maps, self.masks)
+        return scores
+
+    def _miou(self, maps: np.ndarray, where: np.ndarray) -> float:
+        return float(miou_from_confusion(confusion_matrix(self.labels, maps, where, self.label_space.num_classes)))
 
     def _save_grid(self, fills: list[np.ndarray], maps: list[np.ndarray], path: Path) -> None:
         """A row per photo: masked input, map before, map after, first result, last result, truth."""
