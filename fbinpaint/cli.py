@@ -1,4 +1,4 @@
-"""The command line: `python -m fbinpaint run | evaluate | publish`.
+"""The command line: `python -m fbinpaint run | segment | evaluate | publish`.
 
 Bad input ends in one line, `error: what is wrong, which file, what to do`, and exit code 1; a file is written whole or
 not at all. torch and diffusers are imported by the commands, not here, so that --help is instant.
@@ -8,8 +8,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,11 @@ from fbinpaint.files import whole_file
 from fbinpaint.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from fbinpaint.batch import Job
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "streets"
-RUN_BATCH_SIZE = 4
+BATCH_SIZE = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fbinpaint", description="Fill holes in photos, guided by a semantic map that the fill corrects."
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="run | evaluate | publish")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="run | segment | evaluate | publish")
 
     run = _command(
         commands, run_command, "run",
@@ -63,6 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="leave photos alone whose results are all there")
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
 
+    segment = _command(
+        commands, segment_command, "segment",
+        "Write the semantic map of an intact photo, or of each in a folder: a PNG whose values are class ids.",
+        "--image examples/street.png --output street_map.png",
+    )  # fmt: skip
+    segment.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
+    segment.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders get NAME.png of each")
+    segment.add_argument(
+        "--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets"
+    )  # fmt: skip
+    segment.add_argument("--colour", action="store_true", help="write NAME_colour.png too, to be looked at")
+
     evaluate = _command(
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
         "--model checkpoints/streets --data examples/streets --output report.json",
@@ -76,15 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and, if any, labels/")
     evaluate.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
     evaluate.add_argument("--output", type=Path, required=True, metavar="report.json", help="a .csv is put beside it")
-    evaluate.add_argument("--resolution", type=count, default=128, metavar="N", help="shorter side (default: 128)")
+    evaluate.add_argument("--resolution", type=count, default=256, metavar="N", help="shorter side (default: 256)")
     evaluate.add_argument("--rounds", type=_counts, default=[0, 1, 2, 3], metavar="K,...", help="default: 0,1,2,3")
     evaluate.add_argument(
         "--baselines", type=_names, default=["telea", "navier-stokes"], metavar="NAME,...",
         help="default: telea,navier-stokes",
     )  # fmt: skip
     evaluate.add_argument(
-        "--controls", type=_names, default=[], metavar="NAME,...",
-        help="oracle, shuffled-map, random-exemplar (default: none)",
+        "--controls", type=_names, metavar="NAME,...",
+        help="frozen-map (default), resegmented, oracle, shuffled-map, random-exemplars",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos")
 
@@ -107,7 +119,7 @@ def _command(commands, function, name: str, description: str, example: str) -> a
         name, help=description, description=description, epilog=f"example:\n  python -m fbinpaint {name} {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    parser.set_defaults(command=function)
+    parser.set_defaults(command=function, name=name)
     return parser
 
 
@@ -140,140 +152,52 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-# ---------------------------------------------------------------------------------------------- run
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photo to restore: its files, and the file the result goes to."""
-
-    image: Path
-    mask: Path
-    result: Path
-
-    def targets(self, save_semantics: bool) -> list[Path]:
-        """Every file the job writes: the result and, if wanted, the maps before and after feedback."""
-        maps = [self.result.with_name(f"{self.result.stem}_{when}.png") for when in ("before", "after")]
-        return [self.result, *(maps if save_semantics else [])]
+# ---------------------------------------------------------------------------------------------- run, segment
 
 
 def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
+    from fbinpaint.batch import plan_restorations, restore
+
+    jobs, problems, notes = plan_restorations(args.image, args.mask, args.output, args.save_semantics)
+    if args.resume:
+        to_do = [job for job in jobs if not all(map(os.path.isfile, job.targets))]
+        notes.append(f"{args.output}: {len(jobs) - len(to_do)} of {len(jobs)} photos are done already, left alone")
+        jobs = to_do
+    return _process(args, jobs, problems, notes, lambda pipe, batch: restore(pipe, batch, args.rounds, args.seed))
+
+
+def segment_command(args: argparse.Namespace) -> int:
+    """`segment`: as `run`, for the maps of intact photos."""
+    from fbinpaint.batch import plan_maps, segment
+
+    return _process(args, *plan_maps(args.image, args.output, args.colour), segment)
+
+
+def _process(
+    args: argparse.Namespace,
+    jobs: "Sequence[Job]",
+    problems: Sequence[str],
+    notes: Sequence[str],
+    work: "Callable[[FeedbackInpaintPipeline, Sequence[Job]], Iterator[str]]",
+) -> int:
+    """Works on all jobs in batches of one size, with a progress bar; the exit code."""
     from tqdm import tqdm
 
     from fbinpaint.folders import equal_size_batches
 
-    jobs, problems, notes = plan_jobs(args.image, args.mask, args.output, args.save_semantics)
-    if args.resume:
-        to_do = [job for job in jobs if not all(os.path.isfile(target) for target in job.targets(args.save_semantics))]
-        notes.append(f"{args.output}: {len(jobs) - len(to_do)} of {len(jobs)} photos are done already, left alone")
-        jobs = to_do
     for line in [f"error: {problem}" for problem in problems] + [f"note: {note}" for note in notes]:
         print(printable(line), file=sys.stderr)
     failures = len(problems)
     if jobs:
         pipe = load_pipeline(args.model)
-        with tqdm(total=len(jobs), desc="run", unit="photo") as progress:
-            for batch in equal_size_batches(jobs, RUN_BATCH_SIZE):
-                for problem in restore(pipe, batch, args.rounds, args.save_semantics, args.seed):
+        with tqdm(total=len(jobs), desc=args.name, unit="photo") as progress:
+            for batch in equal_size_batches(jobs, BATCH_SIZE):
+                for problem in work(pipe, batch):
                     failures += 1
                     progress.write(printable(f"error: {problem}"), file=sys.stderr)
                 progress.update(len(batch))
     return 1 if failures else 0
-
-
-def plan_jobs(image: Path, mask: Path, output: Path, save_semantics: bool) -> tuple[list[Job], list[str], list[str]]:
-    """What `run` has to do; one line for each photo that it cannot do; one for each file that no photo needs.
-
-    A folder keeps its sub-folders in the output; nothing is read or written yet. Raises InputError where the arguments
-    do not fit each other.
-    """
-    from fbinpaint.folders import files_by_stem, pair_by_stem, visible_files
-    from fbinpaint.images import SAVE_FORMATS
-
-    for path in (image, mask):
-        if not os.path.exists(path):  # Path.exists raises on names that are too long, and so on
-            raise InputError(f"{path}: no such file or folder; check the path")
-    if not image.is_dir():
-        if mask.is_dir():
-            raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
-        result = output / f"{image.stem}.png" if os.path.isdir(output) or not output.suffix else output
-        if result.suffix.lower() not in SAVE_FORMATS:
-            raise InputError(f"{output}: unknown suffix '{output.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
-        jobs, problems, notes = [Job(image, mask, result)], [], []
-    else:
-        if os.path.exists(output) and not output.is_dir():
-            raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
-        if os.path.realpath(output) in (os.path.realpath(image), os.path.realpath(mask)):
-            raise InputError(f"{output}: results would mix with the input; name another folder")
-        photos = files_by_stem(image, leave_out=(mask, output))
-        if not photos:
-            raise InputError(f"{image}: holds no photo; use {' '.join(SAVE_FORMATS)}")
-        masks = files_by_stem(mask, leave_out=(image, output)) if mask.is_dir() else {stem: [mask] for stem in photos}
-        pairs, problems = pair_by_stem(photos, masks)
-        jobs = [Job(pair.image, pair.mask, output / f"{pair.stem}.png") for pair in pairs]
-        others = [path for path in visible_files(image, (mask, output)) if path.suffix.lower() not in SAVE_FORMATS]
-        notes = [f"{path}: is not a photo, left alone" for path in others]
-        notes += [f"{path}: has no photo, not used" for stem in masks if stem not in photos for path in masks[stem]]
-
-    # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
-    taken = {os.path.realpath(path) for job in jobs for path in (job.image, job.mask)}
-    kept = []
-    for job in jobs:
-        targets = [os.path.realpath(path) for path in job.targets(save_semantics)]
-        clash = next((path for path in targets if path in taken), None)
-        if clash:
-            problems.append(f"{job.image}: its result would overwrite {clash}; name another output")
-        else:
-            kept.append(job)
-            taken.update(targets)
-    return kept, problems, notes
-
-
-def restore(
-    pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job], rounds: int, save_semantics: bool, seed: int | None
-) -> Iterator[str]:
-    """Restores and writes the photos of `jobs` as one batch; yields one line for each that failed."""
-    import torch
-
-    from fbinpaint.images import load_image, save_image
-
-    ready, photos, masks = [], [], []
-    for job in jobs:
-        try:
-            photo, mask = load_image(job.image), load_image(job.mask)
-        except InputError as error:
-            yield str(error)
-            continue
-        ready.append(job)
-        photos.append(photo)
-        masks.append(mask)
-    if not ready:
-        return
-
-    try:
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
-        out = pipe(photos, masks, num_feedback_rounds=rounds, generator=generator)
-    except (InputError, RuntimeError, MemoryError) as error:  # RuntimeError: torch out of memory, above all
-        if len(ready) == 1:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            yield reason if str(ready[0].image) in reason else f"{ready[0].image}: {reason}"
-        else:  # one photo must not take the others with it
-            for job in ready:
-                yield from restore(pipe, [job], rounds, save_semantics, seed)
-        return
-
-    for job, photo, *results in zip(ready, photos, out.images, out.semantic_before, out.semantic_after, strict=True):
-        if photo.mode in ("RGB", "RGBA"):  # the pixels are the photo's own, so they mean the same colours
-            results[0].info["icc_profile"] = photo.info.get("icc_profile")
-        try:
-            job.result.parent.mkdir(parents=True, exist_ok=True)
-            for target, result in zip(job.targets(save_semantics), results, strict=False):
-                save_image(result, target)
-        except InputError as error:
-            yield str(error)
-        except OSError as error:
-            yield f"{job.result.parent}: folder cannot be made ({error.strerror}); choose another"
 
 
 # ---------------------------------------------------------------------------------------------- evaluate

@@ -1,0 +1,202 @@
+"""Runs over files and folders of photos: what is to be done, batch by batch, and one line for whatever fails."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from PIL import Image
+
+from fbinpaint.errors import InputError
+from fbinpaint.folders import files_by_stem, pair_by_stem, visible_files
+from fbinpaint.images import SAVE_FORMATS, load_image, save_image
+
+if TYPE_CHECKING:
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+
+Read = TypeVar("Read")
+# Jobs, one line for each photo that cannot be done, and one for each file that no photo needs.
+Plan = tuple[list["Job"], list[str], list[str]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to work on: its files, and the file that the result goes to.
+
+    mask:   None = the photo is only segmented
+    extras: what is written beside the result
+    """
+
+    image: Path
+    mask: Path | None
+    result: Path
+    extras: tuple[Path, ...] = ()
+
+    @property
+    def targets(self) -> list[Path]:
+        """Every file the job writes, the result first."""
+        return [self.result, *self.extras]
+
+
+# ---------------------------------------------------------------------------------------------- planning
+
+
+def plan_restorations(image: Path, mask: Path, output: Path, save_semantics: bool) -> Plan:
+    """What `run` has to do; with `save_semantics` each result has NAME_before.png and NAME_after.png beside it.
+
+    A folder keeps its sub-folders in the output; nothing is read or written yet. Raises InputError where the arguments
+    do not fit each other.
+    """
+    suffixes = ("before", "after") if save_semantics else ()
+    check_exists(image, mask)
+    if not image.is_dir():
+        if mask.is_dir():
+            raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
+        result = result_of_photo(image, output)
+        if result.suffix.lower() not in SAVE_FORMATS:
+            raise InputError(f"{output}: unknown suffix '{output.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
+        jobs, problems, notes = [job(image, mask, result, suffixes)], [], []
+    else:
+        photos = photos_of_folder(image, output, leave_out=(mask,))
+        masks = files_by_stem(mask, leave_out=(image, output)) if mask.is_dir() else {stem: [mask] for stem in photos}
+        pairs, problems = pair_by_stem(photos, masks)
+        jobs = [job(pair.image, pair.mask, output / f"{pair.stem}.png", suffixes) for pair in pairs]
+        notes = other_files(image, (mask, output))
+        notes += [f"{path}: has no photo, not used" for stem in masks if stem not in photos for path in masks[stem]]
+    kept, clashes = without_clashes(jobs)
+    return kept, problems + clashes, notes
+
+
+def plan_maps(image: Path, output: Path, colour: bool) -> Plan:
+    """What `segment` has to do; with `colour` each map has NAME_colour.png beside it. As `plan_restorations`."""
+    suffixes = ("colour",) if colour else ()
+    check_exists(image)
+    if not image.is_dir():
+        result = result_of_photo(image, output)
+        if result.suffix.lower() != ".png":
+            raise InputError(f"{output}: maps are PNG files of class ids; name a .png file, or a folder")
+        jobs, problems, notes = [job(image, None, result, suffixes)], [], []
+    else:
+        pairs, problems = pair_by_stem(photos_of_folder(image, output), None)
+        jobs = [job(pair.image, None, output / f"{pair.stem}.png", suffixes) for pair in pairs]
+        notes = other_files(image, (output,))
+    kept, clashes = without_clashes(jobs)
+    return kept, problems + clashes, notes
+
+
+def job(image: Path, mask: Path | None, result: Path, suffixes: Sequence[str]) -> Job:
+    return Job(image, mask, result, tuple(result.with_name(f"{result.stem}_{suffix}.png") for suffix in suffixes))
+
+
+def check_exists(*paths: Path) -> None:
+    for path in paths:
+        if not os.path.exists(path):  # Path.exists raises on names that are too long, and so on
+            raise InputError(f"{path}: no such file or folder; check the path")
+
+
+def result_of_photo(image: Path, output: Path) -> Path:
+    """The file for the result of one photo, where `output` may also be a folder."""
+    return output / f"{image.stem}.png" if os.path.isdir(output) or not output.suffix else output
+
+
+def photos_of_folder(image: Path, output: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:
+    """`files_by_stem` of a folder of photos. Raises InputError where `output` is no folder beside it."""
+    if os.path.exists(output) and not output.is_dir():
+        raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
+    if os.path.realpath(output) in map(os.path.realpath, (image, *leave_out)):
+        raise InputError(f"{output}: results would mix with the input; name another folder")
+    photos = files_by_stem(image, leave_out=(*leave_out, output))
+    if not photos:
+        raise InputError(f"{image}: holds no photo; use {' '.join(SAVE_FORMATS)}")
+    return photos
+
+
+def other_files(image: Path, leave_out: Sequence[Path]) -> list[str]:
+    others = [path for path in visible_files(image, leave_out) if path.suffix.lower() not in SAVE_FORMATS]
+    return [f"{path}: is not a photo, left alone" for path in others]
+
+
+def without_clashes(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
+    """The jobs that write over no photo, no mask and no result of another, and a line for each of the others."""
+    # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
+    taken = {os.path.realpath(path) for job in jobs for path in (job.image, job.mask) if path}
+    kept, problems = [], []
+    for job in jobs:
+        targets = [os.path.realpath(path) for path in job.targets]
+        clash = next((path for path in targets if path in taken), None)
+        if clash:
+            problems.append(f"{job.image}: its result would overwrite {clash}; name another output")
+        else:
+            kept.append(job)
+            taken.update(targets)
+    return kept, problems
+
+
+# ---------------------------------------------------------------------------------------------- running
+
+
+def restore(pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job], rounds: int, seed: int | None) -> Iterator[str]:
+    """Restores and writes the photos of `jobs` as one batch; yields one line for each that failed."""
+
+    def read(job: Job) -> tuple[Image.Image, Image.Image]:
+        return load_image(job.image), load_image(job.mask)
+
+    def fill(pictures: Sequence[tuple[Image.Image, Image.Image]]) -> list[list[Image.Image]]:
+        photos, masks = (list(column) for column in zip(*pictures, strict=True))
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        out = pipe(photos, masks, num_feedback_rounds=rounds, generator=generator)
+        for photo, result in zip(photos, out.images, strict=True):
+            if photo.mode in ("RGB", "RGBA"):  # the pixels are the photo's own, so they mean the same colours
+                result.info["icc_profile"] = photo.info.get("icc_profile")
+        return [list(of_photo) for of_photo in zip(out.images, out.semantic_before, out.semantic_after, strict=True)]
+
+    yield from process(jobs, read, fill)
+
+
+def segment(pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job]) -> Iterator[str]:
+    """Segments the photos of `jobs` as one batch and writes their maps; yields one line for each that failed."""
+
+    def find(photos: Sequence[Image.Image]) -> list[list[Image.Image]]:
+        return [[found, found.convert("RGB")] for found in pipe.segment(list(photos))]
+
+    yield from process(jobs, lambda job: load_image(job.image), find)
+
+
+def process(
+    jobs: Sequence[Job], read: Callable[[Job], Read], compute: Callable[[Sequence[Read]], list[list[Image.Image]]]
+) -> Iterator[str]:
+    """Reads, computes all at once, and writes the targets of each job; yields one line for each that failed.
+
+    compute: the pictures of each job, in the order of its targets; those beyond them are not written
+    """
+    ready, inputs = [], []
+    for job in jobs:
+        try:
+            inputs.append(read(job))
+        except InputError as error:
+            yield str(error)
+        else:
+            ready.append(job)
+    if not ready:
+        return
+    try:
+        results = compute(inputs)
+    except (InputError, RuntimeError, MemoryError) as error:  # RuntimeError: torch out of memory, above all
+        if len(ready) == 1:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            yield reason if str(ready[0].image) in reason else f"{ready[0].image}: {reason}"
+        else:  # one photo must not take the others with it
+            for job in ready:
+                yield from process([job], read, compute)
+        return
+    for job, pictures in zip(ready, results, strict=True):
+        try:
+            job.result.parent.mkdir(parents=True, exist_ok=True)
+            for target, picture in zip(job.targets, pictures, strict=False):
+                save_image(picture, target)
+        except InputError as error:
+            yield str(error)
+        except OSError as error:
+            yield f"{job.result.parent}: folder cannot be made ({error.strerror}); choose another"
