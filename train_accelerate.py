@@ -74,7 +74,7 @@ from fbinpaint.losses import (
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.models.layers import in_pixels, one_hot
-from fbinpaint.saved import one_line
+from fbinpaint.saved import FORMAT_VERSION, check_version, one_line, read_json
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.class_floor import small_and_common
 from fbinpaint.training.edits import draw_edits
@@ -86,6 +86,7 @@ ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
 R1_EVERY, R1_WEIGHT = 16, 1e-3
 JUDGED_LEVELS = slice(1, 4)  # of the encoder, strides 4, 8 and 16: what the discriminator judges beside the pixels
 LOG_EVERY = 10
+VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -267,6 +268,9 @@ class Trainer:
             for network in networks.children():
                 network.compile()
         pixels, share, presence = self.crops.class_counts(self.skip)
+        if not pixels.any():
+            sources = " ".join(args.train_data_dir + args.dataset_name)
+            raise InputError(f"{sources}: there are labels, but no pixel of them is known (all are 255); check them")
         kept = small_and_common(share, presence)
         learner = Learner(networks, STRATEGIES[args.semi_supervised], class_balance(pixels), kept)
         self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
@@ -401,6 +405,7 @@ class Trainer:
             shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(partial))
+        (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
@@ -462,7 +467,10 @@ def find_checkpoint(args: argparse.Namespace) -> Path | None:
 
 
 def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
-    """Its step. Raises InputError where it is not whole, or of networks or processes that are not these."""
+    """Its step. Raises InputError where it is not whole, of an earlier version, or of networks or processes that are
+    not these."""
+    path = checkpoint / VERSION_FILE
+    check_version(read_json(path).get("format_version", 0) if path.is_file() else 0, checkpoint)
     try:
         accelerator.load_state(str(checkpoint))
     except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:

@@ -47,6 +47,9 @@ def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
             load_sample(replace(pair, mask=None), pair.mask, start + i, resolution, SEED, CELEBAMASK_HQ)
             for i, pair in enumerate(pairs[start : start + BATCH_SIZE])
         ]
+        samples = [sample for sample in samples if sample.truth is not None]
+        if not samples:
+            continue
         for k, fills in fill_with_pipeline(pipe, samples, rounds, SEED).items():
             for sample, fill in zip(samples, fills, strict=True):
                 predicted = GROUP_OF[fill.semantic_map]

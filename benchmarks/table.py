@@ -2,22 +2,37 @@
 
     python -m benchmarks.table README.md model_card.md docs/results.md
 
-A page says which report belongs where; whatever stands between these two lines is replaced:
+A page says which reports belong where; whatever stands between these two lines is replaced:
 
-    <!-- report docs/reports/streets.json -->
+    <!-- report docs/reports/streets.json -->     all scores of one report, and what two rounds change, with intervals
+    <!-- scores docs/reports/a.json ... -->       a row for each report: a classical method, no rounds, two rounds
+    <!-- feedback docs/reports/a.json ... -->     a column for each report: two rounds against none, and every control
+    <!-- classes docs/reports/a.json -->          IoU by class
     <!-- /report -->
 """
 
 import argparse
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
-from fbinpaint.report import harm_table, sentence, sizes, table
+from fbinpaint.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
 
-BLOCK = re.compile(r"(<!-- report (?P<path>\S+) -->\n).*?(<!-- /report -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- (?P<kind>report|scores|feedback|classes) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)", re.DOTALL
+)
+ROUNDS = 2  # the pipeline's own number
+CONTROLS = {
+    "frozen-map": "map frozen at round 0",
+    "resegmented": "segmenter alone, anew each round",
+    "resegmented-mean": "its first and newest map, averaged",
+    "shuffled-map": "another photo's map",
+    "oracle": "true map",
+    "random-exemplar": "random exemplars",
+}
 
 
 def main() -> int:
@@ -41,12 +56,23 @@ def filled(page: str) -> str:
     """The Markdown of a page with the tables of the reports it names. Raises InputError where it names none."""
     if not BLOCK.search(page):
         raise InputError("the page has no line <!-- report PATH -->; put one where a table belongs")
-    return BLOCK.sub(lambda block: f"{block[1]}{figures(Path(block['path']))}{block[3]}", page)
+
+    def tables(block: re.Match) -> str:
+        reports = [json.loads(Path(path).read_text()) for path in block["paths"].split()]
+        try:
+            return f"{block[1]}{KINDS[block['kind']](reports)}\n{block[4]}"
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{block['paths']}: cannot fill a table of {block['kind']} ({error}); it needs one report of one model "
+                f"(scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea"
+            ) from error
+
+    return BLOCK.sub(tables, page)
 
 
-def figures(path: Path) -> str:
+def whole_report(reports: list[dict]) -> str:
     """A report's table; what two rounds change, with intervals; for a comparison also what became of the classes."""
-    report = json.loads(path.read_text())
+    (report,) = reports
     protocol = report["protocol"]
     parts = [
         f"**{protocol['data']}**, {protocol['n']} photos, {sizes(protocol)}:",
@@ -55,14 +81,72 @@ def figures(path: Path) -> str:
     ]
     if isinstance(protocol["model"], dict) and (harm := harm_table(report)):
         parts += ["Labelled hole pixels whose class was fixed or broken since round 0:", harm]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def worth_telling(pair: str) -> bool:
     """Two rounds against whatever has no rounds, fewer or as many; a control against as many rounds as it has."""
     ours, theirs = pair.split(" vs ")
     rounds, _, control = theirs.partition(", ")
-    return ours == rounds if control else ours.endswith("rounds=2")
+    return ours == rounds if control else ours.split(": ")[-1] == f"rounds={ROUNDS}"
+
+
+def scores_table(reports: list[dict]) -> str:
+    """LPIPS-Alex / PSNR of a classical method and of the model, and the model's hole mIoU, a row for each report."""
+    titles = ["photos", "Telea", "rounds=0", f"rounds={ROUNDS}", "mIoU in the hole, before", "after", "intact photos"]
+    rows = [titles, ["---"] * len(titles)]
+    for report in reports:
+        variants = {name: variant["overall"] for name, variant in report["variants"].items()}
+        shown = [variants[name] for name in ("telea", "rounds=0", f"rounds={ROUNDS}")]
+        maps = [shown[-1]["miou_hole_before"], shown[-1]["miou_hole_after"], (report["intact"] or {}).get("miou")]
+        rows.append(
+            [of_photos(report)]
+            + [f"{one['lpips_alex']:.4f} / {one['psnr']:.2f}" for one in shown]
+            + ["-" if value is None else f"{value:.3f}" for value in maps]
+        )
+    return markdown_table(rows)
+
+
+def feedback_table(reports: list[dict]) -> str:
+    """By how much two rounds differ from what they are measured against, in LPIPS-Alex, PSNR and hole mIoU."""
+    against = {"rounds=0": "no rounds"} | {f"rounds={ROUNDS}, {name}": text for name, text in CONTROLS.items()}
+    rows = [[f"{ROUNDS} rounds against", *map(of_photos, reports)], ["---"] * (len(reports) + 1)]
+    for other, text in against.items():
+        rows.append([text, *(changes(report, other) for report in reports)])
+    return markdown_table(rows)
+
+
+def of_photos(report: dict) -> str:
+    protocol = report["protocol"]
+    return f"{protocol['data']}, {protocol['n']}, at {protocol['resolution']}"
+
+
+def changes(report: dict, other: str) -> str:
+    """Of two rounds against another method, with intervals; "-" where there is none, as an oracle without labels."""
+    if (method := other.partition(", ")[2]) and method not in report_methods(report):
+        return "-"
+    compared = report["paired"][f"rounds={ROUNDS} vs {other}"]
+    names = {"lpips_alex": "LPIPS", "psnr": "PSNR", "miou_hole_after": "mIoU"}
+    found = {name: change(compared[key]) for key, name in names.items()}
+    return "<br>".join(f"{name} {text}" for name, text in found.items() if text)
+
+
+def report_methods(report: dict) -> set[str]:
+    """The controls of a report, whatever their number of rounds."""
+    return {name.partition(", ")[2] for name in report["variants"]}
+
+
+def classes(reports: list[dict]) -> str:
+    (report,) = reports
+    return f"**{of_photos(report)}**\n\n{class_table(report)}"
+
+
+KINDS: dict[str, Callable[[list[dict]], str]] = {
+    "report": whole_report,
+    "scores": scores_table,
+    "feedback": feedback_table,
+    "classes": classes,
+}
 
 
 if __name__ == "__main__":

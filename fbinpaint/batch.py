@@ -158,8 +158,11 @@ def restore(pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job], rounds: int, s
 def segment(pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job]) -> Iterator[str]:
     """Segments the photos of `jobs` as one batch and writes their maps; yields one line for each that failed."""
 
+    in_colour = any(job.extras for job in jobs)
+
     def find(photos: Sequence[Image.Image]) -> list[list[Image.Image]]:
-        return [[found, found.convert("RGB")] for found in pipe.segment(list(photos))]
+        maps = pipe.segment(list(photos))
+        return [[found, found.convert("RGB")] if in_colour else [found] for found in maps]
 
     yield from process(jobs, lambda job: load_image(job.image), find)
 

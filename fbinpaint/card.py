@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint.errors import InputError
-from fbinpaint.report import COLUMNS, markdown
+from fbinpaint.report import COLUMNS, markdown, sizes
 from fbinpaint.saved import read_json, weight_files
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _eval_results(report: dict) -> list["EvalResult"]:
             task_type="image-to-image",
             task_name="Inpainting",
             dataset_type=protocol["data"],
-            dataset_name=f"{protocol['data']}, {protocol['n']} photos, shorter side {protocol['resolution']} pixels",
+            dataset_name=f"{protocol['data']}, {protocol['n']} photos, {sizes(protocol)}",
             metric_type=METRICS[key],
             metric_name=f"{title}, rounds={k}",
             metric_value=report["variants"][f"rounds={k}"]["overall"][key],

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     evaluate.add_argument(
         "--controls", type=_names, metavar="NAME,...",
-        help="frozen-map (default), resegmented, oracle, shuffled-map, random-exemplars",
+        help="frozen-map (default), resegmented, oracle, shuffled-map, random-exemplar",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos")
 
@@ -235,7 +235,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
     for name, variant in evaluation.report["variants"].items():
         scores = variant["overall"]
         shown = ("lpips_alex", "psnr", "ssim", "miou_hole_after")
-        print(f"{name:24}", *(f"{key} {scores[key]:.4f}" for key in shown if scores[key] is not None), sep="  ")
+        print(f"{name:26}", *(f"{key} {scores[key]:.4f}" for key in shown if scores[key] is not None), sep="  ")
     beside = (".csv", ".md", ".png") if args.compare else (".csv",)
     print("report:", *(args.output.with_suffix(suffix) for suffix in (".json", *beside)))
     return 0

@@ -6,7 +6,7 @@
                       its first map and that one ("resegmented-mean"): the simplest corrections there are
     oracle            the true classes in the hole, on the labelled photos: the ceiling of any correction
     shuffled-map      the map of a random other photo in the hole: if it does as well, guidance is not used
-    random-exemplars  exemplars drawn at random instead of retrieved: if they do as well, retrieval is not used
+    random-exemplar   exemplars drawn at random instead of retrieved: if they do as well, retrieval is not used
 """
 
 import copy
@@ -31,7 +31,7 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "resegmented": RESEGMENTED_VARIANTS,
     "oracle": ("oracle",),
     "shuffled-map": ("shuffled-map",),
-    "random-exemplars": ("random-exemplars",),
+    "random-exemplar": ("random-exemplar",),
 }
 
 
@@ -41,18 +41,21 @@ def control_pipelines(
     """The pipeline that each method of `controls` runs with. They share the networks of `pipe`, which they leave alone,
     but for the exemplars.
 
-    Raises InputError for an unknown control, and for random exemplars of a bank of one.
+    Raises InputError for an unknown control, for one of maps where no map guides the model, and for random exemplars of
+    a bank of one.
     """
     pipes = {}
     for name in controls:
         if name not in CONTROLS:
             raise InputError(f"unknown control {name!r}: use {', '.join(CONTROLS)}")
+        if name in ("frozen-map", "resegmented") and pipe.config.variant == "unguided":
+            raise InputError(f"{pipe.name_or_path}: is guided by no map; leave the control {name} out")
         for method in CONTROLS[name]:
             if name == "frozen-map":
                 pipes[method] = guided_by(pipe, "unidirectional")
             elif name == "resegmented":
                 pipes[method] = guided_by(pipe, method)
-            elif name == "random-exemplars":
+            elif name == "random-exemplar":
                 pipes[method] = with_random_exemplars(pipe, seed)
             else:
                 pipes[method] = pipe
@@ -70,7 +73,7 @@ def with_random_exemplars(pipe: "FeedbackInpaintPipeline", seed: int) -> "Feedba
     """A copy whose bank answers to another exemplar's key. Raises InputError for a bank of one."""
     bank = pipe.recorrector.bank
     if len(bank) < 2:
-        raise InputError("the model's bank holds one exemplar, so the control random-exemplarscannot take another")
+        raise InputError("the model's bank holds one exemplar, so the control random-exemplar cannot take another")
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed)).to(bank.keys.device)
     control = copy.deepcopy(pipe)
     control.recorrector.set_bank(Exemplars(bank.prototypes, bank.present, bank.keys[order]))

@@ -311,9 +311,9 @@ def evaluate(
     if "shuffled-map" in controls and state.num_processes > 1:
         raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
     pairs = _protocol_pairs(data, masks, limit)
-    labels = _labels(data)
-    if "oracle" in controls and not any(pair.stem in labels for pair in pairs):
-        raise InputError(f"{data}: holds no label, which the control oracle needs; leave the control out")
+    labels = _labels(data, pairs)
+    if "oracle" in controls and not any(map(_knows_a_pixel, labels.values())):
+        raise InputError(f"{data}: has no labelled pixel, which the control oracle needs; leave the control out")
     lpips = _lpips(pipe.device)
 
     index = {pair.stem: i for i, pair in enumerate(pairs)}
@@ -324,6 +324,8 @@ def evaluate(
     order = np.random.default_rng(seed).permutation(len(pairs))
     batches = equal_size_batches([pairs[i] for i in order], BATCH_SIZE, resolution)
     batches = batches[state.process_index :: state.num_processes]
+    if "shuffled-map" in controls and len(batches) > 1 and len(batches[0]) == 1:
+        runner.spare_map = pipe.segment(load_image(batches[-1][0].image), output_type="np")
     with tqdm(
         total=sum(map(len, batches)), desc="evaluate", unit="photo", disable=not state.is_main_process
     ) as progress:
@@ -342,8 +344,6 @@ def evaluate(
         scores = {name: list(itertools.chain.from_iterable(share[0][name] for share in shares)) for name in scores}
         intact = {stem: confusion for share in shares for stem, confusion in share[1].items()}
         labelled_shares = list(itertools.chain.from_iterable(share[2] for share in shares))
-    if "oracle" in controls and not labelled_shares:
-        raise InputError(f"{data}: no pixel is labelled, which the control oracle needs; leave the control out")
     for of_method in scores.values():
         of_method.sort(key=lambda one: index[one.photo])
 
@@ -400,7 +400,7 @@ class Runner:
         self.named = {control: f"rounds={self.last}, {control}" for control in self.controls}
         self.others = [*self.named.values(), *baselines]
         self.methods = [*(f"rounds={k}" for k in rounds), *self.others]
-        self.spare_map = None  # one of the batch before, for shuffled-map
+        self.spare_map = None  # one of another batch, for shuffled-map
 
     def score(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS]) -> dict[str, list[PhotoScore]]:
         """The scores of some photos of one size, by method."""
@@ -436,9 +436,9 @@ def intact_confusions(pipe: "FeedbackInpaintPipeline", samples: Sequence[Sample]
     """Photo -> (C,C) confusion of its map without a hole, of the labelled ones."""
     some = [sample for sample in samples if sample.truth is not None]
     maps = pipe.segment([sample.photo for sample in some], output_type="np")
-    everywhere, classes = np.True_, pipe.label_space.num_classes
+    classes = pipe.label_space.num_classes
     return {
-        sample.stem: metrics.confusion_matrix(sample.truth, found, everywhere, classes)
+        sample.stem: metrics.confusion_matrix(sample.truth, found, np.ones_like(sample.hole), classes)
         for sample, found in zip(some, maps, strict=True)
     }
 
@@ -509,11 +509,32 @@ def _name(folder: Path) -> str:
     return "/".join(folder.resolve().parts[-2:])
 
 
-def _labels(data: Path) -> dict[str, Path]:
+def _labels(data: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
+    """Stem -> label of the photos that have one.
+
+    Raises InputError for two of a stem, for another format than PNG (it may have changed the ids), and for labels none
+    of which is of a photo.
+    """
     if not os.path.isdir(data / "labels"):
         return {}
     found = files_by_stem(data / "labels")
-    return {stem: path for stem, paths in found.items() for path in paths if path.suffix.lower() == ".png"}
+    labels = {}
+    for pair in pairs:
+        paths = found.get(pair.stem, [])
+        names = ", ".join(map(str, paths))
+        if len(paths) > 1:
+            raise InputError(f"{names}: labels of the same stem cannot be told apart; keep one")
+        if paths and paths[0].suffix.lower() != ".png":
+            raise InputError(f"{names}: labels are PNG files of class ids; save it as one, or move it away")
+        if paths:
+            labels[pair.stem] = paths[0]
+    if found and found.keys().isdisjoint(files_by_stem(data / "images")):
+        raise InputError(f"{data / 'labels'}: none of its files has the name of a photo in images/; rename them")
+    return labels
+
+
+def _knows_a_pixel(label: Path) -> bool:
+    return bool((np.asarray(load_image(label)) != IGNORE).any())
 
 
 def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[Pair]:
@@ -571,11 +592,11 @@ def _summaries(scores: dict[str, list[PhotoScore]], label_space: LabelSpace) -> 
 
 
 def _harm_summary(scores: list[PhotoScore]) -> dict | None:
-    """Shares of the labelled hole pixels of all photos; None without maps or labels."""
+    """Shares of the labelled hole pixels of all photos; None without maps, or where there are none."""
     known = [one for one in scores if one.after is not None]
-    if not known:
+    pixels = sum(int(one.after.sum()) for one in known)
+    if not pixels:
         return None
-    pixels = max(sum(int(one.after.sum()) for one in known), 1)
     return {name: sum(getattr(one, name) for one in known) / pixels for name in ("fixed", "broken")}
 
 

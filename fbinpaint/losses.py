@@ -131,12 +131,15 @@ def semantic_loss(log_probabilities: Tensor, target: Tensor, weight: Tensor, tru
 
     log_probabilities (B,C,h,w). A cell whose target is all zero (label 255) does not count. Labelled cells, (B,h,w)
     bool, and the others, whose targets are pseudo-labels, are averaged apart and added up (FixMatch), lest many of the
-    one kind drown the few of the other. trust (B,h,w) in [0,1] scales the loss of a pseudo-label but not its share in
-    the mean (CISC-R, L_u): a teacher who is sure of little teaches little.
+    one kind drown the few of the other; but no cell with a pseudo-label weighs more than one with a label, or the few
+    that a label leaves unknown would drown all it knows. trust (B,h,w) in [0,1] scales the loss of a pseudo-label but
+    not its share in the mean (CISC-R, L_u): a teacher who is sure of little teaches little.
     """
     loss = -(target * log_probabilities).sum(1)
     weight = weight * target.sum(1)
-    return weighted_mean(loss, weight * labelled) + weighted_mean(trust * loss, weight * ~labelled)
+    known, guessed = weight * labelled, weight * ~labelled
+    share = (guessed.sum() / known.sum().clamp_min(1e-6)).clamp_max(1)
+    return weighted_mean(loss, known) + share * weighted_mean(trust * loss, guessed)
 
 
 def class_balance(counts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The scores of `evaluate`: PSNR, SSIM, LPIPS, mIoU in the hole, and the paired bootstrap.
+"""The scores of `evaluate`: PSNR, SSIM, LPIPS, mIoU, and the paired bootstrap.
 
 Everything here is per photo and pure. Images to score are float tensors (B,3,H,W) in [0,255], because results are
 scored as the uint8 files a user gets; LPIPS alone wants [-1,1].

@@ -27,16 +27,16 @@ def table(report: dict) -> str:
         cells = ["-" if scores[key] is None else form.format(scores[key]) for key, (_, form) in COLUMNS.items()]
         photos = "" if scores["n"] == report["protocol"]["n"] else f" ({scores['n']} photos)"
         rows.append([name + photos, *cells])
-    return _markdown_table(rows)
+    return markdown_table(rows)
 
 
 def class_table(report: dict) -> str:
     """IoU of each class that the labels hold: of intact photos, and in the hole after each number of rounds. Empty
     where a report has no labels, or is of several models."""
-    if not report.get("intact") or "miou" not in report["intact"]:
+    if not report.get("intact") or isinstance(report["protocol"]["model"], dict):
         return ""
     columns = {"intact": report["intact"]["iou_by_class"]} | {
-        f"hole, {name}": report["variants"][name]["overall"]["iou_hole_by_class"]
+        f"hole, {name}": report["variants"][name]["overall"]["iou_hole_by_class"] or {}
         for name in (f"rounds={k}" for k in report["protocol"]["rounds"])
     }
     rows = [["class", *columns], ["---"] * (len(columns) + 1)]
@@ -45,10 +45,10 @@ def class_table(report: dict) -> str:
     means = [report["intact"]["miou"]] + [
         report["variants"][f"rounds={k}"]["overall"]["miou_hole_after"] for k in report["protocol"]["rounds"]
     ]
-    return _markdown_table([*rows, ["mean", *(f"{mean:.3f}" for mean in means)]])
+    return markdown_table([*rows, ["mean", *("-" if mean is None else f"{mean:.3f}" for mean in means)]])
 
 
-def _markdown_table(rows: list[list[str]]) -> str:
+def markdown_table(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -64,12 +64,16 @@ def sizes(protocol: dict) -> str:
 
 def sentence(report: dict, pair: str) -> str:
     """The relative change of each metric with its 95 % interval."""
-    changes = [
-        f"{COLUMNS[key][0]} {100 * x['relative']:+.1f} % [{100 * x['ci95'][0]:+.1f}, {100 * x['ci95'][1]:+.1f}]"
-        for key, x in report["paired"][pair].items()
-        if x is not None and None not in (x["relative"], *x["ci95"])  # None: relative to 0
-    ]
-    return f"{pair}: " + ", ".join(changes) + "."
+    changes = {COLUMNS[key][0]: change(found) for key, found in report["paired"][pair].items()}
+    return f"{pair}: " + ", ".join(f"{title} {text}" for title, text in changes.items() if text) + "."
+
+
+def change(found: dict | None) -> str:
+    """A relative change with its interval; empty where it was not measured, or is relative to 0."""
+    if found is None or None in (found["relative"], *found["ci95"]):
+        return ""
+    low, high = found["ci95"]
+    return f"{100 * found['relative']:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def harm_table(report: dict) -> str:

@@ -25,6 +25,7 @@ WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
 # older one. Version 1: the sides of a face are those of CelebAMask-HQ's owners (`l_` is the person's left).
 FORMAT_VERSION = 1
 LAST_COMMITS = {0: "82617c5"}  # version -> the last commit that loads it; 0 = saved without a number
+OF_VERSION = ["model_index.json", "initial_inpainter/config.json"]  # what `check_format_version` looks at
 
 
 def check_pipeline(folder: Path, variant: str | None = None) -> None:
@@ -57,13 +58,18 @@ def check_format_version(folder: Path) -> None:
     """Raises InputError unless the pipeline saved in `folder` is of this version."""
     path = folder / "model_index.json"
     version = read_json(path).get("format_version", 0)
-    if version == FORMAT_VERSION or (version == 0 and has_base_networks(folder)):
-        return
+    if version != 0 or not has_base_networks(folder):
+        check_version(version, path)
+
+
+def check_version(version: Any, path: Path) -> None:
+    """Raises InputError unless the format_version that was found in the file `path` is this one."""
     if type(version) is int and version in LAST_COMMITS:
         raise InputError(
             f"{path}: was saved by an earlier fbinpaint; commit {LAST_COMMITS[version]} is the last that loads it"
         )
-    raise InputError(f"{path}: its format_version {version!r:.40} is not known; install a newer fbinpaint")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise InputError(f"{path}: its format_version {version!r:.40} is not known; install a newer fbinpaint")
 
 
 def has_base_networks(folder: Path) -> bool:
@@ -167,7 +173,7 @@ def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, *
 
     def download(subfolders: Iterable[str], names: list[str]) -> Path:
         patterns = [f"{folder}/{name}".lstrip("/") for folder in subfolders for name in names]
-        return Path(snapshot_download(repo_id, allow_patterns=["model_index.json", *patterns], **options))
+        return Path(snapshot_download(repo_id, allow_patterns=[*OF_VERSION, *patterns], **options))
 
     check_repo_id(repo_id)
     options = {name: value for name, value in options.items() if value is not None}

@@ -20,7 +20,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.evaluation import evaluate
 from fbinpaint.folders import equal_size_batches, files_by_stem, pair_by_stem
 from fbinpaint.labels import CITYSCAPES
-from fbinpaint.report import plot, table
+from fbinpaint.report import class_table, plot, table
 
 from .conftest import make_tiny_networks
 
@@ -446,7 +446,7 @@ def test_controls(data, tiny_pipeline_dir, only_alex):
     pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
     found = evaluate(
         pipe, data, resolution=32, rounds=(0, 1), baselines=(),
-        controls=("oracle", "shuffled-map", "random-exemplars", "frozen-map", "resegmented"),
+        controls=("oracle", "shuffled-map", "random-exemplar", "frozen-map", "resegmented"),
     )  # fmt: skip
     overall = {name: variant["overall"] for name, variant in found.report["variants"].items()}
     assert overall["rounds=1, oracle"]["miou_hole_after"] > 0.8  # a quarter of the map's resolution is not all
@@ -454,7 +454,7 @@ def test_controls(data, tiny_pipeline_dir, only_alex):
     results = {name: tuple(one.psnr for one in of_variant) for name, of_variant in found.scores.items()}
     # Three exemplars, all consulted: which answers to which key hardly matters here, so look at the bank itself; and
     # what these networks segment again is nearly the same (tests/test_loop.py looks at the maps).
-    for name in ("random-exemplars", "resegmented", "resegmented-mean"):
+    for name in ("random-exemplar", "resegmented", "resegmented-mean"):
         del results[f"rounds=1, {name}"]
     assert len(set(results.values())) == 5
     assert overall["rounds=1, frozen-map"]["miou_hole_after"] == overall["rounds=0"]["miou_hole_after"]
@@ -471,7 +471,7 @@ def test_controls(data, tiny_pipeline_dir, only_alex):
     assert torch.equal(bank.prototypes, shuffled.prototypes) and not torch.equal(bank.keys, shuffled.keys)
     torch.testing.assert_close(bank.keys.sum(0), shuffled.keys.sum(0))
     assert "rounds=1 vs rounds=1, shuffled-map" in found.report["paired"]
-    names = ["oracle", "shuffled-map", "random-exemplars", "frozen-map", "resegmented"]
+    names = ["oracle", "shuffled-map", "random-exemplar", "frozen-map", "resegmented"]
     assert found.report["protocol"]["controls"] == names
     assert {"rounds=1, resegmented", "rounds=1, resegmented-mean"} < set(found.report["variants"])
 
@@ -495,8 +495,61 @@ def test_only_what_is_labelled_is_scored(data, tiny_pipeline_dir, only_alex, tmp
     assert scored[1] is scored[2] is None and scored[0].sum() == ((truth != 255) & (hole > 0)).sum() > 0
     assert found.report["variants"]["rounds=0, oracle"]["overall"]["n"] == found.report["intact"]["n"] == 1
     (labels / "0000.png").unlink()
-    with pytest.raises(InputError, match="no pixel is labelled"):
+    with pytest.raises(InputError, match="no labelled pixel"):
         evaluate(pipe, tmp_path / "data", **settings, controls=("oracle",))
+    unlabelled = evaluate(pipe, tmp_path / "data", **settings).report
+    assert unlabelled["intact"] is unlabelled["variants"]["rounds=0"]["do_no_harm"] is None
+    assert unlabelled["protocol"]["n_with_labels"] == 0 and class_table(unlabelled) == ""
+
+
+def test_labels_of_the_known_part_alone_score_intact_photos_alone(data, tiny_pipeline_dir, only_alex, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    hole = np.asarray(Image.open(data / "masks/0000.png")) > 0
+    for path in (tmp_path / "data/labels").iterdir():
+        Image.fromarray(np.where(hole, 255, np.asarray(Image.open(path))).astype(np.uint8)).save(path)
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    report = evaluate(pipe, tmp_path / "data", data / "masks", resolution=48, rounds=(0,), baselines=()).report
+    scores = report["variants"]["rounds=0"]
+    assert scores["overall"]["miou_hole_after"] is scores["do_no_harm"] is None and report["intact"]["n"] == 5
+    last = class_table(report).splitlines()[-1]
+    assert last == f"| mean | {report['intact']['miou']:.3f} | - |"
+
+
+@pytest.mark.parametrize(
+    "spoil, named",
+    [
+        (lambda labels: [path.rename(path.with_name(f"x{path.name}")) for path in list(labels.iterdir())], "none of"),
+        (lambda labels: (labels / "0001.png").rename(labels / "0001.jpg"), "0001.jpg"),
+        (lambda labels: shutil.copy(labels / "0001.png", labels / "0001.bmp"), "0001.bmp"),
+    ],
+    ids=["other names", "another format", "two of a name"],
+)
+def test_labels_that_cannot_be_meant_are_one_line(data, tiny_pipeline_dir, only_alex, tmp_path, capsys, spoil, named):
+    spoil(shutil.copytree(data, tmp_path / "data") / "labels")
+    arguments = ["--model", tiny_pipeline_dir, "--data", tmp_path / "data", "--output", tmp_path / "report.json"]
+    assert main(["evaluate", *map(str, arguments), "--resolution", "32", "--limit", "2"]) == 1
+    (line,) = errors(capsys)
+    assert named in line
+
+
+def test_maps_are_shuffled_between_photos_of_different_sizes(tmp_path, tiny_pipeline_dir, only_alex):
+    for i, size in enumerate([(64, 48), (48, 64), (48, 48)]):
+        write_photo(tmp_path / f"images/{i}.png", size, seed=i)
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    settings = {"resolution": 48, "rounds": (1,), "baselines": (), "controls": ("shuffled-map",)}
+    assert len(evaluate(pipe, tmp_path, **settings).scores["rounds=1, shuffled-map"]) == 3
+    with pytest.raises(InputError, match="is the only photo"):
+        evaluate(pipe, tmp_path, **settings, limit=1)
+
+
+def test_a_model_without_a_map_has_no_controls_of_maps(data, only_alex):
+    networks = make_tiny_networks()
+    networks.variant = "unguided"
+    pipe = FeedbackInpaintPipeline.from_networks(networks, "cityscapes", sample_size=96)
+    settings = {"resolution": 32, "rounds": (0, 1), "baselines": (), "limit": 2}
+    assert evaluate(pipe, data, **settings).report["protocol"]["controls"] == []
+    with pytest.raises(InputError, match="guided by no map"):
+        evaluate(pipe, data, **settings, controls=("frozen-map",))
 
 
 def test_compare_puts_several_models_into_one_report(tmp_path, data, tiny_pipeline_dir, only_alex, capsys):

@@ -105,11 +105,6 @@ def write_tar(path, photos, labels):
                 tar.addfile(entry, io.BytesIO(content))
 
 
-def with_label(batch) -> torch.Tensor:
-    """(B,) bool: which photos of a batch have a labelled pixel."""
-    return (batch.labels != 255).flatten(1).any(1)
-
-
 # ------------------------------------------------------------------------------------------------------- the layouts
 
 
@@ -257,7 +252,7 @@ def test_bad_photos_are_named_or_passed_over(num_workers, tmp_path, capsys):
     assert any(same) and not all(same)  # the others are what they would be
     resumed, _ = batches_of(crops, 2, num_workers, start=4)
     assert all((a.image == b.image).all() for a, b in zip(resumed, patched[4:], strict=True))
-    assert all(with_label(batch).sum() == 2 for batch in patched)
+    assert all(batch.has_label.sum() == 2 for batch in patched)
 
 
 def test_labels_are_named_too(tmp_path):
@@ -313,7 +308,7 @@ def test_streams_mix_resume_and_do_not_depend_on_the_workers(stream_folders):
     assert has_label(validation).tolist() == [True, False] and len(crops.labelled_photos()) == 4
     assert crops.class_counts()[0].sum() > 0
     first, _ = batches_of(crops, 9)
-    assert all(with_label(batch).tolist() == [True, True, False, False] for batch in first)
+    assert all(batch.has_label.tolist() == [True, True, False, False] for batch in first)
     pictures = {image.numpy().tobytes() for batch in first for image in batch.image}
     assert len(pictures) == 36
     for others, expected in (

@@ -65,6 +65,17 @@ def test_many_pseudo_labels_do_not_drown_the_few_labels():
         assert loss == pytest.approx(right + wrong * trusted / 4)
 
 
+def test_a_few_unknown_pixels_do_not_drown_the_labels_around_them():
+    """A cell with a pseudo-label weighs no more than one with a label, however few there are of the former."""
+    log_p = torch.zeros(1, 2, 1, 100).log_softmax(1).requires_grad_()
+    target = one_hot(torch.zeros(1, 1, 100, dtype=torch.int64), 2)
+    labelled = torch.ones(1, 1, 100, dtype=torch.bool)
+    labelled[..., 0] = False
+    semantic_loss(log_p, target, torch.ones(1, 1, 100), torch.ones(1, 1, 100), labelled).backward()
+    weights = -log_p.grad[0, 0, 0]
+    assert 0.9 < weights[0] / weights[1] <= 1 + 1e-6 and weights[1:].sum() == pytest.approx(1)
+
+
 def test_consistency_loss_prefers_the_right_map():
     labels = torch.tensor([[[0, 1], [1, 255]]])
     right = torch.tensor([[[1.0, 0.0], [0.0, 0.5]], [[0.0, 1.0], [1.0, 0.5]]])[None]

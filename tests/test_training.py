@@ -13,7 +13,8 @@ import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
 from fbinpaint.models.layers import one_hot
-from fbinpaint.training.class_floor import MAX_OFFSET, ClassFloor, small_and_common
+from fbinpaint.saved import FORMAT_VERSION
+from fbinpaint.training.class_floor import MAX_OFFSET, SHARE_MOMENTUM, ClassFloor, small_and_common
 from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
 from fbinpaint.training.step import MAX_EXEMPLARS, Learner, best_labelled, hole_windows
 
@@ -33,6 +34,11 @@ def train(output, data, model, vgg, steps, *extra) -> int:
         + ["--adversarial_start", "0.25", "--checkpointing_steps", "2", "--validation_steps", "4"]
         + ["--num_validation_images", "3", "--num_exemplars", "5", "--dataloader_num_workers", "0", *extra]
     )
+
+
+def batch_of(image: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> Batch:
+    """Photos whose crops show all that their labels know."""
+    return Batch(image, mask, labels, (labels != 255).flatten(1).any(1))
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
@@ -99,7 +105,7 @@ def test_strategies_weigh_what_the_teacher_says():
         teacher.segmenter.classify.weight.mul_(60)  # sure of some pixels
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     labels[2:] = 255
-    batch = Batch(image, torch.ones(4, 1, 64, 64), labels)
+    batch = batch_of(image, torch.ones(4, 1, 64, 64), labels)
     bank, floor = teacher.recorrector.bank, ClassFloor(torch.zeros(19) > 0)
     said = {
         name: strategy.pseudo_labels(teacher, batch, bank, torch.ones(4, len(bank), dtype=torch.bool), floor)
@@ -122,7 +128,7 @@ def test_a_small_class_that_the_teacher_never_names_is_named_as_often_as_labels_
     labels[1] = 255
     labels[0, :8] = 1  # an eighth of the one labelled photo
     labels[0, 8:16] = 2
-    batch = Batch(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels)
+    batch = batch_of(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels)
     rare = torch.linspace(0, 0.3, 256).view(16, 16).expand(2, 1, 16, 16)
     teacher = torch.cat([1 - rare - 1e-3, rare, torch.full_like(rare, 1e-3)], dim=1)
     floor = ClassFloor(torch.tensor([False, True, False]))
@@ -134,12 +140,17 @@ def test_a_small_class_that_the_teacher_never_names_is_named_as_often_as_labels_
     before = floor.offset.clone()
     assert 0 < before[1] <= MAX_OFFSET and not before[[0, 2]].any()
     for photo in (0, 1):  # of one kind only: nothing to compare
-        floor.update(teacher, Batch(batch.image, batch.mask, labels[[photo, photo]]))
+        floor.update(teacher, batch_of(batch.image, batch.mask, labels[[photo, photo]]))
     assert torch.equal(floor.offset, before)
     known = floor.labelled_share.clone()
     labels[0, 16:] = 255  # a partial label takes the same share of the photo
     floor.update(teacher, batch)
     torch.testing.assert_close(floor.labelled_share[1:], known[1:])
+    # A crop that misses what its photo's label knows is still one of a labelled photo: it shows none of the classes.
+    labels[0] = 255
+    floor.update(teacher, batch)
+    assert batch.has_label.tolist() == [True, False]
+    torch.testing.assert_close(floor.labelled_share[1:], known[1:] * SHARE_MOMENTUM)
 
 
 def test_where_nobody_labelled_a_photo_the_teacher_does():
@@ -149,7 +160,7 @@ def test_where_nobody_labelled_a_photo_the_teacher_does():
         teacher.segmenter.classify.weight.mul_(60)
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     labels[2:] = 255
-    batch = Batch(image, torch.ones(4, 1, 64, 64), labels)
+    batch = batch_of(image, torch.ones(4, 1, 64, 64), labels)
     learner = Learner(networks, train_accelerate.STRATEGIES["fixmatch"], torch.ones(19), torch.zeros(19) > 0)
     edits = Edits(torch.ones(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
     outcome, _ = learner(batch, edits, teacher, 1)
@@ -168,7 +179,7 @@ def partly_labelled_batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 19, (4, 64, 64), generator=generator)
     labels[:2, 32:], labels[3] = 255, 255
-    return Batch(torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1, torch.ones(4, 1, 64, 64), labels)
+    return batch_of(torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1, torch.ones(4, 1, 64, 64), labels)
 
 
 def sure_teacher(seed: int):
@@ -213,13 +224,13 @@ def test_what_is_unknown_in_a_labelled_photo_teaches_nothing_under_supervised():
     assert torch.equal(*losses) and losses[0] > 0
     whole = batch.labels.clone()
     whole[whole == 255] = 3
-    _, of_all = learner(Batch(batch.image, batch.mask, whole), NO_EDITS, sure_teacher(1), 1)
+    _, of_all = learner(batch_of(batch.image, batch.mask, whole), NO_EDITS, sure_teacher(1), 1)
     assert of_all.semantic != losses[0]
 
 
 def test_the_teacher_is_not_asked_where_all_is_labelled():
     batch, learner = partly_labelled_batch(), learner_of("mean_teacher")
-    whole = Batch(batch.image, batch.mask, batch.labels.clamp_max(18))
+    whole = batch_of(batch.image, batch.mask, batch.labels.clamp_max(18))
     teachers = sure_teacher(1), sure_teacher(2)
     assert torch.equal(*(learner(whole, NO_EDITS, teacher, 1)[1].semantic for teacher in teachers))
     assert not torch.equal(*(learner(batch, NO_EDITS, teacher, 1)[1].semantic for teacher in teachers))
@@ -250,6 +261,26 @@ def test_part_labels_and_full_labels_train_together(street_folder, tiny_pipeline
     assert train(tmp_path / "run", data, tiny_pipeline_dir, vgg_file, 3, "--validation_steps", "3") == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert np.isfinite([value for row in log for value in row.values()]).all() and "miou_hole/2" in log[-1]
+    assert len(load_file(tmp_path / "run/pipeline/recorrector/diffusion_pytorch_model.safetensors")["bank_keys"]) == 5
+
+
+def test_labels_that_know_nothing_are_no_labels(street_folder, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    for path in (shutil.copytree(street_folder, tmp_path / "data") / "labels").iterdir():
+        Image.new("L", (96, 64), 255).save(path)
+    assert train(tmp_path / "run", [str(tmp_path / "data")], tiny_pipeline_dir, vgg_file, 1) == 1
+    assert "no pixel of them is known" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    """The classes that it learnt may mean something else by now."""
+    run = tmp_path / "run"
+    assert train(run, mixed_data, tiny_pipeline_dir, vgg_file, 2) == 0
+    version = run / "checkpoint-000002" / train_accelerate.VERSION_FILE
+    assert json.loads(version.read_text())["format_version"] == FORMAT_VERSION
+    version.unlink()
+    assert train(run, mixed_data, tiny_pipeline_dir, vgg_file, 3, "--resume_from_checkpoint", "latest") == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "checkpoint-000002" in lines[0] and "commit 82617c5" in lines[0]
 
 
 def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys, monkeypatch):
@@ -322,7 +353,7 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
     """A fill that was asked for something else is not pulled back to what the photo shows there."""
     networks, teacher = make_tiny_networks(), make_tiny_networks(seed=1).eval()
     labels = torch.arange(4)[:, None, None].expand(4, 64, 64).clone()
-    batch = Batch(torch.rand(4, 3, 64, 64) * 2 - 1, torch.ones(4, 1, 64, 64), labels)
+    batch = batch_of(torch.rand(4, 3, 64, 64) * 2 - 1, torch.ones(4, 1, 64, 64), labels)
     where = torch.zeros(4, 64, 64, dtype=torch.bool)
     where[:, 16:48, 16:48] = True
     learner = Learner(networks, train_accelerate.STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)

@@ -27,14 +27,17 @@ CLASS_COUNT_PHOTOS = 512  # enough to balance the classes; all 30,000 faces woul
 @dataclass
 class Batch:
     """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, 255 = unknown: all pixels of a photo
-    without a label, some of one whose label is partial."""
+    without a label, some of one whose label is partial; has_label (B,) bool, whether the photo has one at all, though
+    its crop may miss what it knows."""
 
     image: Tensor
     mask: Tensor
     labels: Tensor
+    has_label: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.image.to(device), self.mask.to(device), self.labels.to(device))
+        image = self.image.to(device)
+        return Batch(image, self.mask.to(device), self.labels.to(device), self.has_label.to(device))
 
 
 def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -157,12 +160,13 @@ class PhotoCrops(TorchDataset):
             zoom = generator.uniform(*self.labelled_zoom)
         skipped: dict[str, str] = {}
 
-        def read(row: dict) -> tuple[np.ndarray, np.ndarray]:
+        def read(row: dict) -> tuple[np.ndarray, np.ndarray, bool]:
             if not use_label:
                 row = row | {"label_format": None}
-            return read_photo(row, round(self.resolution * zoom), self.label_space)
+            has_label = row["label_format"] is not None
+            return *read_photo(row, round(self.resolution * zoom), self.label_space), has_label
 
-        image, labels = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
+        image, labels, has_label = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
         free = np.array(labels.shape) - self.resolution  # how far a window can move
         corner = generator.integers(0, free + 1)
         if generator.random() < 0.5 and (centre := class_centred(labels, generator)):
@@ -172,7 +176,7 @@ class PhotoCrops(TorchDataset):
         if generator.random() < 0.5:
             image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
         mask = training_mask(*labels.shape, generator, labels)
-        return {"image": image, "labels": labels, "mask": mask, "skipped": skipped}
+        return {"image": image, "labels": labels, "mask": mask, "has_label": has_label, "skipped": skipped}
 
     def labelled_photos(self) -> Dataset:
         """The rows whose labels are used."""
@@ -200,6 +204,7 @@ def collate(examples: list[dict[str, np.ndarray]]) -> Batch:
         image=image.permute(0, 3, 1, 2).float().div_(127.5).sub_(1),
         mask=torch.from_numpy(np.stack([example["mask"] for example in examples]))[:, None].float(),
         labels=torch.from_numpy(np.stack([example["labels"] for example in examples])).long(),
+        has_label=torch.tensor([example["has_label"] for example in examples]),
     )
 
 

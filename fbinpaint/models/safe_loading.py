@@ -31,8 +31,9 @@ class SafeLoading:
         if not os.path.isdir(folder):
             folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
         folder = folder / subfolder
-        if (folder.parent / "model_index.json").is_file():  # one network of a saved pipeline
-            check_format_version(folder.parent)
+        pipeline = Path(os.path.abspath(folder)).parent
+        if (pipeline / "model_index.json").is_file():  # it is one network of a saved pipeline
+            check_format_version(pipeline)
         check_network(folder, cls.__name__, variant)
         cls.check_settings(folder / "config.json")
         options |= {"use_safetensors": True, "output_loading_info": True}

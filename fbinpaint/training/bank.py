@@ -23,7 +23,9 @@ def build_bank(
     size: int,
     skip: Callable[[str, str], None] | None = None,
 ) -> Exemplars:
-    """Prototypes of at most `size` photos, evenly spaced over `photos` (all labelled), shorter side `resolution`.
+    """Prototypes of at most `size` photos, evenly spaced over `photos` (all with a label), shorter side `resolution`.
+
+    One whose label knows no pixel is left out, unless there is no other.
 
     skip: as in `read_first`; the next photo stands in for a bad one.
     """
@@ -38,4 +40,5 @@ def build_bank(
         labels = in_cells(pad_to_multiple(labels, 16).long()[:, 0]).to(device)
         features = networks.segmenter(image, torch.zeros_like(image[:, :1])).features
         banks.append(networks.recorrector.make_exemplars(features, labels))
+    banks = [bank for bank in banks if bank.present.any()] or banks[:1]
     return Exemplars(*(torch.cat([getattr(b, name) for b in banks]) for name in ("prototypes", "present", "keys")))

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..data.photos import Batch
-from ..labels import IGNORE
 from ..models.layers import in_cells, one_hot
 
 # A class is common when so many of the labelled photos show it, small when it has no more than this share of their
@@ -48,10 +47,11 @@ class ClassFloor(nn.Module):
     @torch.no_grad()
     def update(self, probabilities: Tensor, batch: Batch) -> None:
         """With the teacher's own opinion of a batch, (B,C,h,w); without photos of both kinds, no change."""
-        with_label = (batch.labels != IGNORE).flatten(1).any(1)  # (B,)
-        if with_label.all() or not with_label.any():
+        # As the plan of batches has them, the same in all processes: each must come to the sum below, or none.
+        if batch.has_label.all() or not batch.has_label.any():
             return
-        maps = in_cells(batch.labels[with_label]), self(probabilities[~with_label]).argmax(1)  # (·, h, w) each
+        named = self(probabilities[~batch.has_label]).argmax(1)
+        maps = in_cells(batch.labels[batch.has_label]), named  # (·, h, w) each
         counts = torch.stack([one_hot(labels, len(self.offset)).sum((0, 2, 3)) for labels in maps])  # (2, C)
         cells = counts.new_tensor([labels.numel() for labels in maps])
         counts = torch.cat([counts, cells[:, None]], dim=1)

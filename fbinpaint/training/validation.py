@@ -92,9 +92,9 @@ class Validator:
         """The maps of the photos without holes, (N,H,W) uint8."""
         maps = []
         for image, mask in self._batches(networks):
-            logits = networks.segmenter(image, torch.zeros_like(mask)).logits
-            logits = F.interpolate(logits.softmax(1), size=image.shape[-2:], mode="bilinear")
-            maps.append(logits.argmax(1).cpu().numpy().astype(np.uint8))
+            probabilities = networks.segmenter(image, torch.zeros_like(mask)).logits.softmax(1)
+            probabilities = F.interpolate(probabilities, size=image.shape[-2:], mode="bilinear")
+            maps.append(probabilities.argmax(1).cpu().numpy().astype(np.uint8))
         return np.concatenate(maps)
 
     def _batches(self, networks: Networks) -> Iterator[tuple[Tensor, Tensor]]:
