@@ -470,7 +470,8 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
     """Its step. Raises InputError where it is not whole, of an earlier version, or of networks or processes that are
     not these."""
     path = checkpoint / VERSION_FILE
-    check_version(read_json(path).get("format_version", 0) if path.is_file() else 0, checkpoint)
+    if any(checkpoint.iterdir()):
+        check_version(read_json(path).get("format_version", 0) if path.is_file() else 0, checkpoint)
     try:
         accelerator.load_state(str(checkpoint))
     except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
