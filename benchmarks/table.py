@@ -138,7 +138,9 @@ def report_methods(report: dict) -> set[str]:
 
 def classes(reports: list[dict]) -> str:
     (report,) = reports
-    return f"**{of_photos(report)}**\n\n{class_table(report)}"
+    protocol = report["protocol"]
+    title = f"{protocol['data']}, {report['intact']['n']} labelled photos, at {protocol['resolution']}"
+    return f"**{title}**\n\n{class_table(report)}"
 
 
 KINDS: dict[str, Callable[[list[dict]], str]] = {
