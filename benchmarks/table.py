@@ -26,12 +26,12 @@ BLOCK = re.compile(
 )
 ROUNDS = 2  # the pipeline's own number
 CONTROLS = {
-    "frozen-map": "map frozen at round 0",
-    "resegmented": "segmenter alone, anew each round",
-    "resegmented-mean": "its first and newest map, averaged",
-    "shuffled-map": "another photo's map",
-    "oracle": "true map",
-    "random-exemplar": "random exemplars",
+    "frozen-map": "map frozen at round 0 (`frozen-map`)",
+    "resegmented": "map of the segmenter alone, anew each round (`resegmented`)",
+    "resegmented-mean": "mean of the segmenter's first and newest map (`resegmented-mean`)",
+    "shuffled-map": "another photo's map (`shuffled-map`)",
+    "oracle": "true map, labelled photos (`oracle`)",
+    "random-exemplar": "random exemplars (`random-exemplar`)",
 }
 
 
@@ -127,6 +127,8 @@ def changes(report: dict, other: str) -> str:
         return "-"
     compared = report["paired"][f"rounds={ROUNDS} vs {other}"]
     names = {"lpips_alex": "LPIPS", "psnr": "PSNR", "miou_hole_after": "mIoU"}
+    if method == "oracle":
+        del names["miou_hole_after"]  # the labels against themselves
     found = {name: change(compared[key]) for key, name in names.items()}
     return "<br>".join(f"{name} {text}" for name, text in found.items() if text)
 

@@ -103,7 +103,7 @@ def result_of_photo(image: Path, output: Path) -> Path:
 
 def photos_of_folder(image: Path, output: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:
     """`files_by_stem` of a folder of photos. Raises InputError where `output` is no folder beside it."""
-    if os.path.exists(output) and not output.is_dir():
+    if not os.path.isdir(output) and (os.path.exists(output) or output.suffix.lower() in SAVE_FORMATS):
         raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
     if os.path.realpath(output) in map(os.path.realpath, (image, *leave_out)):
         raise InputError(f"{output}: results would mix with the input; name another folder")

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets"
     )  # fmt: skip
-    segment.add_argument("--colour", action="store_true", help="write NAME_colour.png too, to be looked at")
+    segment.add_argument("--colour", action="store_true", help="write NAME_colour.png too, the map as an RGB picture")
 
     evaluate = _command(
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
@@ -95,8 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         help="default: telea,navier-stokes",
     )  # fmt: skip
     evaluate.add_argument(
-        "--controls", type=_names, metavar="NAME,...",
-        help="frozen-map (default), resegmented, oracle, shuffled-map, random-exemplar",
+        "--controls", type=_names, default=[], metavar="NAME,...",
+        help="frozen-map (always there), resegmented (two rows), oracle, shuffled-map, random-exemplar; run with the "
+        "highest number of rounds",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos")
 
@@ -206,7 +207,7 @@ def _process(
 def evaluate_command(args: argparse.Namespace) -> int:
     """`evaluate`: writes the report and its CSV, and prints the overall scores; also under `accelerate launch`."""
     from fbinpaint.evaluation import compare, evaluate, processes
-    from fbinpaint.report import markdown, plot
+    from fbinpaint.report import markdown, plot, sentence
 
     state = processes()  # before the model is loaded: this chooses the GPU of each process
 
@@ -236,6 +237,10 @@ def evaluate_command(args: argparse.Namespace) -> int:
         scores = variant["overall"]
         shown = ("lpips_alex", "psnr", "ssim", "miou_hole_after")
         print(f"{name:26}", *(f"{key} {scores[key]:.4f}" for key in shown if scores[key] is not None), sep="  ")
+    for pair in evaluation.report["paired"]:
+        ours, theirs = pair.split(" vs ")
+        if theirs == f"{ours}, frozen-map":  # what feedback is worth
+            print(sentence(evaluation.report, pair))
     beside = (".csv", ".md", ".png") if args.compare else (".csv",)
     print("report:", *(args.output.with_suffix(suffix) for suffix in (".json", *beside)))
     return 0

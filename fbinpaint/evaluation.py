@@ -284,7 +284,7 @@ def evaluate(
     baselines: Sequence[str] = tuple(BASELINES),
     limit: int | None = None,
     seed: int = 0,
-    controls: Sequence[str] | None = None,
+    controls: Sequence[str] = (),
 ) -> Evaluation:
     """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
 
@@ -294,7 +294,7 @@ def evaluate(
                 size if it is at most the pipeline's `sample_size`, else at that one
     limit:      only the first so many photos, by name; None = all
     seed:       of the protocol masks, of the pipeline's generator, of the bootstrap and of random exemplars
-    controls:   of `fbinpaint.controls`, run with the highest of `rounds`; None = frozen-map wherever there is feedback
+    controls:   of `fbinpaint.controls`, run with the highest of `rounds`; wherever there is feedback, frozen-map is one
 
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
@@ -304,8 +304,8 @@ def evaluate(
     for name in baselines:
         if name not in BASELINES:
             raise InputError(f"unknown baseline {name!r}: use {', '.join(BASELINES)}")
-    if controls is None:
-        controls = ("frozen-map",) if max(rounds) > 0 and pipe.config.variant == "feedback" else ()
+    if max(rounds) > 0 and pipe.config.variant == "feedback":
+        controls = list(dict.fromkeys(["frozen-map", *controls]))
     runner = Runner(pipe, rounds, baselines, controls, seed)
     state = processes()
     if "shuffled-map" in controls and state.num_processes > 1:
@@ -528,8 +528,11 @@ def _labels(data: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
             raise InputError(f"{names}: labels are PNG files of class ids; save it as one, or move it away")
         if paths:
             labels[pair.stem] = paths[0]
-    if found and found.keys().isdisjoint(files_by_stem(data / "images")):
+    photos = files_by_stem(data / "images")
+    if found and found.keys().isdisjoint(photos):
         raise InputError(f"{data / 'labels'}: none of its files has the name of a photo in images/; rename them")
+    for name in sorted(found.keys() - photos.keys()):
+        print(f"note: {found[name][0]}: has the name of no photo in images/, not used")
     return labels
 
 

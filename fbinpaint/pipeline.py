@@ -232,7 +232,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             yield self._output(photos, reached + 1, output_type)
 
     def segment(self, image: Any, output_type: str = "pil") -> Any:
-        """The semantic map of an intact photo, at the photo's own size: what `semantic_map=` and masks are made from.
+        """The semantic map of an intact photo, at the photo's own size: to look at, to edit and pass back as
+        `semantic_map=`, or to make a mask from one of its classes.
 
         Args:
             image: as when calling the pipeline.

@@ -72,8 +72,8 @@ def change(found: dict | None) -> str:
     """A relative change with its interval; empty where it was not measured, or is relative to 0."""
     if found is None or None in (found["relative"], *found["ci95"]):
         return ""
-    low, high = found["ci95"]
-    return f"{100 * found['relative']:+.1f} % [{100 * low:+.1f}, {100 * high:+.1f}]"
+    relative, low, high = (round(100 * x, 1) + 0.0 for x in (found["relative"], *found["ci95"]))  # no "-0.0"
+    return f"{relative:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
 def harm_table(report: dict) -> str:

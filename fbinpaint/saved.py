@@ -66,7 +66,8 @@ def check_version(version: Any, path: Path) -> None:
     """Raises InputError unless the format_version that was found in the file `path` is this one."""
     if type(version) is int and version in LAST_COMMITS:
         raise InputError(
-            f"{path}: was saved by an earlier fbinpaint; commit {LAST_COMMITS[version]} is the last that loads it"
+            f"{path}: was saved by an earlier fbinpaint; commit {LAST_COMMITS[version]} is the last that loads it: use "
+            "that one, or train again"
         )
     if type(version) is not int or version != FORMAT_VERSION:
         raise InputError(f"{path}: its format_version {version!r:.40} is not known; install a newer fbinpaint")

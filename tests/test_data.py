@@ -51,6 +51,16 @@ def test_labels_follow_their_photo(tmp_path):
         assert agree.mean() > 0.93
 
 
+def test_labels_none_of_which_is_of_a_photo_are_refused(tmp_path):
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    for name in ("images/a.png", "images/b.png", "labels/a_label.png"):
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    with pytest.raises(InputError, match="labels: holds no PNG with the name of a photo"):
+        load_photo_folder(tmp_path)
+    (tmp_path / "labels/a_label.png").rename(tmp_path / "labels/a.png")
+    assert load_photo_folder(tmp_path)["label_format"] == ["ids", None]
+
+
 def test_mirrored_faces_swap_left_and_right(tmp_path):
     """However often it is mirrored, a face's left eye is on the picture's right."""
     space = get_label_space("celebamask-hq")

@@ -15,7 +15,7 @@ def load_photo_folder(folder: str | Path) -> Dataset:
     """Rows as in `rows.FEATURES`; a photo without a label of its stem is unlabelled.
 
     Raises:
-        InputError: the folder has no `images/`, or there is no photo in it.
+        InputError: the folder has no `images/`, there is no photo in it, or no label is of one of them.
     """
     folder = Path(folder)
     if not (folder / "images").is_dir():
@@ -24,4 +24,7 @@ def load_photo_folder(folder: str | Path) -> Dataset:
     if not photos:
         raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(SAVE_FORMATS)})")
     labels = [folder / "labels" / path.relative_to(folder / "images").with_suffix(".png") for path in photos]
-    return rows_from_files(photos, [path if os.path.lexists(path) else None for path in labels], "ids")
+    labels = [path if os.path.lexists(path) else None for path in labels]
+    if not any(labels) and os.path.isdir(folder / "labels") and visible_files(folder / "labels"):
+        raise InputError(f"{folder / 'labels'}: holds no PNG with the name of a photo in images/; rename its files")
+    return rows_from_files(photos, labels, "ids")
