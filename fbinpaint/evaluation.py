@@ -347,23 +347,13 @@ def evaluate(
     for of_method in scores.values():
         of_method.sort(key=lambda one: index[one.photo])
 
-    protocol = {
-        "data": _name(data),
-        "n": len(pairs),
-        "n_with_labels": len(labelled_shares),
-        "labelled_share": float(np.mean(labelled_shares)) if labelled_shares else None,
-        "masks": _name(masks) if masks else f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are",
-        "mask_ratio": "share of hole pixels at the scored resolution; bins are [low, high)",
-        "resolution": resolution,
-        "sample_size": pipe.config.sample_size,
-        "resize": "before inpainting, shorter side to the resolution, aspect kept: photos by area averages (bicubic if "
-        "they grow), masks and labels by nearest; worked on at the resolution, or at sample_size where that is less",
+    protocol = _describe_inputs(data, masks, len(pairs), labelled_shares, resolution, seed) | {
         "model": str(pipe.name_or_path),
         "label_space": pipe.label_space.name,
+        "sample_size": pipe.config.sample_size,
         "rounds": list(rounds),
         "controls": list(controls),
         "baselines": {name: f"cv2.inpaint, radius {BASELINE_RADIUS} px" for name in baselines},
-        "seed": seed,
         "metrics": _describe_metrics(),
         "paired": "(mean a - mean b) / mean b over the n photos that both have scores of; ci95: percentile bootstrap, "
         f"{BOOTSTRAP_RESAMPLES} resamples of photos",
@@ -552,6 +542,24 @@ def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[P
         more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""
         raise InputError(problems[0] + more)
     return pairs
+
+
+def _describe_inputs(
+    data: Path, masks: Path | None, n: int, labelled_shares: Sequence[float], resolution: int, seed: int
+) -> dict:
+    """What was scored. labelled_shares: of each photo with a label, the share of its pixels that are labelled."""
+    return {
+        "data": _name(data),
+        "n": n,
+        "n_with_labels": len(labelled_shares),
+        "labelled_share": float(np.mean(labelled_shares)) if labelled_shares else None,
+        "masks": _name(masks) if masks else f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are",
+        "mask_ratio": "share of hole pixels at the scored resolution; bins are [low, high)",
+        "resolution": resolution,
+        "resize": "before inpainting, shorter side to the resolution, aspect kept: photos by area averages (bicubic if "
+        "they grow), masks and labels by nearest; worked on at the resolution, or at sample_size where that is less",
+        "seed": seed,
+    }
 
 
 def _describe_metrics() -> dict[str, str]:
