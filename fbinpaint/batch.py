@@ -103,13 +103,15 @@ def result_of_photo(image: Path, output: Path) -> Path:
 
 def photos_of_folder(image: Path, output: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:
     """`files_by_stem` of a folder of photos. Raises InputError where `output` is no folder beside it."""
-    if not os.path.isdir(output) and (os.path.exists(output) or output.suffix.lower() in SAVE_FORMATS):
+    if os.path.exists(output) and not output.is_dir():
         raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
     if os.path.realpath(output) in map(os.path.realpath, (image, *leave_out)):
         raise InputError(f"{output}: results would mix with the input; name another folder")
     photos = files_by_stem(image, leave_out=(*leave_out, output))
     if not photos:
         raise InputError(f"{image}: holds no photo; use {' '.join(SAVE_FORMATS)}")
+    if output.suffix.lower() in SAVE_FORMATS and not os.path.lexists(output):
+        raise InputError(f"{output}: has the name of a file, but {image} is a folder; name a folder for the results")
     return photos
 
 
