@@ -192,16 +192,17 @@ class Scorer:
         before: the fills of round 0; None = a baseline, which has no maps
         only:   the places of the samples that the fills are of; None = all
         """
-        places = range(len(self.samples)) if only is None else only
-        samples = [self.samples[i] for i in places]
-        result, truth = _levels([fill.image for fill in fills]), self.truth[list(places)]  # (B,3,H,W)
+        # A slice, where all are meant: a list of places would copy every feature of the truth.
+        places = slice(None) if only is None else list(only)
+        samples = self.samples if only is None else [self.samples[i] for i in only]
+        result, truth = _levels([fill.image for fill in fills]), self.truth[places]  # (B,3,H,W)
         columns = {
             "psnr": metrics.psnr(result, truth),
             "ssim": metrics.ssim(result, truth),
-            "psnr_hole": metrics.psnr_hole(result, truth, self.holes[list(places)]),
+            "psnr_hole": metrics.psnr_hole(result, truth, self.holes[places]),
         }
         for net, lpips in self.lpips.items():
-            of_truth = [level[list(places)] for level in self.truth_features[net]]
+            of_truth = [level[places] for level in self.truth_features[net]]
             columns[f"lpips_{net}"] = lpips.distance(lpips.features(result / 127.5 - 1), of_truth)
         nothing = [None] * len(fills)
         after = nothing if before is None else self._confusions(samples, fills)
@@ -398,19 +399,18 @@ class Runner:
         fills = fill_with_pipeline(self.pipe, samples, sorted({0, *self.rounds}), self.seed)
         scores = {f"rounds={k}": scorer(f"rounds={k}", fills[k], before=fills[0]) for k in self.rounds}
         for control, pipe in self.controls.items():
-            kept = list(range(len(samples)))
-            maps = None
+            only, some, before, maps = None, samples, fills[0], None
             if control == "oracle":  # of labelled photos alone
-                kept = [i for i in kept if samples[i].truth is not None]
-                maps = [true_map(samples[i].truth, samples[i].hole) for i in kept]
+                only = [i for i, sample in enumerate(samples) if sample.truth is not None]
+                some, before = [samples[i] for i in only], [before[i] for i in only]
+                maps = [true_map(sample.truth, sample.hole) for sample in some]
             elif control == "shuffled-map":
                 maps = self._shuffled(samples, [fill.semantic_map for fill in fills[self.last]])
-            name, of_control = self.named[control], []
-            if kept:
-                some = [samples[i] for i in kept]
+            name = self.named[control]
+            scores[name] = []
+            if some:
                 filled = fill_with_pipeline(pipe, some, [self.last], self.seed, maps)[self.last]
-                of_control = scorer(name, filled, before=[fills[0][i] for i in kept], only=kept)
-            scores[name] = of_control
+                scores[name] = scorer(name, filled, before=before, only=only)
         for name in self.baselines:
             scores[name] = scorer(name, [fill_with_baseline(name, sample) for sample in samples])
         return scores

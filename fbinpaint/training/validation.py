@@ -12,7 +12,6 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..data.photos import read_photo
 from ..data.rows import read_first, rows_from
@@ -21,6 +20,7 @@ from ..labels import IGNORE, LabelSpace
 from ..loop import Networks, feedback_rounds
 from ..masks import protocol_mask
 from ..metrics import LPIPS, confusion_matrix, miou_from_confusion, psnr
+from ..segmentation import segment_photos
 
 # Not the protocol's seed: nothing that is tuned during training has seen the evaluation masks.
 MASK_SEED = 1
@@ -90,11 +90,9 @@ class Validator:
 
     def _segment(self, networks: Networks) -> np.ndarray:
         """The maps of the photos without holes, (N,H,W) uint8."""
-        maps = []
-        for image, mask in self._batches(networks):
-            probabilities = networks.segmenter(image, torch.zeros_like(mask)).logits.softmax(1)
-            probabilities = F.interpolate(probabilities, size=image.shape[-2:], mode="bilinear")
-            maps.append(probabilities.argmax(1).cpu().numpy().astype(np.uint8))
+        device, resolution = networks.segmenter.device, self.images.shape[1]
+        starts = range(0, len(self.images), BATCH_SIZE)
+        maps = [segment_photos(networks.segmenter, self.images[i : i + BATCH_SIZE], resolution, device) for i in starts]
         return np.concatenate(maps)
 
     def _batches(self, networks: Networks) -> Iterator[tuple[Tensor, Tensor]]:
