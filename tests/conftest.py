@@ -30,13 +30,20 @@ def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networ
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = Networks(
-            initial_inpainter=InitialInpainter(channels=(8, 16, 16, 24), bottleneck_dilations=(1, 2)),
+            initial_inpainter=InitialInpainter(channels=(8, 16, 16, 24), bottleneck_dilations=(1, 2), depth8=1),
             segmenter=Segmenter(num_classes=num_classes, encoder_name="test_efficientnet", channels=16),
             recorrector=Recorrector(
                 num_classes=num_classes, channels=16, segmenter_channels=16, inpainter_channels=16, prototype_channels=8
             ),
             guided_inpainter=GuidedInpainter(
-                num_classes=num_classes, channels=(8, 16, 16), context_channels=(16, 16), guide_channels=16
+                num_classes=num_classes,
+                channels=(8, 16, 16),
+                context_channels=(16, 16),
+                style_channels=32,
+                guide_channels=16,
+                depth8=1,
+                attention_heads=2,
+                attention_channels=16,
             ),
         )
         for parameter in networks.parameters():

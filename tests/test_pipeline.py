@@ -162,7 +162,7 @@ def test_rounds_that_change_nothing_end_the_work(tiny_pipeline_dir):
     pipe(image, mask, num_feedback_rounds=4)
     assert len(passes) == 5
     passes.clear()
-    for layer in (pipe.guided_inpainter.to_rgb, pipe.recorrector.residual8, pipe.recorrector.residual4):
+    for layer in (pipe.guided_inpainter.details.to_rgb, pipe.recorrector.residual8, pipe.recorrector.residual4):
         torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
     torch.nn.init.zeros_(pipe.recorrector.consistency_weight)
     out = pipe(image, mask, num_feedback_rounds=4)

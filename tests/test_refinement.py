@@ -64,8 +64,8 @@ def test_refine_repaints_the_hole_alone_and_without_seams(size):
     other = torch.where(known, image, torch.zeros_like(image))
     assert torch.equal(finer, refine(networks, other, mask, last.image, last.probabilities, (48, 64), last.styles))
     # A network that adds nothing leaves the enlarged fill as it is: neither tiles nor their fading show.
-    torch.nn.init.zeros_(networks.guided_inpainter.to_rgb.weight)
-    torch.nn.init.zeros_(networks.guided_inpainter.to_rgb.bias)
+    torch.nn.init.zeros_(networks.guided_inpainter.details.to_rgb.weight)
+    torch.nn.init.zeros_(networks.guided_inpainter.details.to_rgb.bias)
     plain = refine(networks, image, mask, last.image, last.probabilities, (48, 64), last.styles)
     assert torch.allclose(plain[~known], enlarged.clamp(-1, 1)[~known], atol=1e-5)
     assert OVERLAP < TILE
@@ -131,9 +131,7 @@ def test_a_round_holds_little_until_it_is_looked_at(pipe):
     pixels, hole = photo(1000, 1200), np.zeros((1000, 1200), bool)
     hole[300:700, 300:800] = True
     round_ = pipe(pixels, hole, num_feedback_rounds=2, output_type="np").rounds[0][0]
-    held = sum(
-        array.nbytes for patch in round_.patches for array in (patch.fill, patch.labels, *patch.planes.values())
-    )
+    held = sum(array.nbytes for patch in round_.patches for array in (patch.fill, patch.labels, *patch.planes.values()))
     assert held < pixels.nbytes / 20
     assert round_.image.shape == pixels.shape and round_.semantic_map.shape == hole.shape
     assert round_.doubt.shape == pixels.shape and round_.trust.shape == round_.exemplar.shape == hole.shape

@@ -28,7 +28,7 @@ class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
     def __init__(
         self,
         num_classes: int = 19,
-        channels: tuple[int, int, int] = (32, 64, 128),
+        channels: tuple[int, int, int] = (64, 128, 256),
         feature_channels: tuple[int, int, int] = (24, 40, 112),
         judge_channels: int = 64,
     ):

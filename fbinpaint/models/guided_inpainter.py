@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import (
+    Details,
     GuidedBlock,
     SameClassAttention,
     Window,
@@ -21,7 +22,6 @@ from .layers import (
     resize_like,
     unshuffle,
     widen,
-    zero_init,
 )
 from .safe_loading import SafeLoading
 
@@ -62,16 +62,21 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         context_channels: widths of the initial inpainter's context at strides 4 and 8.
         style_channels: length of a class's style vector.
         guide_channels: width of the embedded guidance.
+        depth8: guided blocks at stride 8, before and after the attention.
+        attention_heads, attention_channels: of the same-class attention; the channels are those of its queries.
     """
 
     @register_to_config
     def __init__(
         self,
         num_classes: int = 19,
-        channels: tuple[int, int, int] = (32, 48, 80),
-        context_channels: tuple[int, int] = (48, 96),
-        style_channels: int = 32,
-        guide_channels: int = 48,
+        channels: tuple[int, int, int] = (48, 96, 160),
+        context_channels: tuple[int, int] = (96, 192),
+        style_channels: int = 48,
+        guide_channels: int = 64,
+        depth8: int = 2,
+        attention_heads: int = 4,
+        attention_channels: int = 64,
     ):
         super().__init__()
         c2, c4, c8 = channels
@@ -85,14 +90,12 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         self.encode4 = GuidedBlock(c4, guide_channels)
         self.down8 = conv3x3(c4, c8, stride=2)
         self.context8 = nn.Conv2d(context_channels[1], c8, 1)
-        self.encode8 = GuidedBlock(c8, guide_channels)
-        self.attention = SameClassAttention(c8)
-        self.decode8 = GuidedBlock(c8, guide_channels)
+        self.encode8 = nn.ModuleList(GuidedBlock(c8, guide_channels) for _ in range(depth8))
+        self.attention = SameClassAttention(c8, attention_heads, attention_channels)
+        self.decode8 = nn.ModuleList(GuidedBlock(c8, guide_channels) for _ in range(depth8))
         self.up4 = nn.Conv2d(c8, c4, 1)
         self.decode4 = GuidedBlock(c4, guide_channels)
-        self.up2 = nn.Conv2d(c4, c2, 1)
-        self.decode2 = conv3x3(c2, c2)
-        self.to_rgb = zero_init(conv3x3(c2, 12))
+        self.details = Details(c4, c2)
 
     def pool_styles(self, context4: Tensor, probabilities: Tensor, mask: Tensor) -> Tensor:
         """Class styles: the mean appearance of each class's KNOWN pixels (after SEAN, Zhu et al., CVPR 2020).
@@ -146,7 +149,7 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         if window is None or earlier is None:
             s2 = self.stem2(unshuffle(fill, mask))
             return s2 if window is None else crop(s2, window, 2), self.down4(F.silu(s2))
-        wide = widen(window, *fill.shape[-2:])  # a cell more: the outermost cells of the crop lack their neighbours
+        wide = widen(window, *fill.shape[-2:], 4)  # a cell more: the outermost cells of the crop lack their neighbours
         inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(window, wide, strict=True))
         s2 = self.stem2(unshuffle(crop(fill, wide, 1), crop(mask, wide, 1)))
         s4 = earlier.clone()
@@ -170,9 +173,11 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         s2, stem = self.look(fill, around, earlier)
         s4 = self.encode4(stem + around.context4, guide4)  # (B, c4, H/4, W/4)
         h = self.down8(F.silu(s4)) + around.context8  # (B, c8, H/8, W/8)
-        h = self.encode8(h, guide8)
+        for block in self.encode8:
+            h = block(h, guide8)
         h = self.attention(h, F.avg_pool2d(probabilities, 2), around.hole8, around.window)
-        h = self.decode8(h, guide8)
+        for block in self.decode8:
+            h = block(h, guide8)
         h = self.decode4(s4 + resize_like(self.up4(h), s4), guide4)  # (B, c4, H/4, W/4)
-        painted = add_detail(fill, self, s2, h, around.window)  # (B, 3, H, W)
+        painted = add_detail(fill, self.details, s2, h, around.window)  # (B, 3, H, W)
         return GuidedInpainterOutput(image=painted, features=h, stem=stem)

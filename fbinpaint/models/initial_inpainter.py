@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .harmonic_fill import harmonic_fill
-from .layers import ResBlock, Window, add_detail, conv3x3, crop, resize_like, unshuffle, zero_init
+from .layers import Details, ResBlock, Window, add_detail, conv3x3, crop, resize_like, unshuffle
 from .safe_loading import SafeLoading
 
 
@@ -32,13 +32,15 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
         channels: widths at strides 2, 4, 8 and 16, multiples of 8.
         bottleneck_dilations: one residual block each at stride 16. Large receptive fields matter for wide holes
             (LaMa, Suvorov et al., WACV 2022).
+        depth8: residual blocks at stride 8, on the way down and on the way up.
     """
 
     @register_to_config
     def __init__(
         self,
-        channels: tuple[int, int, int, int] = (32, 48, 96, 128),
-        bottleneck_dilations: tuple[int, ...] = (1, 2, 4, 1),
+        channels: tuple[int, int, int, int] = (64, 96, 192, 256),
+        bottleneck_dilations: tuple[int, ...] = (1, 2, 4, 2, 1),
+        depth8: int = 2,
     ):
         super().__init__()
         c2, c4, c8, c16 = channels
@@ -46,16 +48,14 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
         self.down4 = conv3x3(c2, c4, stride=2)
         self.encode4 = ResBlock(c4)
         self.down8 = conv3x3(c4, c8, stride=2)
-        self.encode8 = nn.Sequential(ResBlock(c8), ResBlock(c8))
+        self.encode8 = nn.Sequential(*(ResBlock(c8) for _ in range(depth8)))
         self.down16 = conv3x3(c8, c16, stride=2)
         self.bottleneck = nn.Sequential(*(ResBlock(c16, d) for d in bottleneck_dilations))
         self.up8 = nn.Conv2d(c16, c8, 1)
-        self.decode8 = ResBlock(c8)
+        self.decode8 = nn.Sequential(*(ResBlock(c8) for _ in range(depth8)))
         self.up4 = nn.Conv2d(c8, c4, 1)
         self.decode4 = ResBlock(c4)
-        self.up2 = nn.Conv2d(c4, c2, 1)
-        self.decode2 = conv3x3(c2, c2)
-        self.to_rgb = zero_init(conv3x3(c2, 12))
+        self.details = Details(c4, c2)
 
     def forward(self, image: Tensor, mask: Tensor, window: Window | None = None) -> InitialInpainterOutput:
         """image (B,3,H,W) in [-1,1], mask (B,1,H,W) in {0,1}, 1 = hole; H and W multiples of 16.
@@ -69,5 +69,6 @@ class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
         h = self.bottleneck(self.down16(F.silu(e8)))  # (B, c16, H/16, W/16)
         d8 = self.decode8(e8 + resize_like(self.up8(h), e8))
         d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
-        painted = add_detail(smooth, self, e2 if window is None else crop(e2, window, 2), d4, window)  # (B, 3, H, W)
+        half = e2 if window is None else crop(e2, window, 2)
+        painted = add_detail(smooth, self.details, half, d4, window)  # (B, 3, H, W)
         return InitialInpainterOutput(image=painted, context4=d4, context8=d8)

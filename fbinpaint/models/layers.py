@@ -74,17 +74,17 @@ def hole_window(mask: Tensor) -> Window:
     if not rows:
         return whole(mask)
     own = tuple(slice(inside[0] // 4 * 4, inside[-1] // 4 * 4 + 4) for inside in (rows, columns))
-    return widen(own, height, width)  # two convolutions at half resolution look so far
+    return widen(own, height, width, Details.REACH)
 
 
 def whole(image: Tensor) -> Window:
     return tuple(slice(0, side) for side in image.shape[-2:])
 
 
-def widen(window: Window, height: int, width: int) -> Window:
-    """By 4 pixels at each side, as far as the picture reaches."""
+def widen(window: Window, height: int, width: int, pixels: int) -> Window:
+    """By so many pixels at each side, as far as the picture reaches."""
     sides = zip(window, (height, width), strict=True)
-    return tuple(slice(max(0, inside.start - 4), min(side, inside.stop + 4)) for inside, side in sides)
+    return tuple(slice(max(0, inside.start - pixels), min(side, inside.stop + pixels)) for inside, side in sides)
 
 
 def crop(x: Tensor, window: Window, stride: int) -> Tensor:
@@ -92,17 +92,54 @@ def crop(x: Tensor, window: Window, stride: int) -> Tensor:
     return x[(..., *(slice(side.start // stride, side.stop // stride) for side in window))]
 
 
-def add_detail(image: Tensor, network: nn.Module, half: Tensor, quarter: Tensor, window: Window | None) -> Tensor:
-    """The last step of both inpainters: details for the picture, from its features at half and quarter resolution.
+class PlainBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))), without norms: what lies in a window does not depend on what lies outside."""
 
-    image (B,3,H,W); network has the layers up2, decode2 and to_rgb; half (B,·,H/2,W/2), with a window only that part
-    of it; quarter (B,·,H/4,W/4). What lies outside the window stays as it is: a hole of a quarter of the picture needs
-    a third of the work.
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = conv3x3(channels, channels)
+        self.conv2 = zero_init(conv3x3(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+class Details(nn.Module):
+    """The last layers of both inpainters: features at half and quarter resolution -> what to add to the picture.
+
+    Sub-pixel upsampling (Shi et al., CVPR 2016) and residual blocks at half resolution: with nearest upsampling and a
+    single convolution, fills show the squares of 4x4 pixels that they are made of.
+
+    Args:
+        quarter_channels, channels: widths at a quarter and at half of the picture's size.
+    """
+
+    BLOCKS = 2
+    REACH = 2 * (2 * BLOCKS + 2)  # pixels, as far as its convolutions look
+
+    def __init__(self, quarter_channels: int, channels: int):
+        super().__init__()
+        self.up = nn.Conv2d(quarter_channels, 4 * channels, 1)
+        self.fuse = conv3x3(channels, channels)
+        self.blocks = nn.Sequential(*(PlainBlock(channels) for _ in range(self.BLOCKS)))
+        self.to_rgb = zero_init(conv3x3(channels, 12))
+
+    def forward(self, half: Tensor, quarter: Tensor) -> Tensor:
+        """half (B,c2,H/2,W/2), quarter (B,c4,H/4,W/4) -> (B,3,H,W)."""
+        up = F.pixel_shuffle(self.up(F.silu(quarter)), 2).contiguous(memory_format=torch.channels_last)
+        h = self.blocks(self.fuse(F.silu(half + up)))
+        return shuffle(self.to_rgb(F.silu(h)))
+
+
+def add_detail(image: Tensor, details: Details, half: Tensor, quarter: Tensor, window: Window | None) -> Tensor:
+    """A picture with its details.
+
+    image (B,3,H,W); half (B,c2,H/2,W/2), with a window only that part of it; quarter (B,c4,H/4,W/4). What lies outside
+    the window stays as it is.
     """
     if window is not None:
         quarter = crop(quarter, window, 4)
-    h = F.silu(half + resize_like(network.up2(F.silu(quarter)), half))
-    detail = shuffle(network.to_rgb(F.silu(network.decode2(h))))
+    detail = details(half, quarter)
     if window is None:
         return image + detail
     image = image.clone()
@@ -159,7 +196,7 @@ class SameClassAttention(nn.Module):
     themselves, so it travels in extra channels of queries and keys, and no matrix of all pairs is ever made.
     """
 
-    def __init__(self, channels: int, heads: int = 2, key_channels: int = 32):
+    def __init__(self, channels: int, heads: int, key_channels: int):
         super().__init__()
         self.heads = heads
         self.norm = nn.GroupNorm(GROUPS, channels)

@@ -51,7 +51,7 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
         num_classes: int = 19,
         channels: int = 64,
         segmenter_channels: int = 64,
-        inpainter_channels: int = 48,
+        inpainter_channels: int = 96,
         prototype_channels: int = 48,
         num_exemplars: int = 1,
         top_k: int = 4,
