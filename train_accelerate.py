@@ -42,7 +42,6 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from datasets import Dataset
-from diffusers.optimization import get_scheduler
 from PIL import Image
 from safetensors import SafetensorError
 from timm.optim import Muon, muon
@@ -74,15 +73,17 @@ from fbinpaint.losses import (
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.models.layers import in_pixels, one_hot
-from fbinpaint.saved import FORMAT_VERSION, check_version, one_line, read_json
+from fbinpaint.saved import COMPONENTS, FORMAT_VERSION, check_version, one_line, read_json
 from fbinpaint.training.bank import build_bank
 from fbinpaint.training.class_floor import small_and_common
 from fbinpaint.training.edits import draw_edits
+from fbinpaint.training.schedule import Progress
 from fbinpaint.training.semi_supervised import STRATEGIES
 from fbinpaint.training.step import Learner, LossWeights, Outcome, hole_windows
 from fbinpaint.training.validation import Validator
 
-ROUND_ODDS = (0.2, 0.2, 0.6)  # how often a step ends after round 0, 1, 2
+ROUND_ODDS = (0.3, 0.2, 0.5)  # how often a step ends after round 0, 1, 2
+REFINE_ODDS = 0.25  # how often it sharpens a fill that was enlarged twofold
 R1_EVERY, R1_WEIGHT = 16, 1e-3
 JUDGED_LEVELS = slice(1, 4)  # of the encoder, strides 4, 8 and 16: what the discriminator judges beside the pixels
 LOG_EVERY = 10
@@ -109,7 +110,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--pretrained_model", help="a pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
     add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
-    add("--resolution", type=positive, default=128, help="side of the training crops, a multiple of 16")
+    add(
+        "--resolution",
+        type=positive,
+        nargs="+",
+        default=[256, 128],
+        metavar="PIXELS",
+        help="sides of the training crops, multiples of 16; several: each step has one of them",
+    )
+    add("--frozen", nargs="+", choices=COMPONENTS, default=[], help="networks that stay as --pretrained_model has them")
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
     add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if another")
     add("--train_batch_size", type=positive, default=8, help="photos per process and batch")
@@ -117,7 +126,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
     add("--mixed_precision", choices=("no", "bf16"), help="default: as configured for accelerate")
     add("--compile", action="store_true", help="torch.compile the networks")
-    add("--max_train_steps", type=positive, default=3000)
+    add("--max_train_steps", type=positive, help="default: 3000, or without end where --max_train_minutes is given")
+    add("--max_train_minutes", type=float, help="by the clock, from the end of the first step on")
     add("--learning_rate", type=float, default=2e-3)
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
     add("--discr_learning_rate", type=float, default=2e-4)
@@ -144,14 +154,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("no data: give --train_data_dir or --dataset_name")
     if args.streaming and args.label_fraction < 1:
         parser.error("--label_fraction: a stream does not know how many labels it has; leave out --streaming")
-    if args.resolution % 16:
-        parser.error(f"--resolution {args.resolution}: must be a multiple of 16")
+    if odd := [side for side in args.resolution if side % 16]:
+        parser.error(f"--resolution {odd[0]}: must be a multiple of 16")
+    if args.frozen and not args.pretrained_model:
+        parser.error("--frozen: needs --pretrained_model, or these networks stay random")
+    if set(args.frozen) == set(COMPONENTS):
+        parser.error("--frozen: names all networks; leave one to train")
+    if args.max_train_minutes is not None and not args.max_train_minutes > 0:
+        parser.error(f"--max_train_minutes {args.max_train_minutes:g}: must be above 0")
+    if args.max_train_steps is None:
+        args.max_train_steps = 3000 if args.max_train_minutes is None else 10**9
     if args.push_to_hub and not args.hub_model_id:
         parser.error("--push_to_hub: needs --hub_model_id USER/NAME")
     if not 0 < args.label_fraction <= 1:
         parser.error(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
-    if not 16 <= args.perceptual_crop <= args.resolution:
-        parser.error(f"--perceptual_crop {args.perceptual_crop}: must lie between 16 and --resolution")
+    if not 16 <= args.perceptual_crop <= min(args.resolution):
+        parser.error(f"--perceptual_crop {args.perceptual_crop}: must lie between 16 and the smallest --resolution")
     return args
 
 
@@ -162,7 +180,7 @@ def build_data(
         return PhotoCrops(
             photos,
             label_space,
-            args.resolution,
+            max(args.resolution),
             args.max_zoom,
             args.labelled_zoom,
             args.label_fraction,
@@ -183,7 +201,7 @@ def build_data(
     if not len(crops.labelled_photos()):
         sources = " ".join(args.train_data_dir + args.dataset_name)
         raise InputError(f"{sources}: no labelled photo; one folder at least needs labels/ (or what its layout has)")
-    return crops, Validator(validation, label_space, args.resolution, skip=skip)
+    return crops, Validator(validation, label_space, max(args.resolution), skip=skip)
 
 
 def build_models(args: argparse.Namespace, label_space) -> tuple[Networks, Discriminator]:
@@ -242,25 +260,23 @@ class Trainer:
         self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
         self.ema.requires_grad_(False).eval()
 
+        for name in args.frozen:
+            getattr(networks, name).requires_grad_(False)
         encoder, rest = [], []  # in their own order: a resumed optimizer finds its state by position
         for name, parameter in networks.named_parameters():
-            (encoder if name.startswith("segmenter.encoder.") else rest).append(parameter)
+            if parameter.requires_grad:
+                (encoder if name.startswith("segmenter.encoder.") else rest).append(parameter)
         if accelerator.device.type == "cpu":  # in bfloat16, timm's choice, most processors are ten times slower
             muon.zeropower_via_newtonschulz = functools.partial(muon.zeropower_via_newtonschulz, dtype=torch.float32)
         # Orthogonalised momentum for the convolutions learns in a third of AdamW's steps here (docs/experiments.md).
         # The pretrained encoder, norms and biases keep AdamW, which Muon falls back to.
-        optimizer = Muon(
-            [
-                {"params": encoder, "lr": args.encoder_learning_rate, "use_fallback": True},
-                {"params": rest, "lr": args.learning_rate},
-            ],
-            betas=(0.9, 0.99),
-            weight_decay=1e-4,
-        )
+        groups = [{"params": rest, "lr": args.learning_rate}]
+        if encoder:
+            groups.insert(0, {"params": encoder, "lr": args.encoder_learning_rate, "use_fallback": True})
+        optimizer = Muon(groups, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.peak_rates = [group["lr"] for group in groups]
         critic = torch.optim.AdamW(discriminator.parameters(), lr=args.discr_learning_rate, betas=(0.0, 0.9))
-        self.schedule = get_scheduler(
-            "cosine", optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=args.max_train_steps
-        )
+        self.progress = Progress(accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps)
         if args.gradient_checkpointing:  # the average, a copy, keeps the plain networks
             for network in networks.children():
                 network.forward = functools.partial(checkpoint, network.forward, use_reentrant=False)
@@ -276,7 +292,7 @@ class Trainer:
         self.learner, self.discriminator, self.optimizer, self.critic = accelerator.prepare(
             learner, discriminator, optimizer, critic
         )
-        accelerator.register_for_checkpointing(self.ema, self.schedule)
+        accelerator.register_for_checkpointing(self.ema, self.progress)
         self.began = time.time()
 
     def train_step(self, batch: Batch, step: int, number: int) -> dict[str, torch.Tensor]:
@@ -288,12 +304,15 @@ class Trainer:
         args = self.args
         of_step, of_batch = (torch.Generator().manual_seed(args.seed * 1_000_003 + n) for n in (step, number))
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
-        alone = step < args.initial_steps
-        adversarial = (
-            not alone and self.weights.adversarial > 0 and step >= args.adversarial_start * args.max_train_steps
-        )
+        refine = bool(torch.rand((), generator=of_step) < REFINE_ODDS)
+        size = args.resolution[int(torch.randint(len(args.resolution), (), generator=of_step))]
+        batch = batch.resized(size)
+        alone, done = step < args.initial_steps, self.progress.share(step)
+        adversarial = not alone and self.weights.adversarial > 0 and done >= args.adversarial_start
+        for group, rate in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = rate * self.progress.learning_rate_factor(step, done)
         edits = draw_edits(batch.mask, of_batch)
-        outcome, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds)
+        outcome, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds, refine)
         total = losses.total(self.weights)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         if not alone:
@@ -314,7 +333,6 @@ class Trainer:
         if adversarial:
             log["critic"] = self.critic_step(batch, outcome, [level.detach() for level in seen], step)
         if self.accelerator.sync_gradients:
-            self.schedule.step()
             self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
         return {name: value.detach() for name, value in log.items()}
 
@@ -378,7 +396,7 @@ class Trainer:
         labelled = self.crops.labelled_photos()
         # Exemplars at the size of objects that the networks were trained on.
         zoom = np.mean(self.args.labelled_zoom or (1.0, 1.0))
-        resolution = round(self.args.resolution * zoom)
+        resolution = round(max(self.args.resolution) * zoom)
         bank = build_bank(networks, labelled, self.label_space, resolution, self.args.num_exemplars, self.skip)
         networks.recorrector.set_bank(bank)
         return networks
@@ -536,7 +554,7 @@ def train(args: argparse.Namespace) -> bool:
     bar = tqdm(
         range(start, args.max_train_steps),
         initial=start,
-        total=args.max_train_steps,
+        total=args.max_train_steps if args.max_train_minutes is None else None,
         mininterval=5,
         disable=not accelerator.is_main_process,
     )
@@ -557,20 +575,22 @@ def train(args: argparse.Namespace) -> bool:
                 with accelerator.accumulate(trainer.learner, trainer.discriminator):
                     losses = trainer.train_step(next(batches).to(accelerator.device), step, number)
             done = step + 1
+            trainer.progress.start_clock()
+            over = trainer.progress.share(done) >= 1
             if done % LOG_EVERY == 0:
                 scores = {name: round(float(value), 5) for name, value in losses.items()}
                 bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
                 record(scores, done)
-            if accelerator.is_main_process and (done % args.validation_steps == 0 or done == args.max_train_steps):
+            if accelerator.is_main_process and (done % args.validation_steps == 0 or over):
                 scores = trainer.validate(done)
                 bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
                 record(scores, done)
             stopping = accelerator.check_trigger()
-            if stopping or done % args.checkpointing_steps == 0:
+            if stopping or over or done % args.checkpointing_steps == 0:
                 trainer.save_checkpoint(done)
-            if stopping:
+            if stopping or over:
                 break
-    finished = not stopping or done == args.max_train_steps
+    finished = trainer.progress.share(done) >= 1
     if accelerator.is_main_process:
         if finished:
             pipeline = trainer.save_pipeline("pipeline", trainer.averaged_networks())

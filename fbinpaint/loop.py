@@ -2,8 +2,8 @@
 
     photo + mask -> initial inpainter -> segmenter -> guided inpainter -> [ recorrector -> guided inpainter ] x K
 
-Round 0 is the usual one-way pipeline: the segmenter's own map guides one pass. Each further round corrects the map from
-what the last pass painted, and paints again.
+Round 0 is the usual one-way pipeline: the segmenter's own map guides one pass over the first fill. Each further round
+corrects the map from what the last pass painted, and paints over the first fill again: only the map has changed.
 """
 
 from collections.abc import Iterator
@@ -117,7 +117,8 @@ def feedback_rounds(
         allowed: (B,N) bool, which exemplars each photo may consult; None = all.
 
     Fills are detached between networks: each learns to improve the fill it is given, not to shape its input. Gradients
-    of the image losses still reach segmenter and recorrector through the soft map, in the feedback variant.
+    of the image losses still reach segmenter and recorrector through the soft map, in the feedback variant. All passes
+    are the same function of the first fill, so only the last one, `num_rounds`, is recorded for gradients.
     """
     feedback = networks.variant == "feedback"
     image = image * (1 - mask)
@@ -132,7 +133,9 @@ def feedback_rounds(
     guide = first_map = probabilities
     if networks.variant == "unguided":
         guide = torch.full_like(probabilities, 1 / probabilities.shape[1])
-    around = networks.guided_inpainter.prepare(mask, initial.context4, initial.context8, guide, window)
+    conditioning = networks.guided_inpainter.prepare(
+        fill, mask, initial.context4, initial.context8, guide, window
+    )
     if feedback and num_rounds:
         advice = networks.recorrector.consult(segmented.features, probabilities, mask, exemplars, allowed)
     hole = downsample_mask(mask, 4)
@@ -160,7 +163,8 @@ def feedback_rounds(
             if networks.variant == "resegmented-mean":
                 newest = (first_map + newest) / 2
             guide = probabilities = keep_user_pixels(newest, semantic_map)
-        painted = networks.guided_inpainter(fill, guide, around, painted and painted.stem)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and index == num_rounds):
+            painted = networks.guided_inpainter(guide, conditioning)
         result = composite(painted.image, image, mask)
         last, fill = fill, result.detach()
         round_ = Round(
@@ -170,7 +174,7 @@ def feedback_rounds(
             prediction=painted.image,
             probabilities=probabilities,
             logits=segmented.logits,
-            styles=around.styles,
+            styles=conditioning.styles,
             doubt=doubt,
         )
         if correction:

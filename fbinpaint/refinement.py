@@ -16,7 +16,6 @@ from .models.layers import hole_window
 TILE = 256  # pixels, a multiple of 16
 OVERLAP = 32  # of neighbouring tiles at least, over which one fades into the other; also the margin around the hole
 TILES_AT_ONCE = 4
-PASSES = 2  # the second sharpens what the first one joined; more hardly gain
 
 
 def refine(
@@ -56,13 +55,11 @@ def refine(
         map_ = torch.cat([guide[..., rows, columns] for rows, columns in cells])
         # The fill is context like any other here: deep inside a large hole there would be none without it.
         context = networks.initial_inpainter(tile, torch.zeros_like(hole))
-        around = networks.guided_inpainter.prepare(
-            hole, context.context4, context.context8, map_, hole_window(hole), styles.expand(len(some), -1, -1)
+        window, styles_of_tiles = hole_window(hole), styles.expand(len(some), -1, -1)
+        conditioning = networks.guided_inpainter.prepare(
+            tile, hole, context.context4, context.context8, map_, window, styles_of_tiles
         )
-        painted, prediction = tile, None
-        for _ in range(PASSES):
-            prediction = networks.guided_inpainter(painted, map_, around, prediction and prediction.stem)
-            painted = composite(prediction.image, tile, hole)
+        painted = composite(networks.guided_inpainter(map_, conditioning).image, tile, hole)
         fade = ramp(tile.shape[-2], tile)[:, None] * ramp(tile.shape[-1], tile)
         for (rows, columns), picture in zip(some, painted, strict=True):
             result[0, :, rows, columns] += fade * picture

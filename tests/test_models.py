@@ -14,7 +14,7 @@ from fbinpaint.models.exemplar_bank import (
     retrieval_keys,
     retrieve,
 )
-from fbinpaint.models.guided_inpainter import Surroundings
+from fbinpaint.models.guided_inpainter import Conditioning
 from fbinpaint.models.layers import SameClassAttention, cat_channels, shuffle, unshuffle
 from fbinpaint.models.segmenter import build_encoder
 
@@ -47,17 +47,18 @@ def inputs_of(name: str) -> dict[str, torch.Tensor]:
             "prototypes": draw(2, CLASSES, 8),
             "shared": torch.ones(2, CLASSES),
         }
-    around = Surroundings(
-        mask=mask,
-        styles=draw(2, CLASSES, 32),
-        context4=draw(2, 16, HEIGHT // 4, WIDTH // 4),
+    conditioning = Conditioning(
+        fill=image,
+        stem2=draw(2, 8, HEIGHT // 2, WIDTH // 2),
+        stem4=draw(2, 16, HEIGHT // 4, WIDTH // 4),
         context8=draw(2, 16, HEIGHT // 8, WIDTH // 8),
-        meaning=draw(2, CLASSES, 16),
+        styles=draw(2, CLASSES, 32),
+        class_embeddings=draw(2, CLASSES, 16),
         hole4=draw(2, 16, HEIGHT // 4, WIDTH // 4),
         hole8=F.max_pool2d(mask, 8),
         window=None,
     )
-    return {"fill": image, "probabilities": probabilities, "around": around}
+    return {"probabilities": probabilities, "conditioning": conditioning}
 
 
 def network(name: str):
@@ -81,7 +82,7 @@ def test_outputs_are_finite_and_sized(name):
         "initial_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 6, 8)],
         "segmenter": [(2, CLASSES, 12, 16), (2, 16, 12, 16)],
         "recorrector": [(2, CLASSES, 12, 16), (2, CLASSES, 6, 8), (2, 1, 12, 16)],
-        "guided_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 12, 16)],
+        "guided_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16)],
         "discriminator": [(2, 1, 6, 8), (2, 1, 12, 16), (2, 1, 6, 8), (2, 1, 3, 4)]
         + [(2, 8, 24, 32), (2, 8, 12, 16), (2, 8, 6, 8)],
     }[name]
@@ -96,7 +97,7 @@ def test_every_parameter_gets_a_gradient(name):
     sum((t * torch.randn_like(t)).sum() for t in tensors(output) if t.requires_grad).backward()
     unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
     # The exemplar projection, the styles and the context work through methods of their own, tested below.
-    prepared = {"style", "style_prior", "context4", "context8", "embed_guide"}
+    prepared = {"style", "style_prior", "context4", "context8", "embed_guide", "stem2", "down4"}
     assert {n.split(".")[0] for n in unused} <= {"exemplar"} | prepared
 
 
@@ -133,10 +134,10 @@ def test_methods_reach_their_parameters():
     assert networks.recorrector.exemplar.weight.grad.any()
     guided = networks.guided_inpainter
     context, probabilities = torch.rand(1, 16, 6, 8), torch.rand(1, CLASSES, 6, 8).softmax(1)
-    mask = torch.zeros(1, 1, 24, 32)
-    around = guided.prepare(mask, context, torch.rand(1, 16, 3, 4), probabilities)
-    sum(t.sum() for t in (around.meaning, around.hole4, around.context4, around.context8)).backward()
-    layers = (guided.style[1], guided.embed_guide, guided.context4, guided.context8)
+    fill, mask = torch.rand(1, 3, 24, 32), torch.zeros(1, 1, 24, 32)
+    ready = guided.prepare(fill, mask, context, torch.rand(1, 16, 3, 4), probabilities)
+    sum(t.sum() for t in (ready.class_embeddings, ready.hole4, ready.stem4, ready.context8)).backward()
+    layers = (guided.style[1], guided.embed_guide, guided.context4, guided.context8, guided.stem2, guided.down4)
     for parameter in (guided.style_prior, *(layer.weight for layer in layers)):
         assert parameter.grad.any()
 
@@ -145,10 +146,11 @@ def test_guidance_is_that_of_the_spread_styles():
     guided = make_tiny_networks().guided_inpainter
     context, probabilities = torch.rand(2, 16, 6, 8), torch.rand(2, CLASSES, 6, 8).softmax(1)
     mask = (torch.rand(2, 1, 24, 32) > 0.7).float()
-    around = guided.prepare(mask, context, torch.rand(2, 16, 3, 4), probabilities)
-    spread = torch.einsum("bchw,bcs->bshw", probabilities, around.styles)
+    fill = torch.rand(2, 3, 24, 32)
+    ready = guided.prepare(fill, mask, context, torch.rand(2, 16, 3, 4), probabilities)
+    spread = torch.einsum("bchw,bcs->bshw", probabilities, ready.styles)
     wanted = guided.embed_guide(torch.cat([probabilities, spread, F.avg_pool2d(mask, 4)], dim=1))
-    guide = torch.einsum("bchw,bcg->bghw", probabilities, around.meaning) + around.hole4
+    guide = torch.einsum("bchw,bcg->bghw", probabilities, ready.class_embeddings) + ready.hole4
     torch.testing.assert_close(guide, wanted)
 
 

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as transforms
 
@@ -38,6 +39,14 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         image = self.image.to(device)
         return Batch(image, self.mask.to(device), self.labels.to(device), self.has_label.to(device))
+
+    def resized(self, side: int) -> "Batch":
+        """The same crops at a smaller size, side x side pixels."""
+        if side == self.image.shape[-1]:
+            return self
+        image, mask = (F.interpolate(x, size=(side, side), mode="area") for x in (self.image, self.mask))
+        labels = F.interpolate(self.labels[:, None].float(), size=(side, side), mode="nearest-exact")
+        return Batch(image, (mask >= 0.5).float(), labels[:, 0].long(), self.has_label)
 
 
 def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:

@@ -21,39 +21,38 @@ from .layers import (
     downsample_mask,
     resize_like,
     unshuffle,
-    widen,
 )
 from .safe_loading import SafeLoading
 
 
 @dataclass
 class GuidedInpainterOutput(BaseOutput):
-    """image (B,3,H,W), not composited; features (B,D4,H/4,W/4), the evidence fed back to the recorrector; stem
-    (B,c4,H/4,W/4), what the next pass need not look at again."""
+    """image (B,3,H,W), not composited; features (B,D4,H/4,W/4), the evidence fed back to the recorrector."""
 
     image: Tensor
     features: Tensor
-    stem: Tensor
 
 
 @dataclass
-class Surroundings:
+class Conditioning:
     """What no round changes, computed once: see `GuidedInpainter.prepare`."""
 
-    mask: Tensor  # (B,1,H,W), 1 = hole
+    fill: Tensor  # (B,3,H,W)
+    stem2: Tensor  # (B,c2,H/2,W/2), features of the fill, with a window only that part of them
+    stem4: Tensor  # (B,c4,H/4,W/4), likewise of the whole, the context's added
+    context8: Tensor  # (B,c8,H/8,W/8), ready to be added
     styles: Tensor  # (B,C,S)
-    meaning: Tensor  # (B,C,G), what a pixel of each class adds to the guidance, its style included
-    context4: Tensor  # (B,c4,H/4,W/4), ready to be added
-    context8: Tensor  # (B,c8,H/8,W/8)
+    class_embeddings: Tensor  # (B,C,G), what a pixel of each class adds to the guidance, its style included
     hole4: Tensor  # (B,G,H/4,W/4), what the share of hole in a cell adds to it
     hole8: Tensor  # (B,1,H/8,W/8) in {0,1}
     window: Window | None
 
 
 class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
-    """A shallow U-Net on the current fill, modulated by map and styles, with same-class attention at stride 8.
+    """A shallow U-Net on the first fill, modulated by map and styles, with same-class attention at stride 8.
 
-    It stays small because it runs once a round: what does not change between rounds is computed once (`prepare`) and
+    Every round adds its details to the first fill, so that what a later round changes is the map's doing: details added
+    to an already sharpened fill add up instead. What does not change between rounds is computed once (`prepare`) and
     handed in.
 
     Args:
@@ -112,72 +111,55 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
     @apply_forward_hook
     def prepare(
         self,
+        fill: Tensor,
         mask: Tensor,
         context4: Tensor,
         context8: Tensor,
         probabilities: Tensor,
         window: Window | None = None,
         styles: Tensor | None = None,
-    ) -> Surroundings:
+    ) -> Conditioning:
         """For all passes over a batch.
 
-        mask (B,1,H,W), 1 = hole, H and W multiples of 16; context4 (B,D4,H/4,W/4) and context8 (B,D8,H/8,W/8) of the
-        initial inpainter; probabilities (B,C,H/4,W/4), the map that the styles are pooled by, unless they are given:
-        (B,C,S); window (`hole_window`): only there the picture is painted, None = everywhere.
+        fill (B,3,H,W) in [-1,1], composited, H and W multiples of 16; mask (B,1,H,W), 1 = hole; context4
+        (B,D4,H/4,W/4) and context8 (B,D8,H/8,W/8) of the initial inpainter; probabilities (B,C,H/4,W/4), the map that
+        the styles are pooled by, unless they are given: (B,C,S); window (`hole_window`): only there the picture is
+        painted, None = everywhere.
         """
         styles = self.pool_styles(context4, probabilities, mask) if styles is None else styles
         of_class, of_style = self.embed_guide.weight[:, :-1, 0, 0].T.split(styles.shape[1:])
         hole4 = F.conv2d(F.avg_pool2d(mask, 4), self.embed_guide.weight[:, -1:], self.embed_guide.bias)
-        return Surroundings(
-            mask=mask,
-            styles=styles,
-            meaning=of_class + styles @ of_style,
-            context4=self.context4(context4),
+        stem2 = self.stem2(unshuffle(fill, mask))  # (B, c2, H/2, W/2)
+        stem4 = self.down4(F.silu(stem2)) + self.context4(context4)  # (B, c4, H/4, W/4)
+        return Conditioning(
+            fill=fill,
+            stem2=stem2 if window is None else crop(stem2, window, 2),
+            stem4=stem4,
             context8=self.context8(context8),
+            styles=styles,
+            class_embeddings=of_class + styles @ of_style,
             # A mask's one channel fits every memory layout, and its convolution answers in the slower one.
             hole4=hole4.contiguous(memory_format=torch.channels_last),
             hole8=downsample_mask(mask, 8),
             window=window,
         )
 
-    def look(self, fill: Tensor, around: Surroundings, earlier: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Features of a fill, (B,c2,H/2,W/2) and (B,c4,H/4,W/4), of the former only the window where there is one.
-
-        earlier: the latter of another fill of the same photos; outside the window they are the same.
-        """
-        window, mask = around.window, around.mask
-        if window is None or earlier is None:
-            s2 = self.stem2(unshuffle(fill, mask))
-            return s2 if window is None else crop(s2, window, 2), self.down4(F.silu(s2))
-        wide = widen(window, *fill.shape[-2:], 4)  # a cell more: the outermost cells of the crop lack their neighbours
-        inner = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(window, wide, strict=True))
-        s2 = self.stem2(unshuffle(crop(fill, wide, 1), crop(mask, wide, 1)))
-        s4 = earlier.clone()
-        crop(s4, window, 4).copy_(crop(self.down4(F.silu(s2)), inner, 4))
-        return crop(s2, inner, 2), s4
-
-    def forward(
-        self, fill: Tensor, probabilities: Tensor, around: Surroundings, earlier: Tensor | None = None
-    ) -> GuidedInpainterOutput:
-        """One pass.
-
-        fill (B,3,H,W) in [-1,1], composited; probabilities (B,C,H/4,W/4), soft; around: of `prepare`; earlier: `stem`
-        of the pass before.
-        """
+    def forward(self, probabilities: Tensor, conditioning: Conditioning) -> GuidedInpainterOutput:
+        """One pass. probabilities (B,C,H/4,W/4), soft; conditioning: of `prepare`."""
         # `embed_guide` of the map, of the styles that it spreads, and of the hole. All are linear, so that the spread
         # styles, (B,S,H/4,W/4), need never be laid out.
-        meant = torch.einsum("bchw,bcg->bhwg", probabilities, around.meaning).movedim(-1, 1)
-        guide4 = F.silu(meant + around.hole4)  # (B, G, H/4, W/4)
+        embedded = torch.einsum("bchw,bcg->bhwg", probabilities, conditioning.class_embeddings).movedim(-1, 1)
+        guide4 = F.silu(embedded + conditioning.hole4)  # (B, G, H/4, W/4)
         guide8 = F.avg_pool2d(guide4, 2)
 
-        s2, stem = self.look(fill, around, earlier)
-        s4 = self.encode4(stem + around.context4, guide4)  # (B, c4, H/4, W/4)
-        h = self.down8(F.silu(s4)) + around.context8  # (B, c8, H/8, W/8)
+        h4 = self.encode4(conditioning.stem4, guide4)  # (B, c4, H/4, W/4)
+        h = self.down8(F.silu(h4)) + conditioning.context8  # (B, c8, H/8, W/8)
         for block in self.encode8:
             h = block(h, guide8)
-        h = self.attention(h, F.avg_pool2d(probabilities, 2), around.hole8, around.window)
+        h = self.attention(h, F.avg_pool2d(probabilities, 2), conditioning.hole8, conditioning.window)
         for block in self.decode8:
             h = block(h, guide8)
-        h = self.decode4(s4 + resize_like(self.up4(h), s4), guide4)  # (B, c4, H/4, W/4)
-        painted = add_detail(fill, self.details, s2, h, around.window)  # (B, 3, H, W)
-        return GuidedInpainterOutput(image=painted, features=h, stem=stem)
+        h = self.decode4(h4 + resize_like(self.up4(h), h4), guide4)  # (B, c4, H/4, W/4)
+        window = conditioning.window
+        painted = add_detail(conditioning.fill, self.details, conditioning.stem2, h, window)  # (B, 3, H, W)
+        return GuidedInpainterOutput(image=painted, features=h)

@@ -6,11 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..labels import IGNORE
 from ..losses import class_colours
 
-# So often a user has drawn into a part of the hole, with equal odds: the right classes, the layout that another photo
-# of the batch has there, or one class of that photo. Right edits make maps worth following. Right ones alone are soon
-# followed in texture only, as colour can be told from around the hole: wrong ones teach that a drawn sky is bright.
+# For so many photos the map of the whole hole is the true one: a painter that only ever sees guessed maps learns not to
+# rely on them.
+TRUE_MAP_ODDS = 0.5
+# Of the others, so many have something drawn into a part of the hole, with equal odds: the right classes, the layout
+# that another photo of the batch has there, or one class of that photo. Right edits make maps worth following. Right
+# ones alone are soon followed in texture only, as colour can be told from around the hole: wrong ones teach that a
+# drawn sky is bright.
 EDIT_ODDS = 0.5
 RIGHT, LAYOUT, ONE_CLASS = range(3)
 # A class looks like itself in the same photo where so many known cells show it, else like that in the other photo.
@@ -25,28 +30,35 @@ class Edits:
     def draw(self, truth: Tensor) -> Tensor:
         """The drawn maps, 255 where nothing is drawn. truth (B,H,W) int64, 255 = unknown; the others' are the next
         photo's of the batch."""
-        drawn = truth.clone()
-        for photo, place, kind, other in zip(drawn, self.where, self.kinds.tolist(), truth.roll(1, 0), strict=True):
-            if kind == LAYOUT:
-                photo.copy_(other)
-            elif kind == ONE_CLASS and place.any():
-                there = other[place]
-                photo.fill_(there[len(there) // 2])
-        return torch.where(self.where, drawn, 255)
+        other, kinds = truth.roll(1, 0), self.kinds[:, None, None]
+        # The first pixel of the lower half of what is drawn: near its middle.
+        rank = self.where.flatten(1).cumsum(1)  # (B, HW)
+        middle = (rank > rank[:, -1:] // 2).int().argmax(1, keepdim=True)
+        one_class = other.flatten(1).gather(1, middle)[..., None]  # (B, 1, 1)
+        drawn = torch.where(kinds == RIGHT, truth, torch.where(kinds == LAYOUT, other, one_class))
+        return torch.where(self.where, drawn, IGNORE)
 
 
 def draw_edits(mask: Tensor, generator: torch.Generator) -> Edits:
-    """Edits of some photos: in a box of the hole, a fifth to four fifths of the photo high and wide. mask (B,1,H,W)."""
-    height, width = mask.shape[-2:]
-    where = torch.zeros_like(mask[:, 0], dtype=torch.bool)
-    for photo, hole in zip(where, mask[:, 0] > 0.5, strict=True):
-        odds, tall, wide, top, left = torch.rand(5, generator=generator).tolist()
-        if odds < EDIT_ODDS:
-            rows, columns = int((0.2 + 0.6 * tall) * height), int((0.2 + 0.6 * wide) * width)
-            top, left = int(top * (height - rows + 1)), int(left * (width - columns + 1))
-            box = slice(top, top + rows), slice(left, left + columns)
-            photo[box] = hole[box]
-    return Edits(where, torch.randint(3, (len(mask),), generator=generator))
+    """True maps of some photos' holes; of others, edits in a box of the hole, a fifth to four fifths of the photo high
+    and wide. mask (B,1,H,W)."""
+    odds, *box = torch.rand(5, len(mask), generator=generator).to(mask.device)
+    kinds = torch.randint(3, (len(mask),), generator=generator).to(mask.device)
+    rows, columns = (
+        inside(share, place, side) for share, place, side in zip(box[:2], box[2:], mask.shape[-2:], strict=True)
+    )
+    whole, part = odds < TRUE_MAP_ODDS, odds < TRUE_MAP_ODDS + (1 - TRUE_MAP_ODDS) * EDIT_ODDS
+    where = whole[:, None, None] | (part[:, None, None] & rows[:, :, None] & columns[:, None])
+    return Edits(where & (mask[:, 0] > 0.5), kinds.masked_fill(whole, RIGHT))
+
+
+def inside(share: Tensor, place: Tensor, side: int) -> Tensor:
+    """(B,side) bool: a stretch of a fifth to four fifths of the side; share and place (B,) in [0,1], of its length and
+    of where it starts."""
+    length = ((0.2 + 0.6 * share) * side).long()
+    start = (place * (side - length + 1)).long()
+    pixels = torch.arange(side, device=share.device)
+    return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
 
 
 def colours_to_wish(image: Tensor, classes: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """One training step: all networks run the loop on a batch, every round is supervised."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from ..data.photos import Batch
 from ..labels import IGNORE
-from ..loop import Networks, Round, feedback_rounds
-from ..losses import colour_loss, consistency_loss, reconstruction_loss, semantic_loss
+from ..loop import Networks, Round, composite, feedback_rounds
+from ..losses import colour_loss, consistency_loss, recognition_loss, reconstruction_loss, semantic_loss
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import in_cells, in_pixels, one_hot
 from .class_floor import ClassFloor
@@ -25,7 +25,7 @@ MAX_EXEMPLARS = 4
 
 @dataclass
 class LossWeights:
-    """Image losses act on the last fill of a step (the reconstruction on every fill), semantic ones on every map."""
+    """Image losses act on the last fill of a step, semantic ones on every map."""
 
     # Of the first fill. High, because its network also feeds the guided inpainter: with less, their gradients leave the
     # first fill no better than a smooth one.
@@ -37,6 +37,7 @@ class LossWeights:
     semantic: float = 0.5  # cross-entropy of each map
     consistency: float = 0.2  # BCE of the consistency maps
     colour: float = 2.0  # L1 with the colours of classes that were drawn where the photo shows others
+    recognition: float = 0.1  # cross-entropy of what the teacher sees in the fill, with the classes it should show
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Losses:
     semantic: Tensor
     consistency: Tensor
     colour: Tensor
+    recognition: Tensor
 
     def total(self, weights: LossWeights) -> Tensor:
         return sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
@@ -111,17 +113,18 @@ class Learner(nn.Module):
         self.floor = ClassFloor(kept)
 
     def forward(
-        self, batch: Batch, edits: Edits, teacher: Networks, num_rounds: int | None
+        self, batch: Batch, edits: Edits, teacher: Networks, num_rounds: int | None, refine: bool = False
     ) -> tuple[Outcome | None, Losses]:
         """Run the loop with the batch's best labelled photos as exemplars.
 
-        num_rounds None = the initial inpainter alone, which leaves no Outcome.
+        num_rounds None = the initial inpainter alone, which leaves no Outcome; refine = the last fill is halved, and
+        what is judged is the pass that sharpens it again (`fbinpaint.refinement`).
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing, nothing)
+            return None, Losses(initial, nothing, nothing, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
         chosen = best_labelled(batch.labels)
         no_hole = torch.zeros_like(batch.mask[chosen])
@@ -144,13 +147,10 @@ class Learner(nn.Module):
         colours, certain = colours_to_wish(batch.image, self.one_hot(classes), hole)
         wish = self.one_hot(told) * in_cells(astray) * certain[:, :, None, None]  # (B, C, h, w)
 
-        reconstruction, semantic, consistency, colour = [], [], [], []
+        semantic, consistency = [], []
         for round_ in feedback_rounds(
             networks, batch.image, batch.mask, num_rounds, semantic_map=drawn, exemplars=exemplars, allowed=allowed
         ):
-            goal = torch.where(astray, round_.prediction.detach(), batch.image)
-            reconstruction.append(reconstruction_loss(round_.prediction, goal, batch.mask))
-            colour.append(colour_loss(F.avg_pool2d(round_.prediction, 4), wish, colours))
             if round_.index == 0:
                 initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
                 if feedback:
@@ -159,6 +159,9 @@ class Learner(nn.Module):
                 semantic.append(target.loss((round_.probabilities + 1e-6).log(), open_hole))
                 labels, trust = (x[:, 1::2, 1::2] for x in (target.labels, target.trust))
                 consistency.append(consistency_loss(round_.consistency, labels, round_.shared, trust))
+        if refine:
+            round_ = self.refined(round_, batch)
+        goal = torch.where(astray, round_.prediction.detach(), batch.image)
         own = target.select(chosen)
         semantic.append(own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust)))
         if feedback:
@@ -172,12 +175,27 @@ class Learner(nn.Module):
             semantic.append(self.loss_of_mixture(batch, target))
         losses = Losses(
             initial=initial,
-            reconstruction=mean_of(reconstruction, batch.image),
+            reconstruction=reconstruction_loss(round_.prediction, goal, batch.mask),
             semantic=mean_of(semantic, batch.image),
             consistency=mean_of(consistency, batch.image),
-            colour=mean_of(colour, batch.image),
+            colour=colour_loss(F.avg_pool2d(round_.prediction, 4), wish, colours),
+            recognition=recognition_loss(teacher.segmenter, round_.image, told, hole),
         )
         return Outcome(round_, classes, told, astray), losses
+
+    def refined(self, last: Round, batch: Batch) -> Round:
+        """One more pass, over the last fill as it would be had it been made at half the size."""
+        networks, size = self.networks, batch.image.shape[-2:]
+        with torch.no_grad():
+            halved = F.avg_pool2d(last.image, 2)
+            enlarged = F.interpolate(halved, size=size, mode="bicubic").clamp(-1, 1)
+            fill = composite(enlarged, batch.image, batch.mask)
+        map_, context = last.probabilities.detach(), networks.initial_inpainter(fill, torch.zeros_like(batch.mask))
+        conditioning = networks.guided_inpainter.prepare(
+            fill, batch.mask, context.context4, context.context8, map_, styles=last.styles.detach()
+        )
+        prediction = networks.guided_inpainter(map_, conditioning).image
+        return replace(last, image=composite(prediction, batch.image, batch.mask), prediction=prediction)
 
     def one_hot(self, classes: Tensor) -> Tensor:
         return one_hot(classes, len(self.class_weights))
@@ -226,11 +244,12 @@ def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch
     a, b (B,3,H,W), mask (B,1,H,W), no photo without a hole -> (B,3,size,size) each.
     """
     height, width = a.shape[-2:]
-    windows = []
-    for photo, hole in enumerate(mask[:, 0].cpu()):
-        pixels = hole.nonzero()
-        row, column = pixels[torch.randint(len(pixels), (), generator=generator)].tolist()
-        top = min(max(row - size // 2, 0), height - size)
-        left = min(max(column - size // 2, 0), width - size)
-        windows.append((photo, slice(None), slice(top, top + size), slice(left, left + size)))
-    return torch.stack([a[window] for window in windows]), torch.stack([b[window] for window in windows])
+    rank = mask.flatten(1).cumsum(1)  # (B, HW), of the pixels of each hole
+    chosen = torch.rand(len(mask), 1, generator=generator).to(mask.device) * rank[:, -1:]
+    pixel = torch.searchsorted(rank, chosen, right=True).clamp_max(height * width - 1)  # (B, 1)
+    rows, columns = (
+        (place - size // 2).clamp(0, side - size) + torch.arange(size, device=mask.device)  # (B, size)
+        for place, side in ((pixel // width, height), (pixel % width, width))
+    )
+    photos = torch.arange(len(mask), device=mask.device)[:, None, None]
+    return tuple(x[photos, :, rows[:, :, None], columns[:, None]].movedim(-1, 1) for x in (a, b))
