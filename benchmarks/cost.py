@@ -35,6 +35,7 @@ from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.training.trainer import Trainer
 
 COUNTED_STEPS = 20
 
@@ -88,7 +89,7 @@ def training_cost(label_space: str, steps: int, resolution: int, perceptual_crop
             + ["--adversarial_start", "0", "--num_validation_images", "1"]
             + ["--resolution", str(resolution), "--perceptual_crop", str(perceptual_crop)]
         )
-        trainer = train_accelerate.Trainer(args, Accelerator(cpu=True))
+        trainer = Trainer(args, Accelerator(cpu=True))
         batch = collate([trainer.crops[i, i] for i in range(args.train_batch_size)]).to(torch.device("cpu"))
         with flop_counter() as counter:
             for step in range(COUNTED_STEPS):

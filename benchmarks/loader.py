@@ -20,6 +20,7 @@ import train_accelerate
 from benchmarks.cost import write_random_backbones
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import Batch, MixedBatches
+from fbinpaint.training.trainer import Trainer
 
 WARM_UP = 3  # batches: the workers start, the first steps allocate
 
@@ -55,7 +56,7 @@ def main() -> None:
             + ["--adversarial_start", "0", "--num_validation_images", "1", *of_training]
         )
         accelerator = Accelerator()
-        trainer = train_accelerate.Trainer(options, accelerator)
+        trainer = Trainer(options, accelerator)
 
     def load(num_workers: int) -> BatchLoader:
         plan = MixedBatches(trainer.crops.labelled, options.train_batch_size, options.labelled_ratio, options.seed)

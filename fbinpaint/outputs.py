@@ -54,8 +54,8 @@ class RoundOutput:
     """One round of one photo, at the photo's size; laid out anew each time it is asked for.
 
     image and semantic_map as in `FeedbackInpaintPipelineOutput`. On photos larger than the networks work at, details
-    are added to the last round's image only. The evidence behind them, arrays with 255 = 1, is zero outside the hole,
-    and all but the doubt in round 0, before which nothing was corrected.
+    and grain are added to the last round's image only. The evidence behind them, arrays with 255 = 1, is zero outside
+    the hole, and all but the doubt in round 0, before which nothing was corrected.
 
     doubt: (H,W,3) uint8, what was fed back: disagreement of the last two fills, depth into the hole, 1 - confidence.
     consistency: (H,W) uint8, how much the pixel looks like its class in the retrieved exemplars, S_c.

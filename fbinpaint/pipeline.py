@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from .errors import InputError
 from .folders import naming
+from .grain import add_grain
 from .hub import publish
 from .images import (
     Crop,
@@ -182,6 +183,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[["FeedbackInpaintPipeline", int, int, dict], dict | None] | None = None,
+        grain: bool = True,
     ) -> FeedbackInpaintPipelineOutput | tuple:
         """Restore the photos.
 
@@ -194,17 +196,19 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                 changes nothing are not run but repeat it.
             semantic_map: a map per photo, edited by the user: PIL "P"/"L" or (H,W) ids, 255 = let the model decide. The
                 loop starts from it and keeps the user's pixels.
-            generator: accepted for uniformity with other pipelines; the loop draws no random numbers.
+            generator: of the grain; None = the same grain in every call. The loop draws no random numbers.
             output_type: "pil", "np" ((H,W,3) uint8) or "pt" ((3,H,W) float in [-1,1]).
             return_dict: False gives a plain tuple.
             callback_on_step_end: called as f(pipeline, round, round, {"image", "probabilities"}) after every round of
                 every batch of crops; the tensors are the crops' fills (B,3,h,w) and soft maps (B,C,h/4,w/4).
+            grain: whether fills that were enlarged get the noise of the photo around them; see `fbinpaint.grain`.
 
         Raises:
             InputError: an argument is not of this form.
         """
         photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
-        for _ in self._steps(photos, num_feedback_rounds, callback_on_step_end):
+        grain_seed = draw_seed(generator) if grain else None
+        for _ in self._steps(photos, num_feedback_rounds, callback_on_step_end, grain_seed):
             pass
         output = self._output(photos, num_feedback_rounds + 1, output_type)
         return output if return_dict else output.to_tuple()
@@ -217,17 +221,18 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         num_feedback_rounds: int = 2,
         semantic_map: Any = None,
         output_type: str = "pil",
+        grain: bool = True,
     ) -> Iterator[FeedbackInpaintPipelineOutput]:
         """Restore the photos, yielding what there is after every step; the last output is what calling the pipeline
         gives.
 
         Arguments and errors as there. Early outputs hold the rounds reached so far; where a photo is worked on in
-        several crops, holes whose turn has not come still show the photo's own pixels, and 255 in the map; details are
-        added to the last round.
+        several crops, holes whose turn has not come still show the photo's own pixels, and 255 in the map; details and
+        grain are added to the last round.
         """
         photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
         reached = 0
-        for index in self._steps(photos, num_feedback_rounds, None):
+        for index in self._steps(photos, num_feedback_rounds, None, draw_seed(None) if grain else None):
             reached = max(reached, index)
             yield self._output(photos, reached + 1, output_type)
 
@@ -264,15 +269,15 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         results = [as_output(maps[i], self.label_space, output_type) for i in range(len(photos))]
         return results if isinstance(image, list | tuple | Tensor) else results[0]
 
-    def _steps(self, photos: list[Photo], num_rounds: int, callback) -> Iterator[int]:
-        """Run everything; yields the number of the round after each step of each batch of crops."""
+    def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
+        """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
         jobs = [job for photo in photos for job in self._plan(photo)]
         # Overviews first: they lay down the map of the known part, the crops then write the holes.
         batches = self._batches(sorted(jobs, key=lambda job: not job.overview))
         total = sum(1 if batch[0].overview else num_rounds + 1 for batch in batches)
         with self.progress_bar(total=total) as progress:
             for batch in batches:
-                for index in self._run(batch, num_rounds, callback):
+                for index in self._run(batch, num_rounds, callback, grain_seed):
                     progress.update()
                     yield index
 
@@ -357,7 +362,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             groups.setdefault(job.batch_key, []).append(job)
         return [group[i : i + MAX_BATCH] for group in groups.values() for i in range(0, len(group), MAX_BATCH)]
 
-    def _run(self, jobs: list[_Job], num_rounds: int, callback) -> Iterator[int]:
+    def _run(self, jobs: list[_Job], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
         device, dtype = self._execution_device, self.segmenter.dtype
         image = torch.cat([job.image for job in jobs]).to(device, dtype)
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
@@ -379,6 +384,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                 guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
                 for job, patch, guide in zip(jobs, patches, guidance, strict=True):
                     patch.fill = self._detail(job, patch.fill, *guide)
+                    if grain_seed is not None:
+                        patch.fill = with_grain(job, patch.fill, grain_seed)
             before, last = labels, round_.image
             if callback is not None:
                 tensors = {"image": round_.image, "probabilities": round_.probabilities}
@@ -407,6 +414,21 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles)
             fill = to_uint8(finer)[0]
         return fill
+
+
+def with_grain(job: _Job, fill: np.ndarray, seed: int) -> np.ndarray:
+    """The fill (h,w,3) uint8 of a crop, at the crop's size and with its grain, unless it was worked on at that size."""
+    crop = job.crop
+    if job.size == (crop.width, crop.height):
+        return fill
+    fill = resize_image(fill, (crop.width, crop.height))
+    # A seed for each crop, as what else is in the batch must not matter.
+    return add_grain(fill, job.photo.pixels[crop.slices], job.photo.hole[crop.slices], [seed, crop.left, crop.top])
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    return int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
 
 def make_patches(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor, mask: Tensor) -> list[Patch]:

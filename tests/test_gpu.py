@@ -11,6 +11,7 @@ import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.loop import feedback_rounds
 from fbinpaint.masks import centre_mask
+from fbinpaint.training.checkpoints import read_log
 
 from .conftest import make_tiny_networks
 from .test_pipeline import box, photo
@@ -64,7 +65,7 @@ def test_training_on_a_gpu_learns(precision, street_folder, tiny_pipeline_dir, v
     )
     command = [sys.executable, train_accelerate.__file__, *options.split()]
     subprocess.run(command, check=True)
-    rows = [row for row in train_accelerate.read_log(tmp_path) if "reconstruction" in row]
+    rows = [row for row in read_log(tmp_path) if "reconstruction" in row]
     assert rows[-1]["reconstruction"] < rows[0]["reconstruction"]
     assert all(np.isfinite(value) for row in rows for value in row.values())
     FeedbackInpaintPipeline.from_pretrained(tmp_path / "pipeline")

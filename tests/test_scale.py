@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline, cli
+from fbinpaint.training.checkpoints import read_log
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 5
@@ -134,7 +135,7 @@ def test_a_failed_run_ends_and_so_do_its_workers(options, tmp_path):
 def test_the_best_pipeline_is_kept(options, tmp_path):
     stride = ("--learning_rate", "1", "--lr_warmup_steps", "2")  # none in the first step, a huge one in the second
     assert finish(options, tmp_path, 2, "--validation_steps", "1", *stride) == 0
-    scores = [row["lpips_alex/2"] for row in train_accelerate.read_log(tmp_path) if "lpips_alex/2" in row]
+    scores = [row["lpips_alex/2"] for row in read_log(tmp_path) if "lpips_alex/2" in row]
     assert len(scores) == 2 and scores[0] < scores[1]  # which does harm
     assert not same(tmp_path / "best", tmp_path / "pipeline")
     assert FeedbackInpaintPipeline.from_pretrained(tmp_path / "best").config.variant == "feedback"

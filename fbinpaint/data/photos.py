@@ -29,16 +29,24 @@ CLASS_COUNT_PHOTOS = 512  # enough to balance the classes; all 30,000 faces woul
 class Batch:
     """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, 255 = unknown: all pixels of a photo
     without a label, some of one whose label is partial; has_label (B,) bool, whether the photo has one at all, though
-    its crop may miss what it knows."""
+    its crop may miss what it knows; labelled_share (B,), of the crop's pixels, by default counted.
+
+    The last two never leave the host: steps that differ by them need not wait for a GPU to answer.
+    """
 
     image: Tensor
     mask: Tensor
     labels: Tensor
     has_label: Tensor
+    labelled_share: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.labelled_share is None:
+            self.labelled_share = (self.labels != IGNORE).float().mean((1, 2)).cpu()
 
     def to(self, device: torch.device) -> "Batch":
-        image = self.image.to(device)
-        return Batch(image, self.mask.to(device), self.labels.to(device), self.has_label.to(device))
+        moved = (x.to(device, non_blocking=True) for x in (self.image, self.mask, self.labels))
+        return Batch(*moved, self.has_label, self.labelled_share)
 
     def resized(self, side: int) -> "Batch":
         """The same crops at a smaller size, side x side pixels."""
@@ -46,7 +54,7 @@ class Batch:
             return self
         image, mask = (F.interpolate(x, size=(side, side), mode="area") for x in (self.image, self.mask))
         labels = F.interpolate(self.labels[:, None].float(), size=(side, side), mode="nearest-exact")
-        return Batch(image, (mask >= 0.5).float(), labels[:, 0].long(), self.has_label)
+        return Batch(image, (mask >= 0.5).float(), labels[:, 0].long(), self.has_label, self.labelled_share)
 
 
 def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:

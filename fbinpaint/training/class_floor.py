@@ -50,8 +50,10 @@ class ClassFloor(nn.Module):
         # As the plan of batches has them, the same in all processes: each must come to the sum below, or none.
         if batch.has_label.all() or not batch.has_label.any():
             return
-        named = self(probabilities[~batch.has_label]).argmax(1)
-        maps = in_cells(batch.labels[batch.has_label]), named  # (·, h, w) each
+        labelled, others = (
+            which.nonzero()[:, 0].to(probabilities.device) for which in (batch.has_label, ~batch.has_label)
+        )
+        maps = in_cells(batch.labels[labelled]), self(probabilities[others]).argmax(1)  # (·, h, w) each
         counts = torch.stack([one_hot(labels, len(self.offset)).sum((0, 2, 3)) for labels in maps])  # (2, C)
         cells = counts.new_tensor([labels.numel() for labels in maps])
         counts = torch.cat([counts, cells[:, None]], dim=1)

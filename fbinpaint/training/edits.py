@@ -25,12 +25,17 @@ MIN_CELLS = 16
 @dataclass
 class Edits:
     where: Tensor  # (B,H,W) bool
-    kinds: Tensor  # (B,) int64, RIGHT, LAYOUT or ONE_CLASS
+    kinds: Tensor  # (B,) int64, RIGHT, LAYOUT or ONE_CLASS; on the host
+
+    @property
+    def wrong(self) -> Tensor:
+        """The photos into which other classes may be drawn than they show, (N,) int64."""
+        return (self.kinds != RIGHT).nonzero()[:, 0].to(self.where.device)
 
     def draw(self, truth: Tensor) -> Tensor:
         """The drawn maps, 255 where nothing is drawn. truth (B,H,W) int64, 255 = unknown; the others' are the next
         photo's of the batch."""
-        other, kinds = truth.roll(1, 0), self.kinds[:, None, None]
+        other, kinds = truth.roll(1, 0), self.kinds.to(truth.device)[:, None, None]
         # The first pixel of the lower half of what is drawn: near its middle.
         rank = self.where.flatten(1).cumsum(1)  # (B, HW)
         middle = (rank > rank[:, -1:] // 2).int().argmax(1, keepdim=True)
@@ -42,14 +47,14 @@ class Edits:
 def draw_edits(mask: Tensor, generator: torch.Generator) -> Edits:
     """True maps of some photos' holes; of others, edits in a box of the hole, a fifth to four fifths of the photo high
     and wide. mask (B,1,H,W)."""
-    odds, *box = torch.rand(5, len(mask), generator=generator).to(mask.device)
-    kinds = torch.randint(3, (len(mask),), generator=generator).to(mask.device)
+    odds, *box = torch.rand(5, len(mask), generator=generator)
+    kinds = torch.randint(3, (len(mask),), generator=generator)
     rows, columns = (
         inside(share, place, side) for share, place, side in zip(box[:2], box[2:], mask.shape[-2:], strict=True)
     )
     whole, part = odds < TRUE_MAP_ODDS, odds < TRUE_MAP_ODDS + (1 - TRUE_MAP_ODDS) * EDIT_ODDS
     where = whole[:, None, None] | (part[:, None, None] & rows[:, :, None] & columns[:, None])
-    return Edits(where & (mask[:, 0] > 0.5), kinds.masked_fill(whole, RIGHT))
+    return Edits(where.to(mask.device) & (mask[:, 0] > 0.5), kinds.masked_fill(whole | ~part, RIGHT))
 
 
 def inside(share: Tensor, place: Tensor, side: int) -> Tensor:

@@ -42,8 +42,9 @@ class Progress:
         return min(share, 1.0)
 
     def learning_rate_factor(self, step: int, share: float) -> float:
-        """A linear rise, then half a cosine down to 0."""
-        return min(1.0, (step + 1) / max(1, self.warmup_steps)) * 0.5 * (1 + math.cos(math.pi * share))
+        """Half a cosine down to 0, at the start under a linear rise."""
+        rise = step / self.warmup_steps if step < self.warmup_steps else 1.0
+        return rise * 0.5 * (1 + math.cos(math.pi * share))
 
     def state_dict(self) -> dict[str, float]:
         return {"seconds": self.seconds}

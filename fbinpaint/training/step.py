@@ -1,6 +1,6 @@
 """One training step: all networks run the loop on a batch, every round is supervised."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,11 @@ class LossWeights:
     recognition: float = 0.1  # cross-entropy of what the teacher sees in the fill, with the classes it should show
 
 
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of those losses that there are, by their names."""
+        return sum(getattr(self, name) * loss for name, loss in losses.items())
+
+
 @dataclass
 class Losses:
     initial: Tensor
@@ -48,9 +53,6 @@ class Losses:
     consistency: Tensor
     colour: Tensor
     recognition: Tensor
-
-    def total(self, weights: LossWeights) -> Tensor:
-        return sum(getattr(weights, field.name) * getattr(self, field.name) for field in fields(self))
 
 
 @dataclass
@@ -126,7 +128,7 @@ class Learner(nn.Module):
             initial = reconstruction_loss(fill, batch.image, batch.mask)
             return None, Losses(initial, nothing, nothing, nothing, nothing, nothing)
         networks, feedback = self.networks, self.networks.variant == "feedback"
-        chosen = best_labelled(batch.labels)
+        chosen = best_labelled(batch.labelled_share).to(batch.labels.device)
         no_hole = torch.zeros_like(batch.mask[chosen])
         intact = networks.segmenter(batch.image[chosen], no_hole)
         exemplars = networks.recorrector.make_exemplars(intact.features, in_cells(batch.labels)[chosen])
@@ -204,7 +206,7 @@ class Learner(nn.Module):
         labels = in_cells(batch.labels)  # (B, h, w)
         distribution, labelled = self.one_hot(labels), labels != IGNORE
         trust = torch.ones_like(distribution[:, 0])
-        if not labelled.all():
+        if batch.labelled_share.min() < 1:
             pseudo, pseudo_trust = self.strategy.pseudo_labels(
                 teacher, batch, detached(exemplars), allowed, self.floor
             )
@@ -220,14 +222,13 @@ class Learner(nn.Module):
         return mixed_target.loss(seen.logits.log_softmax(1), torch.ones_like(target.trust))
 
 
-def best_labelled(labels: Tensor) -> Tensor:
+def best_labelled(labelled_share: Tensor) -> Tensor:
     """The photos with the most labelled pixels: at most MAX_EXEMPLARS, and one even where none has a label.
 
-    labels (B,H,W) int64 -> their places in the batch, (N,), in rising order.
+    labelled_share (B,) -> their places in the batch, (N,), in rising order.
     """
-    counts = (labels != IGNORE).flatten(1).sum(1)
-    number = int((counts > 0).sum().clamp(1, MAX_EXEMPLARS))
-    return counts.argsort(descending=True, stable=True)[:number].sort().values
+    number = int((labelled_share > 0).sum().clamp(1, MAX_EXEMPLARS))
+    return labelled_share.argsort(descending=True, stable=True)[:number].sort().values
 
 
 def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Validation during training: held-out photos, one fixed mask each, scored and drawn after every round.
 
-What rounds gain may be no more than another look at the fill, so beside the last one stands as many passes guided by
-the map of round 0 throughout.
+Round 0 is the control as well: with its map frozen every further pass paints the same.
 """
 
 from collections.abc import Callable, Iterator
@@ -61,18 +60,12 @@ class Validator:
 
     @torch.no_grad()
     def __call__(self, networks: Networks, grid: Path | None = None) -> dict[str, float]:
-        """Scores of each round ("lpips_alex/0", "psnr/0", "miou_hole/0", ...), of the last one guided by the map of
-        round 0 throughout ("lpips_alex/frozen-map", ...), and of the photos without holes ("miou_intact"); `grid` is
-        where to save the picture."""
+        """Scores of each round ("lpips_alex/0", "psnr/0", "miou_hole/0", ...) and of the photos without holes
+        ("miou_intact"); `grid` is where to save the picture."""
         fills, maps = self._restore(networks)
         scores = {}
         for k in range(self.num_rounds + 1):
             scores |= {f"{name}/{k}": score for name, score in self._score(fills[k], maps[k]).items()}
-        if networks.variant == "feedback" and self.num_rounds:
-            control = Networks(**dict(networks.named_children()), variant="unidirectional")
-            frozen_fills, frozen_maps = self._restore(control)
-            frozen = self._score(frozen_fills[-1], frozen_maps[-1])
-            scores |= {f"{name}/frozen-map": score for name, score in frozen.items()}
         if (self.labels != IGNORE).any():
             scores["miou_intact"] = self._miou(self._segment(networks), np.ones_like(self.masks))
         if grid is not None:

@@ -1,0 +1,95 @@
+"""What a run starts from: its photos and its networks, as the options say."""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from ..data.photos import PhotoCrops
+from ..data.rows import evenly_spaced
+from ..data.sources import load_photos, stream_photos
+from ..data.streams import StreamedCrops, set_aside
+from ..errors import InputError
+from ..labels import LabelSpace
+from ..loop import Networks
+from ..models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from ..models.exemplar_bank import Exemplars
+from ..pipeline import FeedbackInpaintPipeline
+from .validation import Validator
+
+
+def build_data(
+    args: argparse.Namespace, label_space: LabelSpace, skip: Callable[[str, str], None] | None
+) -> tuple[PhotoCrops | StreamedCrops, Validator]:
+    """The training crops, at the largest `--resolution`, and the photos that are held out of them."""
+
+    def make_crops(photos: Dataset) -> PhotoCrops:
+        return PhotoCrops(
+            photos,
+            label_space,
+            max(args.resolution),
+            args.max_zoom,
+            args.labelled_zoom,
+            args.label_fraction,
+            skip_bad=args.skip_bad_images,
+        )
+
+    if args.streaming:
+        streams = stream_photos(args.train_data_dir, args.dataset_name, args.seed)
+        streams, validation, known = set_aside(streams, args.num_validation_images, args.num_exemplars)
+        crops = StreamedCrops(streams, make_crops(known), args.seed)
+    else:
+        photos = load_photos(args.train_data_dir, args.dataset_name)
+        if len(photos) <= args.num_validation_images:
+            raise InputError(f"{len(photos)} photos, and all of them held out; lower --num_validation_images")
+        held_out = evenly_spaced(len(photos), args.num_validation_images)
+        crops = make_crops(photos.select(np.setdiff1d(np.arange(len(photos)), held_out)))
+        validation = photos.select(held_out)
+    if not len(crops.labelled_photos()):
+        sources = " ".join(args.train_data_dir + args.dataset_name)
+        raise InputError(f"{sources}: no labelled photo; one folder at least needs labels/ (or what its layout has)")
+    return crops, Validator(validation, label_space, max(args.resolution), skip=skip)
+
+
+def build_networks(args: argparse.Namespace, label_space: LabelSpace) -> Networks:
+    """Those of `--pretrained_model`, else fresh ones around an ImageNet encoder; without exemplars, ready to learn."""
+    if args.pretrained_model:
+        networks = FeedbackInpaintPipeline.from_pretrained(args.pretrained_model).networks
+        if networks.segmenter.config.num_classes != label_space.num_classes:
+            networks = with_other_classes(networks, label_space.num_classes)
+        networks.requires_grad_(True)
+        networks.variant = args.variant
+    else:
+        segmenter = Segmenter(num_classes=label_space.num_classes)
+        segmenter.load_encoder(args.encoder_weights)
+        networks = Networks(
+            initial_inpainter=InitialInpainter(),
+            segmenter=segmenter,
+            recorrector=Recorrector(num_classes=label_space.num_classes),
+            guided_inpainter=GuidedInpainter(num_classes=label_space.num_classes),
+            variant=args.variant,
+        )
+    # A checkpoint is then of one shape, whatever bank the start had.
+    recorrector = networks.recorrector
+    recorrector.set_bank(Exemplars(*(torch.zeros_like(x[:1]) for x in vars(recorrector.bank).values())))
+    for name in args.frozen:
+        getattr(networks, name).requires_grad_(False)
+    return networks.train().to(memory_format=torch.channels_last)
+
+
+def with_other_classes(networks: Networks, num_classes: int) -> Networks:
+    """The same networks for another number of classes: every layer that does not depend on it keeps its weights."""
+    parts, anew = {}, []
+    for name, network in networks.named_children():
+        if "num_classes" in network.config:
+            learnt = network.state_dict()
+            network = type(network)(**dict(network.config) | {"num_classes": num_classes})
+            shapes = {key: value.shape for key, value in network.state_dict().items()}
+            fitting = {key: value for key, value in learnt.items() if value.shape == shapes.get(key)}
+            network.load_state_dict(fitting, strict=False)
+            anew += [f"{name}.{key}" for key in shapes.keys() - fitting.keys() if not key.startswith("bank_")]
+        parts[name] = network
+    print(f"the model is of another number of classes; these start anew: {', '.join(sorted(anew))}")
+    return Networks(**parts)

@@ -1,0 +1,183 @@
+"""The trainer: everything a step touches, and what is made of the networks between steps."""
+
+import argparse
+import copy
+import functools
+import json
+import math
+import shlex
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
+
+from ..data.loader import BadPhotos
+from ..data.photos import Batch
+from ..errors import InputError
+from ..labels import get_label_space
+from ..loop import Networks
+from ..losses import PerceptualLoss, class_balance
+from ..pipeline import FeedbackInpaintPipeline
+from .adversary import Adversary
+from .bank import build_bank
+from .checkpoints import read_log, save_checkpoint, save_folder
+from .class_floor import small_and_common
+from .edits import draw_edits
+from .optimizers import build_optimizers, ema_update
+from .schedule import Progress
+from .semi_supervised import STRATEGIES
+from .setup import build_data, build_networks
+from .step import Learner, LossWeights, Outcome, hole_windows
+from .trackers import track_picture
+
+ROUND_ODDS = (0.3, 0.2, 0.5)  # how often a step ends after round 0, 1, 2
+REFINE_ODDS = 0.25  # how often it sharpens a fill that was enlarged twofold
+MAX_GRADIENT = 5.0  # its norm
+
+
+class Trainer:
+    """Everything a step touches; accelerate saves what is prepared and registered here."""
+
+    def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
+        self.args, self.accelerator = args, accelerator
+        self.folder, self.label_space = Path(args.output_dir), get_label_space(args.label_space)
+        self.bad_photos = BadPhotos()
+        self.skip = self.bad_photos.add if args.skip_bad_images else None
+        self.crops, self.validator = build_data(args, self.label_space, self.skip)
+        networks = build_networks(args, self.label_space)
+        self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
+        self.perceptual = PerceptualLoss(args.perceptual_weights).to(
+            accelerator.device, memory_format=torch.channels_last
+        )
+        encoder = copy.deepcopy(networks.segmenter.encoder)
+        self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
+        self.ema.requires_grad_(False).eval()
+        optimizers = build_optimizers(networks, args.learning_rate, args.encoder_learning_rate)
+        self.peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        self.progress = Progress(accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps)
+        if args.gradient_checkpointing:  # the average, a copy, keeps the plain networks
+            for network in networks.children():
+                network.forward = functools.partial(checkpoint, network.forward, use_reentrant=False)
+        if args.compile:
+            for network in networks.children():
+                network.compile()
+        self.learner, *self.optimizers = accelerator.prepare(self.build_learner(networks), *optimizers)
+        self.adversary = Adversary(accelerator, encoder, self.label_space.num_classes, args.discr_learning_rate)
+        accelerator.register_for_checkpointing(self.ema, self.progress)
+        self.began = time.time()
+
+    def build_learner(self, networks: Networks) -> Learner:
+        pixels, share, presence = self.crops.class_counts(self.skip)
+        if not pixels.any():
+            sources = " ".join(self.args.train_data_dir + self.args.dataset_name)
+            raise InputError(f"{sources}: there are labels, but no pixel of them is known (all are 255); check them")
+        kept = small_and_common(share, presence)
+        return Learner(networks, STRATEGIES[self.args.semi_supervised], class_balance(pixels), kept)
+
+    def train_step(self, batch: Batch, step: int, number: int) -> dict[str, Tensor]:
+        """What one batch does for the networks and, once it has joined, for the discriminator.
+
+        All are updated with the last batch of a step. `number` is the batch's own in the whole run. Whatever is drawn
+        is a function of the two: a resumed run draws the same, and so does one on more processes.
+        """
+        args = self.args
+        of_step, of_batch = (torch.Generator().manual_seed(args.seed * 1_000_003 + n) for n in (step, number))
+        num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
+        refine, size = torch.rand((), generator=of_step) < REFINE_ODDS, torch.randint(100, (), generator=of_step)
+        batch = batch.resized(args.resolution[int(size) % len(args.resolution)])
+        edits = draw_edits(batch.mask, of_batch)
+        alone, done = step < args.initial_steps, self.progress.share(step)
+        self.set_learning_rates(step, done)
+        outcome, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds, bool(refine))
+        log = {field.name: getattr(losses, field.name) for field in fields(losses)}
+        adversarial = not alone and self.weights.adversarial > 0 and done >= args.adversarial_start
+        if not alone:
+            log |= self.losses_of_fill(batch, outcome, adversarial, of_batch)
+        features = log.pop("encoder_features", None)
+        self.accelerator.backward(self.weights.total(log))
+        if self.accelerator.sync_gradients:
+            log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), MAX_GRADIENT)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if adversarial:
+            log["discriminator"] = self.adversary.learn(batch, outcome, features, edits.wrong, step)
+        if self.accelerator.sync_gradients:
+            self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
+        return {name: value.detach() for name, value in log.items()}
+
+    def set_learning_rates(self, step: int, done: float) -> None:
+        factor = self.progress.learning_rate_factor(step, done)
+        for optimizer, rates in zip(self.optimizers, self.peak_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def losses_of_fill(
+        self, batch: Batch, outcome: Outcome, adversarial: bool, generator: torch.Generator
+    ) -> dict[str, Tensor | list[Tensor]]:
+        """What VGG and, if it has joined, the discriminator think of the last fill; with what it saw of it."""
+        fill, wanted = outcome.last.image, outcome.wanted(batch.image)
+        window, truth = hole_windows(fill, wanted, batch.mask, self.args.perceptual_crop, generator)
+        with self.accelerator.autocast():
+            losses = {"perceptual": self.perceptual(window, truth)}
+        if adversarial:
+            features = losses["encoder_features"] = self.adversary.encoder_features(fill)
+            losses["adversarial"], losses["feature_matching"] = self.adversary.generator_losses(
+                batch.mask, outcome, features, wanted
+            )
+        return losses
+
+    def averaged_networks(self) -> Networks:
+        """A copy of the averaged networks with their exemplar bank, ready to restore photos."""
+        networks = copy.deepcopy(self.ema.module)
+        labelled = self.crops.labelled_photos()
+        # Exemplars at the size of objects that the networks were trained on.
+        zoom = np.mean(self.args.labelled_zoom or (1.0, 1.0))
+        resolution = round(max(self.args.resolution) * zoom)
+        bank = build_bank(networks, labelled, self.label_space, resolution, self.args.num_exemplars, self.skip)
+        networks.recorrector.set_bank(bank)
+        return networks
+
+    def validate(self, step: int) -> dict[str, float]:
+        """The scores of the averaged networks; with the lowest LPIPS so far, they are saved as `best`."""
+        networks, grid = self.averaged_networks(), self.folder / f"validation-{step:06d}.png"
+        scores = self.validator(networks, grid)
+        key = f"lpips_alex/{self.validator.num_rounds}"
+        earlier = [row[key] for row in read_log(self.folder) if key in row and row["step"] < step]
+        if scores[key] < min(earlier, default=math.inf):
+            self.save_pipeline("best", networks)
+        track_picture(self.accelerator, grid, step)
+        return scores
+
+    def save_checkpoint(self, step: int) -> None:
+        save_checkpoint(self.accelerator, self.folder, step, self.args.checkpoints_total_limit)
+
+    def save_pipeline(self, name: str, networks: Networks) -> Path:
+        """`<output_dir>/<name>`, in `--save_dtype`."""
+        networks = networks.to(getattr(torch, self.args.save_dtype))
+        pipeline = FeedbackInpaintPipeline.from_networks(networks, self.label_space.name)
+
+        def write(folder: Path) -> None:
+            pipeline.save_pretrained(folder)
+            (folder / "training.json").write_text(json.dumps(self.origin(), indent=2) + "\n")
+
+        save_folder(self.folder / name, write)
+        return self.folder / name
+
+    def origin(self) -> dict:
+        """What a model card says of the training (see `fbinpaint.card`)."""
+        minutes, device = (time.time() - self.began) / 60, self.accelerator.device
+        processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        sources = self.args.train_data_dir + self.args.dataset_name
+        return {
+            "data": [{"name": source, "licence": "not stated"} for source in sources],
+            "command": "accelerate launch " + shlex.join(sys.argv),
+            "time": f"{minutes:.0f} minutes on {self.accelerator.num_processes} x {processor}",
+        }
