@@ -21,7 +21,7 @@ def add_grain(fill: np.ndarray, photo: np.ndarray, hole: np.ndarray, seed: Seque
     """fill (H,W,3) uint8, a restored photo that was enlarged to its size; photo (H,W,3) uint8; hole (H,W) bool; seed,
     whole numbers from 0 up.
 
-    Returns (H,W,3) uint8, the fill with grain in the hole (and not wholly without it elsewhere).
+    Returns (H,W,3) uint8, the fill with grain; only what lies in the hole is meant.
     """
     inside = in_cells(hole).any((2, 3))
     of_photo, of_fill = noise_spectrum(photo, ~inside), noise_spectrum(fill, inside)

@@ -427,7 +427,10 @@ def with_grain(job: _Job, fill: np.ndarray, seed: int) -> np.ndarray:
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
+    """A number for `with_grain`, the same one each time without a generator."""
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if not isinstance(generator, torch.Generator):
+        raise InputError(f"generator is a {type(generator).__name__}; give one torch.Generator")
     return int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import coarse_faces, cost, edits, large
-from fbinpaint import FeedbackInpaintPipeline
+from benchmarks import coarse_faces, cost, edits, large, texture
+from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.scenes import face_scene
 from fbinpaint.labels import CELEBAMASK_HQ
 
@@ -101,6 +101,49 @@ def test_large_masks_have_the_share_asked_for():
     for share in large.SHARES:
         mask = large.make_mask((400, 300), share)
         assert mask.shape == (300, 400) and share - 0.01 < mask.mean() < share + 0.06
+
+
+def test_squares_show_in_blocks_and_not_in_noise():
+    generator = np.random.default_rng(0)
+    noise = generator.normal(128, 20, (120, 160, 3)).clip(0, 255).astype(np.uint8)
+    hole = np.zeros(noise.shape[:2], bool)
+    hole[13:99, 22:141] = True
+    assert texture.squares(texture.steps(noise, hole)) == pytest.approx(1, abs=0.03)
+    blocks = generator.integers(0, 40, (30, 40, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    assert texture.squares(texture.steps(noise // 2 + blocks, hole)) > 1.3
+    shifted = texture.steps(np.roll(noise // 2 + blocks, 2, (0, 1)), hole)  # blocks, but not those of the cells
+    assert texture.squares(shifted) < 1 and (texture.by_place(shifted).argmax(1) == 2).all()
+    # What lies outside the hole does not count.
+    elsewhere = np.where(hole[..., None], noise, noise // 2 + blocks)
+    assert (texture.steps(elsewhere, hole) == texture.steps(noise, hole)).all()
+    with pytest.raises(InputError, match="nothing changes"):
+        texture.squares(texture.steps(np.zeros_like(noise), hole))
+
+
+def test_high_frequencies_are_those_of_the_noise():
+    photo, hole = texture.noisy_gradient((200, 160), 100, 9)
+    inside, around = texture.high_frequencies(np.where(hole[..., None], 128, photo), hole)
+    assert not inside.any() and around == pytest.approx(9 * (8 / 9) ** 0.5, rel=0.05)
+    assert hole.mean() == pytest.approx(np.pi * 50**2 / (200 * 160), rel=0.02)
+    clean, _ = texture.noisy_gradient((200, 160), 100, 0)
+    assert max(map(np.max, texture.high_frequencies(clean, hole))) < 0.5
+
+
+def test_texture_reports_both(street_folder, tiny_pipeline_dir, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "texture.json"
+    arguments = ["--model", tiny_pipeline_dir, "--data", street_folder, "--output", output, "--resolution", "48"]
+    monkeypatch.setattr("sys.argv", ["texture", *map(str, arguments), "--limit", "2"])
+    monkeypatch.setattr(texture, "SIZE", (400, 300))
+    monkeypatch.setattr(texture, "DISC", 120)
+    assert texture.main() == 0
+    report = json.loads(output.read_text())
+    found = report["squares"]
+    assert found["n"] == 2 and set(report["grain"]) == {"4", "9", "16"}
+    assert all(len(steps) == 4 for steps in found["by_place"].values())
+    assert found["excess_percent"] == pytest.approx(100 * (found["restored"] / found["photos"] - 1), abs=0.05)
+    monkeypatch.setattr("sys.argv", ["texture", *map(str, arguments[:-1]), "97"])
+    assert texture.main() == 1
+    assert "error: resolution 97" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +13,16 @@ from safetensors.torch import load_file
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
+from fbinpaint.loop import feedback_rounds
 from fbinpaint.models.layers import one_hot
-from fbinpaint.saved import FORMAT_VERSION
+from fbinpaint.saved import COMPONENTS, FORMAT_VERSION
 from fbinpaint.training.checkpoints import VERSION_FILE, forget_later_rows, read_log
 from fbinpaint.training.class_floor import MAX_OFFSET, SHARE_MOMENTUM, ClassFloor, small_and_common
 from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
+from fbinpaint.training.optimizers import StackedMuon, is_matrix
+from fbinpaint.training.schedule import Progress
 from fbinpaint.training.semi_supervised import STRATEGIES
+from fbinpaint.training.setup import build_networks
 from fbinpaint.training.step import MAX_EXEMPLARS, Learner, best_labelled, hole_windows
 
 from .conftest import make_tiny_networks
@@ -275,14 +280,14 @@ def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp
     assert train(tmp_path / "a", [mixed_data[1]], tiny_pipeline_dir, vgg_file, 1) == 1
     assert train(tmp_path / "b", [str(tmp_path / "none")], tiny_pipeline_dir, vgg_file, 1) == 1
     assert train(tmp_path / "c", mixed_data, tiny_pipeline_dir, tmp_path / "no.safetensors", 1) == 1
-    assert train(tmp_path / "d", mixed_data, tiny_pipeline_dir, vgg_file, 1, "--report_to", "wandb") == 1
+    assert train(tmp_path / "d", mixed_data, tiny_pipeline_dir, vgg_file, 1, "--report_to", "comet_ml") == 1
     with monkeypatch.context() as sharded:
         sharded.setenv("ACCELERATE_USE_FSDP", "true")
         assert train(tmp_path / "e", mixed_data, tiny_pipeline_dir, vgg_file, 1) == 1
     assert train(tmp_path / "f", mixed_data, tiny_pipeline_dir, vgg_file, 1, "--num_validation_images", "1000") == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
     assert len(lines) == 6 and "labels/" in lines[0] and "no.safetensors" in lines[2]
-    assert "wandb" in lines[3] and "eight_gpus.yaml" in lines[4] and "held out" in lines[5]
+    assert "comet_ml" in lines[3] and "eight_gpus.yaml" in lines[4] and "held out" in lines[5]
 
 
 def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
@@ -392,3 +397,98 @@ def test_windows_show_the_hole():
         assert window.shape == (3, 3, 16, 16) and (holes.amax((1, 2, 3)) == 1).all()
     same, again = hole_windows(a, a, mask, 16, generator)
     assert torch.equal(same, again)
+
+
+def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+    """Each step has one of the sizes; the first network and the segmenter stay what they were, to the bit."""
+    options = ("--frozen", "initial_inpainter", "segmenter", "--validation_steps", "9", "--save_dtype", "float16")
+    run = tmp_path / "run"
+    sizes = []
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: sizes.append(inputs[0].image.shape[-1]) if isinstance(module, Learner) else None
+    )
+    try:
+        resolutions = ("--resolution", "48", "64", "32")
+        assert train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, *options, *resolutions) == 0
+    finally:
+        hook.remove()
+    assert len(sizes) == 8 and set(sizes) == {32, 48, 64}
+    before, after = weights(tiny_pipeline_dir), weights(run / "pipeline")
+    changed = {key.split("/")[0] for key in before if not torch.equal(before[key].half(), after[key])}
+    assert changed == {"guided_inpainter", "recorrector"}
+    assert {value.dtype for value in after.values()} == {torch.float16}
+    pipe = FeedbackInpaintPipeline.from_pretrained(run / "pipeline")
+    assert pipe.segmenter.dtype == torch.float32
+    with pytest.raises(SystemExit):
+        train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, "--frozen", *COMPONENTS)
+
+
+def test_the_clock_ends_a_run_that_leaves_everything(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+    """And what it had taken counts when the run is resumed: there is nothing left to do but one step."""
+    run = tmp_path / "run"
+    arguments = (run, mixed_data, tiny_pipeline_dir, vgg_file, 10**6, "--max_train_minutes", "0.01")
+    assert train(*arguments, "--checkpointing_steps", "1000") == 0
+    log = read_log(run)
+    steps = log[-1]["step"]
+    assert "lpips_alex/2" in log[-1] and (run / f"checkpoint-{steps:06d}").is_dir() and (run / "pipeline").is_dir()
+    assert train(*arguments, "--resume_from_checkpoint", "latest") == 0
+    assert read_log(run)[-1]["step"] == steps + 1
+
+
+def test_rates_and_the_share_that_is_done(monkeypatch):
+    accelerator = SimpleNamespace(num_processes=1)
+    by_steps = Progress(accelerator, 100, None, 10)
+    assert [by_steps.share(step) for step in (0, 50, 100)] == [0, 0.5, 1]
+    assert [by_steps.learning_rate_factor(step, 0.0) for step in (0, 5, 10, 99)] == [0, 0.5, 1, 1]
+    assert by_steps.learning_rate_factor(50, 0.5) == pytest.approx(0.5) and by_steps.learning_rate_factor(99, 1) == 0
+    now = 1000.0
+    monkeypatch.setattr("fbinpaint.training.schedule.time.monotonic", lambda: now)
+    by_clock = Progress(accelerator, 10**9, 2, 10)
+    now += 500  # start-up
+    assert by_clock.share(1) < 1e-6
+    by_clock.start_clock()
+    now += 30
+    by_clock.start_clock()
+    assert by_clock.share(7) == 0.25
+    resumed = Progress(accelerator, 10**9, 2, 10)
+    resumed.load_state_dict(by_clock.state_dict())
+    now += 500
+    resumed.start_clock()
+    now += 60
+    assert resumed.share(9) == 0.75 and resumed.share(10**9) == 1
+
+
+def test_a_model_of_other_classes_is_a_start(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    """What does not depend on the classes is kept; what starts anew is said."""
+    args = SimpleNamespace(pretrained_model=str(tiny_pipeline_dir), variant="feedback", frozen=[])
+    classes = SimpleNamespace(num_classes=7)
+    networks = build_networks(args, classes)
+    start = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir).networks
+    for name, network in networks.named_children():
+        assert network.config.get("num_classes", 7) == 7, name
+    kept = [key for key, value in networks.state_dict().items() if value.equal(start.state_dict()[key])]
+    assert "guided_inpainter.details.to_rgb.weight" in kept and "initial_inpainter.stem.weight" in kept
+    said = capsys.readouterr().out
+    assert "segmenter.classify.weight" in said and "recorrector.residual4.weight" in said and "bank" not in said
+    image, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
+    *_, last = feedback_rounds(networks, image, mask, 1)
+    assert last.probabilities.shape[1] == 7
+
+
+def test_matrices_of_one_shape_are_orthogonalised_together():
+    """Stacked or one at a time, the step is the same; what is no matrix is left to AdamW."""
+    torch.manual_seed(0)
+    shapes = [(8, 4, 3, 3), (8, 4, 3, 3), (8, 36), (16, 8, 1, 1)]
+    together = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    alone = [torch.nn.Parameter(p.detach().clone()) for p in together]
+    optimizers = [StackedMuon(together, lr=0.1), *(StackedMuon([p], lr=0.1) for p in alone)]
+    for _ in range(3):
+        for a, b in zip(together, alone, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert is_matrix(together[0]) and not is_matrix(torch.zeros(8)) and not is_matrix(torch.zeros(8, 1, 3, 3))
+    assert not is_matrix(torch.zeros(3, 64, 3, 3))

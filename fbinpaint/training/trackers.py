@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..files import whole_file
+from ..saved import one_line
 
 PROJECT = "fbinpaint"
 # How each names a run that is to be gone on with. The others cannot, and start another one.
@@ -36,7 +37,10 @@ def start_tracker(accelerator: Accelerator, name: str, options: argparse.Namespa
     config = {key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in vars(options).items()}
     config = {key: "" if value is None else value for key, value in config.items()}
     # The options are those of the start: MLflow refuses other ones later.
-    accelerator.init_trackers(PROJECT, config=None if earlier else config, init_kwargs={name: of_run})
+    try:
+        accelerator.init_trackers(PROJECT, config=None if earlier else config, init_kwargs={name: of_run})
+    except Exception as error:  # each tracker has errors of its own: no key, no server, a run that is gone
+        raise InputError(f"--report_to {name}: it could not start ({one_line(error)[:200]})") from error
     if name in RESUME and accelerator.is_main_process:
         run = run or accelerator.get_tracker(name, unwrap=True).info.run_id
         with whole_file(path) as temporary:
