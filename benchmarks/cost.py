@@ -1,23 +1,16 @@
-"""What the loop costs: parameters, forward FLOPs by round, training speed.
+"""What the loop costs: parameters, forward FLOPs by round.
 
-    python -m benchmarks.cost [--model checkpoints/streets] [--train_steps 10] [--resolution 128] [--perceptual_crop 48]
+    python -m benchmarks.cost [--model checkpoints/streets]
 
 FLOPs come from torch's FlopCounterMode (a multiply-add counts as two; attention is included), on one 256x256 photo.
-Training is the recipe's own step, losses and discriminator included (VGG16 with random weights costs the same), forward
-and backward, averaged over steps that end after 0, 1 or 2 rounds as often as in training. Its speed is worth something
-on a quiet machine only; the machine and its threads are printed beside it.
+What training costs: `benchmarks.training`.
 """
 
 import argparse
 import math
-import os
-import platform
-import tempfile
-import time
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch.utils.flop_counter import (
     FlopCounterMode,
@@ -27,17 +20,10 @@ from torch.utils.flop_counter import (
     sdpa_flop,
 )
 
-import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.data.photos import collate
-from fbinpaint.data.scenes import write_scenes
-from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
 from fbinpaint.memory import keep_freed_memory
-from fbinpaint.training.trainer import Trainer
-
-COUNTED_STEPS = 20
 
 
 def convolution_backward_flop(grad_out_shape, _x_shape, w_shape, *others, out_shape=None) -> int:
@@ -74,33 +60,6 @@ def forward_flops(networks: Networks, num_rounds: int, size: int = 256) -> tuple
     return counter.get_total_flops() / 1e9, counts
 
 
-def training_cost(label_space: str, steps: int, resolution: int, perceptual_crop: int) -> tuple[float, float]:
-    """GFLOP of a photo in the training step, and photos per second with data loading left out.
-
-    FLOPs are those of `COUNTED_STEPS` steps, the speed is that of `steps`.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        write_scenes(Path(folder) / "data", label_space, count=16, size=(resolution * 5 // 4, resolution), seed=0)
-        encoder, vgg = Path(folder) / "encoder.safetensors", Path(folder) / "vgg.safetensors"
-        write_random_backbones(encoder, vgg)
-        args = train_accelerate.parse_args(
-            ["--train_data_dir", f"{folder}/data", "--label_space", label_space, "--output_dir", f"{folder}/run"]
-            + ["--encoder_weights", str(encoder), "--perceptual_weights", str(vgg)]
-            + ["--adversarial_start", "0", "--num_validation_images", "1"]
-            + ["--resolution", str(resolution), "--perceptual_crop", str(perceptual_crop)]
-        )
-        trainer = Trainer(args, Accelerator(cpu=True))
-        batch = collate([trainer.crops[i, i] for i in range(args.train_batch_size)]).to(torch.device("cpu"))
-        with flop_counter() as counter:
-            for step in range(COUNTED_STEPS):
-                trainer.train_step(batch, step, step)
-        flops = counter.get_total_flops() / COUNTED_STEPS / args.train_batch_size
-        began = time.perf_counter()
-        for step in range(steps):
-            trainer.train_step(batch, COUNTED_STEPS + step, COUNTED_STEPS + step)
-        return flops / 1e9, steps * args.train_batch_size / (time.perf_counter() - began)
-
-
 def write_random_backbones(encoder: Path, vgg: Path) -> None:
     """Files with the layout of the pretrained weights: their values do not change the cost."""
     import timm
@@ -116,9 +75,6 @@ def main() -> None:
         epilog="example: python -m benchmarks.cost --model checkpoints/streets",
     )
     parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
-    parser.add_argument("--train_steps", type=int, default=10, help="training steps to time; 0 = none")
-    parser.add_argument("--resolution", type=int, default=128, help="of training (default: %(default)s)")
-    parser.add_argument("--perceptual_crop", type=int, default=48, help="of training (default: %(default)s)")
     args = parser.parse_args()
     keep_freed_memory()
     pipe = FeedbackInpaintPipeline.from_pretrained(args.model)
@@ -132,11 +88,6 @@ def main() -> None:
         detail = ", ".join(f"{name} {cost:.2f}" for name, cost in parts.items() if cost)
         print(f"K={num_rounds} at 256x256: {total:.2f} GFLOP ({detail})")
     print(f"one more round: {(costs[2] - costs[1]) / costs[0]:.1%} of K=0")
-    if args.train_steps:
-        name, size = get_label_space(pipe.config.label_space).name, args.resolution
-        flops, speed = training_cost(name, args.train_steps, size, args.perceptual_crop)
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-        print(f"training at {size}x{size}: {flops:.1f} GFLOP a photo, {speed:.2f} photos a second ({machine})")
 
 
 if __name__ == "__main__":

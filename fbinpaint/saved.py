@@ -22,9 +22,10 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "t
 WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
 
 # Of saved pipelines, raised whenever what is saved changes its meaning; model_index.json holds it. Nothing converts an
-# older one. Version 1: the sides of a face are those of CelebAMask-HQ's owners (`l_` is the person's left).
-FORMAT_VERSION = 1
-LAST_COMMITS = {0: "82617c5"}  # version -> the last commit that loads it; 0 = saved without a number
+# older one. Version 1: the sides of a face are those of CelebAMask-HQ's owners (`l_` is the person's left). Version 2:
+# larger networks, and every pass paints over the first fill.
+FORMAT_VERSION = 2
+LAST_COMMITS = {0: "82617c5", 1: "a4fb447"}  # version -> the last commit that loads it; 0 = saved without a number
 OF_VERSION = ["model_index.json", "initial_inpainter/config.json"]  # what `check_format_version` looks at
 
 
@@ -74,8 +75,8 @@ def check_version(version: Any, path: Path) -> None:
 
 
 def has_base_networks(folder: Path) -> bool:
-    """Whether the initial inpainter is of the larger kind, `depth8`. Its first pipelines were saved without a number,
-    but with the right sides."""
+    """Whether the initial inpainter is of the larger kind, `depth8`. Its first pipelines were saved without a number:
+    they were trained to paint over the last fill, but are a start for training."""
     path = folder / "initial_inpainter" / "config.json"
     return path.is_file() and "depth8" in read_json(path)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import coarse_faces, cost, edits, large, texture
+from benchmarks import coarse_faces, cost, edits, large, texture, training
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.scenes import face_scene
 from fbinpaint.labels import CELEBAMASK_HQ
@@ -162,3 +162,19 @@ def test_attention_is_counted_on_cpus_too():
     with cost.flop_counter() as counter:
         torch.nn.functional.scaled_dot_product_attention(query, query, query)
     assert counter.get_total_flops() == 2 * 2 * 2 * 10 * 10 * 16
+
+
+def test_a_training_step_is_told_by_its_parts(tiny_pipeline_dir, vgg_file, tmp_path):
+    options = f"--pretrained_model {tiny_pipeline_dir} --perceptual_weights {vgg_file} --resolution 32 48"
+    trainer = training.make_trainer(tmp_path, [*options.split(), "--perceptual_crop", "32", "--train_batch_size", "2"])
+    batches = [collate([trainer.crops[i, i] for i in range(first, first + 2)]) for first in (0, 2)]
+    found = training.measure(trainer, batches)
+    parts = found["parts"]
+    assert set(parts) == {
+        "forward", "losses of the fill", "backward", "optimizer", "discriminator", training.REST
+    }  # fmt: skip
+    assert sum(part["share_of_time"] for part in parts.values()) == pytest.approx(1, abs=0.01)
+    operations = sum(part["operations_per_step"] for part in parts.values())
+    assert operations == pytest.approx(found["operations_per_step"], abs=6) and parts["optimizer"]["operations_per_step"]
+    flops = sum(part["gflop_per_photo"] for part in parts.values())
+    assert 0 < flops == pytest.approx(found["gflop_per_photo"], abs=0.05)

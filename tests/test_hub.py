@@ -414,7 +414,11 @@ def test_an_earlier_model_is_told_which_commit_loads_it(tiny_pipeline_dir, tmp_p
         with pytest.raises(InputError, match="earlier fbinpaint; commit 82617c5 is the last that loads it") as error:
             load(folder)
         assert "\n" not in str(error.value)
-    # Those of the larger networks were saved without a number, but mean the same.
+    edit(folder / "model_index.json", format_version=1)
+    with pytest.raises(InputError, match="commit a4fb447 is the last"):
+        load(folder)
+    # Those of the larger networks were first saved without a number, and are a start for training.
+    without_number(folder)
     edit(folder / "initial_inpainter/config.json", depth8=2)
     check_format_version(folder)
     edit(folder / "model_index.json", format_version=FORMAT_VERSION + 1)

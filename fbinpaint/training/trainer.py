@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
+from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
 from ..data.loader import BadPhotos
@@ -71,6 +72,7 @@ class Trainer:
         self.learner, *self.optimizers = accelerator.prepare(self.build_learner(networks), *optimizers)
         self.adversary = Adversary(accelerator, encoder, self.label_space.num_classes, args.discr_learning_rate)
         accelerator.register_for_checkpointing(self.ema, self.progress)
+        self.part = record_function  # names the parts of a step to a profiler
         self.began = time.time()
 
     def build_learner(self, networks: Networks) -> Learner:
@@ -95,22 +97,27 @@ class Trainer:
         edits = draw_edits(batch.mask, of_batch)
         alone, done = step < args.initial_steps, self.progress.share(step)
         self.set_learning_rates(step, done)
-        outcome, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds, bool(refine))
+        with self.part("forward"):
+            outcome, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds, bool(refine))
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         adversarial = not alone and self.weights.adversarial > 0 and done >= args.adversarial_start
         if not alone:
-            log |= self.losses_of_fill(batch, outcome, adversarial, of_batch)
+            with self.part("losses of the fill"):
+                log |= self.losses_of_fill(batch, outcome, adversarial, of_batch)
         features = log.pop("encoder_features", None)
-        self.accelerator.backward(self.weights.total(log))
-        if self.accelerator.sync_gradients:
-            log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), MAX_GRADIENT)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        with self.part("backward"):
+            self.accelerator.backward(self.weights.total(log))
+        with self.part("optimizer"):
+            if self.accelerator.sync_gradients:
+                log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), MAX_GRADIENT)
+            for optimizer in self.optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            if self.accelerator.sync_gradients:
+                self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
         if adversarial:
-            log["discriminator"] = self.adversary.learn(batch, outcome, features, edits.wrong, step)
-        if self.accelerator.sync_gradients:
-            self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
+            with self.part("discriminator"):
+                log["discriminator"] = self.adversary.learn(batch, outcome, features, edits.wrong, step)
         return {name: value.detach() for name, value in log.items()}
 
     def set_learning_rates(self, step: int, done: float) -> None:
