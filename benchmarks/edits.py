@@ -116,7 +116,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/")
     parser.add_argument("--output", type=Path, metavar="report.json")
     parser.add_argument("--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it")
-    parser.add_argument("--resolution", type=int, default=128, help="shorter side, pixels")
+    parser.add_argument("--resolution", type=int, default=256, help="shorter side, pixels (default: %(default)s)")
     args = parser.parse_args()
     return print_report(
         lambda: measure(args.model, args.judge or args.model, args.data, args.resolution, args.grid), args.output

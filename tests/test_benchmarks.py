@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmarks import coarse_faces, cost, edits, large, texture, training
 from fbinpaint import FeedbackInpaintPipeline, InputError
+from fbinpaint.data.photos import collate
 from fbinpaint.data.scenes import face_scene
 from fbinpaint.labels import CELEBAMASK_HQ
 
@@ -174,7 +175,7 @@ def test_a_training_step_is_told_by_its_parts(tiny_pipeline_dir, vgg_file, tmp_p
         "forward", "losses of the fill", "backward", "optimizer", "discriminator", training.REST
     }  # fmt: skip
     assert sum(part["share_of_time"] for part in parts.values()) == pytest.approx(1, abs=0.01)
-    operations = sum(part["operations_per_step"] for part in parts.values())
-    assert operations == pytest.approx(found["operations_per_step"], abs=6) and parts["optimizer"]["operations_per_step"]
+    operations = [part["operations_per_step"] for part in parts.values()]
+    assert sum(operations) == pytest.approx(found["operations_per_step"], abs=6) and min(operations) > 0
     flops = sum(part["gflop_per_photo"] for part in parts.values())
     assert 0 < flops == pytest.approx(found["gflop_per_photo"], abs=0.05)

@@ -122,6 +122,17 @@ def test_what_a_label_leaves_unknown_counts_as_no_class(tmp_path):
     assert pixels[10] == pixels.sum() == 256 and share[10] == 1 / 8 and presence[10] == 1 / 2
 
 
+def test_a_batch_at_half_the_size_shows_the_same(street_folder):
+    crops = PhotoCrops(load_photo_folder(street_folder), SPACE, resolution=64)
+    batch = collate([crops[index, 0] for index in range(3)])
+    half = batch.resized(32)
+    assert batch.resized(64) is batch and half.image.shape == (3, 3, 32, 32) and half.labels.shape == (3, 32, 32)
+    torch.testing.assert_close(half.image, torch.nn.functional.avg_pool2d(batch.image, 2))
+    assert set(half.mask.unique().tolist()) == {0, 1} and (half.mask.mean() - batch.mask.mean()).abs() < 0.05
+    assert torch.equal(half.labels, batch.labels[:, 1::2, 1::2]) and half.has_label.all()
+    assert torch.equal(batch.labelled_share, (batch.labels != 255).float().mean((1, 2)))
+
+
 def test_colour_jitter_changes_light_not_shape():
     image = np.zeros((8, 8, 3), np.uint8)
     image[:, 4:] = (120, 60, 40)

@@ -1,8 +1,11 @@
 """Losses on numbers one can check by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
 from fbinpaint.losses import (
@@ -15,10 +18,11 @@ from fbinpaint.losses import (
     feature_matching_loss,
     generator_hinge_loss,
     r1_penalty,
+    recognition_loss,
     reconstruction_loss,
     semantic_loss,
 )
-from fbinpaint.models.layers import one_hot
+from fbinpaint.models.layers import in_pixels, one_hot
 
 
 def test_reconstruction_weighs_hole_and_known_by_their_own_area():
@@ -113,6 +117,26 @@ def test_class_balance_lifts_the_rare():
     assert weights[1] / weights[0] == pytest.approx(3**0.5)
 
 
+def test_what_the_map_says_should_be_seen_in_the_hole():
+    """A fill that shows what it should costs nothing, one that does not a lot; known and unknown cells do not count."""
+
+    def sees_brightness(fill, mask):  # class 1 where it is bright, a judge that is easy to please
+        assert not mask.any()
+        return SimpleNamespace(logits=20 * F.avg_pool2d(fill, 4)[:, :2] * torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1))
+
+    classes, hole = torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 4, 4)
+    classes[:, :, 2:], hole[:, :3] = 1, 1
+    fill = in_pixels(classes)[:, None].float().expand(1, 3, 16, 16) * 2 - 1
+    assert recognition_loss(sees_brightness, fill, classes, hole) < 1e-6
+    wrong = (-fill).clone().requires_grad_()
+    loss = recognition_loss(sees_brightness, wrong, classes, hole)
+    loss.backward()
+    assert loss > 10 and wrong.grad[..., :12, :].any() and not wrong.grad[..., 12:, :].any()
+    classes[:, 1:] = 255
+    assert recognition_loss(sees_brightness, fill, classes, hole) < 1e-6
+    assert recognition_loss(sees_brightness, fill, torch.full_like(classes, 255), hole) == 0
+
+
 def test_perceptual_loss(vgg_file, tmp_path):
     loss = PerceptualLoss(vgg_file)
     image = torch.rand(1, 3, 32, 32) * 2 - 1
@@ -120,6 +144,11 @@ def test_perceptual_loss(vgg_file, tmp_path):
     assert loss(image, image).item() == 0
     loss(noisy, image).backward()
     assert noisy.grad.any() and all(p.grad is None for p in loss.parameters())
+    # Files that end at the last layer that is used say the same.
+    short = {key: value for key, value in load_file(vgg_file).items() if int(key.split(".")[0]) <= loss.TAPS[-1]}
+    assert len(short) < len(load_file(vgg_file))
+    save_file(short, tmp_path / "short.safetensors")
+    assert torch.equal(PerceptualLoss(tmp_path / "short.safetensors")(noisy, image), loss(noisy, image))
     with pytest.raises(InputError, match="no such file"):
         PerceptualLoss(tmp_path / "missing.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")

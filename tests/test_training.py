@@ -371,6 +371,21 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
     assert not learner(batch, Edits(where, torch.full((4,), ONE_CLASS)), teacher, 0)[0].astray.any()
 
 
+def test_a_step_may_sharpen_an_enlarged_fill():
+    """What is judged then is one more pass, and the rest of the step is what it was."""
+    batch, networks = partly_labelled_batch(), make_tiny_networks()
+    learner = Learner(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
+    plain, losses = learner(batch, NO_EDITS, sure_teacher(1), 1)
+    sharpened, others = learner(batch, NO_EDITS, sure_teacher(1), 1, refine=True)
+    assert not torch.equal(plain.last.image, sharpened.last.image)
+    assert torch.equal(plain.last.probabilities, sharpened.last.probabilities)
+    assert torch.equal(losses.initial, others.initial) and torch.equal(losses.semantic, others.semantic)
+    assert torch.equal(sharpened.last.image * (1 - batch.mask), batch.image * (1 - batch.mask))
+    others.reconstruction.backward()
+    assert networks.guided_inpainter.details.to_rgb.weight.grad.any()
+    assert networks.recorrector.gather.weight.grad is None  # the map is taken as it is
+
+
 def test_a_drawn_class_should_look_as_it_does_in_the_photo_or_else_in_the_other():
     image, classes = torch.zeros(2, 3, 64, 64), torch.zeros(2, 16, 16, dtype=torch.long)
     hole = torch.zeros(2, 16, 16)
