@@ -79,6 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PIXELS",
         help="sides of the training crops, multiples of 16; several: each step has one of them",
     )
+    add("--distilled_model", help="a pipeline; what it paints in three passes is to be painted in one")
     add("--frozen", nargs="+", choices=COMPONENTS, default=[], help="networks that stay as --pretrained_model has them")
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
     add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if another")

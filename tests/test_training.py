@@ -366,7 +366,7 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
     losses.reconstruction.backward(retain_graph=True)
     gradient = outcome.last.prediction.grad.abs().sum(1, keepdim=True)
     assert not gradient[outcome.astray].any() and (gradient[~outcome.astray] > 0).all()
-    assert torch.equal(outcome.wanted(batch.image)[3, :, 20, 20], outcome.last.image[3, :, 20, 20])
+    assert torch.equal(outcome.target[3, :, 20, 20], outcome.last.image[3, :, 20, 20])
     networks.variant = "unguided"
     assert not learner(batch, Edits(where, torch.full((4,), ONE_CLASS)), teacher, 0)[0].astray.any()
 

@@ -13,6 +13,7 @@ from ..losses import colour_loss, consistency_loss, recognition_loss, reconstruc
 from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import in_cells, in_pixels, one_hot
 from .class_floor import ClassFloor
+from .distillation import repainted
 from .edits import Edits, colours_to_wish
 from .semi_supervised import Strategy
 
@@ -63,10 +64,9 @@ class Outcome:
     classes: Tensor  # (B,H/4,W/4) int64, of the intact photos: true ones, or such as the teacher is sure of; else 255
     told: Tensor  # likewise, those that the fill should have: as drawn, where something was
     astray: Tensor  # (B,1,H,W) bool, where other classes than the photo's were drawn: there is no truth for the fill
-
-    def wanted(self, image: Tensor) -> Tensor:
-        """The intact photos (B,3,H,W), with the fill itself where nobody knows what it should look like."""
-        return torch.where(self.astray, self.last.image.detach(), image)
+    # (B,3,H,W), what the fill should look like: the intact photos, with the fill itself where nobody knows, or what a
+    # distilled model paints.
+    target: Tensor
 
 
 @dataclass
@@ -115,12 +115,19 @@ class Learner(nn.Module):
         self.floor = ClassFloor(kept)
 
     def forward(
-        self, batch: Batch, edits: Edits, teacher: Networks, num_rounds: int | None, refine: bool = False
+        self,
+        batch: Batch,
+        edits: Edits,
+        teacher: Networks,
+        num_rounds: int | None,
+        refine: bool = False,
+        distilled: Networks | None = None,
     ) -> tuple[Outcome | None, Losses]:
         """Run the loop with the batch's best labelled photos as exemplars.
 
         num_rounds None = the initial inpainter alone, which leaves no Outcome; refine = the last fill is halved, and
-        what is judged is the pass that sharpens it again (`fbinpaint.refinement`).
+        what is judged is the pass that sharpens it again (`fbinpaint.refinement`); distilled = the fill should look as
+        this model repaints it (`fbinpaint.training.distillation`).
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
@@ -163,7 +170,10 @@ class Learner(nn.Module):
                 consistency.append(consistency_loss(round_.consistency, labels, round_.shared, trust))
         if refine:
             round_ = self.refined(round_, batch)
-        goal = torch.where(astray, round_.prediction.detach(), batch.image)
+        if distilled is None:
+            goal = torch.where(astray, round_.prediction.detach(), batch.image)
+        else:
+            goal = repainted(distilled, batch.image, batch.mask, round_.probabilities.detach())
         own = target.select(chosen)
         semantic.append(own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust)))
         if feedback:
@@ -183,7 +193,7 @@ class Learner(nn.Module):
             colour=colour_loss(F.avg_pool2d(round_.prediction, 4), wish, colours),
             recognition=recognition_loss(teacher.segmenter, round_.image, told, hole),
         )
-        return Outcome(round_, classes, told, astray), losses
+        return Outcome(round_, classes, told, astray, composite(goal, batch.image, batch.mask)), losses
 
     def refined(self, last: Round, batch: Batch) -> Round:
         """One more pass, over the last fill as it would be had it been made at half the size."""

@@ -30,6 +30,7 @@ from .adversary import Adversary
 from .bank import build_bank
 from .checkpoints import read_log, save_checkpoint, save_folder
 from .class_floor import small_and_common
+from .distillation import ODDS, load_teacher
 from .edits import draw_edits
 from .optimizers import build_optimizers, ema_update
 from .schedule import Progress
@@ -39,7 +40,7 @@ from .step import Learner, LossWeights, Outcome, hole_windows
 from .trackers import track_picture
 
 ROUND_ODDS = (0.3, 0.2, 0.5)  # how often a step ends after round 0, 1, 2
-REFINE_ODDS = 0.25  # how often it sharpens a fill that was enlarged twofold
+REFINE_ODDS = 0.2  # how often it sharpens a fill that was enlarged twofold
 MAX_GRADIENT = 5.0  # its norm
 
 
@@ -57,6 +58,7 @@ class Trainer:
         self.perceptual = PerceptualLoss(args.perceptual_weights).to(
             accelerator.device, memory_format=torch.channels_last
         )
+        self.distilled = load_teacher(args.distilled_model, self.label_space.num_classes, accelerator.device)
         encoder = copy.deepcopy(networks.segmenter.encoder)
         self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
         self.ema.requires_grad_(False).eval()
@@ -92,13 +94,16 @@ class Trainer:
         args = self.args
         of_step, of_batch = (torch.Generator().manual_seed(args.seed * 1_000_003 + n) for n in (step, number))
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
-        refine, size = torch.rand((), generator=of_step) < REFINE_ODDS, torch.randint(100, (), generator=of_step)
-        batch = batch.resized(args.resolution[int(size) % len(args.resolution)])
+        refine, distil = (torch.rand(2, generator=of_step) < torch.tensor([REFINE_ODDS, ODDS])).tolist()
+        distilled = self.distilled if distil and not refine else None
+        size = int(torch.randint(len(args.resolution), (), generator=of_step))
+        batch = batch.resized(args.resolution[size])
         edits = draw_edits(batch.mask, of_batch)
         alone, done = step < args.initial_steps, self.progress.share(step)
         self.set_learning_rates(step, done)
         with self.part("forward"):
-            outcome, losses = self.learner(batch, edits, self.ema.module, None if alone else num_rounds, bool(refine))
+            num_rounds = None if alone else num_rounds
+            outcome, losses = self.learner(batch, edits, self.ema.module, num_rounds, refine, distilled)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         adversarial = not alone and self.weights.adversarial > 0 and done >= args.adversarial_start
         if not alone:
@@ -130,7 +135,7 @@ class Trainer:
         self, batch: Batch, outcome: Outcome, adversarial: bool, generator: torch.Generator
     ) -> dict[str, Tensor | list[Tensor]]:
         """What VGG and, if it has joined, the discriminator think of the last fill; with what it saw of it."""
-        fill, wanted = outcome.last.image, outcome.wanted(batch.image)
+        fill, wanted = outcome.last.image, outcome.target
         window, truth = hole_windows(fill, wanted, batch.mask, self.args.perceptual_crop, generator)
         with self.accelerator.autocast():
             losses = {"perceptual": self.perceptual(window, truth)}
