@@ -13,16 +13,17 @@ from safetensors.torch import load_file
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
-from fbinpaint.loop import feedback_rounds
+from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.models.layers import one_hot
 from fbinpaint.saved import COMPONENTS, FORMAT_VERSION
 from fbinpaint.training.checkpoints import VERSION_FILE, forget_later_rows, read_log
 from fbinpaint.training.class_floor import MAX_OFFSET, SHARE_MOMENTUM, ClassFloor, small_and_common
+from fbinpaint.training.distillation import repainted
 from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
 from fbinpaint.training.optimizers import StackedMuon, is_matrix
 from fbinpaint.training.schedule import Progress
 from fbinpaint.training.semi_supervised import STRATEGIES
-from fbinpaint.training.setup import build_networks
+from fbinpaint.training.setup import build_networks, with_other_classes
 from fbinpaint.training.step import MAX_EXEMPLARS, Learner, best_labelled, hole_windows
 
 from .conftest import make_tiny_networks
@@ -384,6 +385,29 @@ def test_a_step_may_sharpen_an_enlarged_fill():
     others.reconstruction.backward()
     assert networks.guided_inpainter.details.to_rgb.weight.grad.any()
     assert networks.recorrector.gather.weight.grad is None  # the map is taken as it is
+
+
+def test_one_pass_learns_what_a_teacher_paints_in_several(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    teacher, batch = make_tiny_networks(seed=5).eval(), partly_labelled_batch()
+    batch.mask[..., :16] = 0
+    probabilities = torch.rand(4, 19, 16, 16).softmax(1)
+    goal = repainted(teacher, batch.image, batch.mask, probabilities)
+    known = (batch.mask == 0).expand_as(goal)
+    assert torch.equal(goal[known], batch.image[known])
+    batch.image[~known] = 0  # what lies in the hole is never read
+    assert torch.equal(goal, repainted(teacher, batch.image, batch.mask, probabilities))
+    outcome, losses = learner_of("supervised")(batch, NO_EDITS, sure_teacher(1), 0, distilled=teacher)
+    wanted = repainted(teacher, batch.image, batch.mask, outcome.last.probabilities.detach())
+    assert torch.equal(outcome.target, wanted)
+    losses.reconstruction.backward()
+    # The script takes a pipeline of the same classes.
+    settings = (mixed_data, tiny_pipeline_dir, vgg_file)
+    options = ("--validation_steps", "9", "--distilled_model")
+    assert train(tmp_path / "run", *settings, 2, *options, str(tiny_pipeline_dir)) == 0
+    other = Networks(**dict(with_other_classes(make_tiny_networks(), 7).named_children()))
+    FeedbackInpaintPipeline.from_networks(other, "cityscapes").save_pretrained(tmp_path / "other")
+    assert train(tmp_path / "other-run", *settings, 2, *options, str(tmp_path / "other")) == 1
+    assert "knows 7 classes, but 19 are trained" in capsys.readouterr().out
 
 
 def test_a_drawn_class_should_look_as_it_does_in_the_photo_or_else_in_the_other():

@@ -1,7 +1,8 @@
 """Several passes in one: a painter that sharpens its own fill again and again teaches another to do so at once.
 
-After Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", ICLR 2022. What the teacher paints
-is a function of what the student sees, so that an L1 loss does not blur it, as it does where only the photo is known.
+After Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", ICLR 2022. What the teacher
+paints is a function of what the student sees, so that an L1 loss does not blur it, as it does where only the photo is
+known.
 """
 
 import torch
