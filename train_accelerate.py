@@ -9,12 +9,12 @@ like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpo
 stopped; on SIGTERM a checkpoint is written first. The result, `<output_dir>/pipeline`, and the best of the validated
 ones, `<output_dir>/best`, load with `FeedbackInpaintPipeline.from_pretrained`.
 
-A step takes `--gradient_accumulation_steps` batches on each process. Every batch is a world of its own (its labelled
-photos are the exemplars of its other photos), so that one process with two batches a step learns what two with one do.
+A step takes `--gradient_accumulation_steps` batches on each process. The labelled photos of a batch are the exemplars
+of its other photos, and of no other batch, so one process with two batches a step learns what two with one do.
 
 The first `--initial_steps` train the initial inpainter alone, which is fast. In the others the loop runs on a batch
-with 0 to 2 rounds, every fill and every map is supervised; the last fill also meets VGG features and a discriminator.
-What is saved, validated and used as teacher is the moving average of the weights.
+with 0 to 2 rounds: every map is supervised, and the first and the last fill; the last one also meets VGG features and a
+discriminator. What is saved, validated and used as teacher is the moving average of the weights.
 """
 
 import argparse

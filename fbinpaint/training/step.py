@@ -1,4 +1,4 @@
-"""One training step: all networks run the loop on a batch, every round is supervised."""
+"""One training step: all networks run the loop on a batch; every map is supervised, the first and the last fill."""
 
 from dataclasses import dataclass, replace
 
@@ -97,6 +97,17 @@ class Target:
         return semantic_loss(log_probabilities, self.distribution, weight, self.trust, self.labelled)
 
 
+@dataclass
+class Intact:
+    """The best labelled photos of a batch, N of B, segmented without holes: the exemplars of all."""
+
+    chosen: Tensor  # (N,) int64, their places in the batch
+    logits: Tensor  # (N,C,h,w)
+    features: Tensor  # (N,D,h,w)
+    exemplars: Exemplars
+    allowed: Tensor  # (B,N) bool: a photo is not its own exemplar
+
+
 class Learner(nn.Module):
     """The student: its forward is the whole differentiable part of a step, so that DDP sees one module.
 
@@ -134,66 +145,79 @@ class Learner(nn.Module):
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
             return None, Losses(initial, nothing, nothing, nothing, nothing, nothing)
-        networks, feedback = self.networks, self.networks.variant == "feedback"
-        chosen = best_labelled(batch.labelled_share).to(batch.labels.device)
-        no_hole = torch.zeros_like(batch.mask[chosen])
-        intact = networks.segmenter(batch.image[chosen], no_hole)
-        exemplars = networks.recorrector.make_exemplars(intact.features, in_cells(batch.labels)[chosen])
-        allowed = torch.arange(len(batch.labels), device=chosen.device)[:, None] != chosen[None]  # (B,N): not its own
-
-        target = self.target(batch, teacher, exemplars, allowed)
-        classes = torch.where(target.trust > 0, target.labels, 255)
+        networks = self.networks
+        intact = self.look_at_intact(batch)
+        target = self.target(batch, teacher, intact.exemplars, intact.allowed)
+        classes = torch.where(target.trust > 0, target.labels, IGNORE)
         truth = torch.where(batch.labels != IGNORE, batch.labels, in_pixels(classes))
-        drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, 255)
-        astray = ((drawn != 255) & (drawn != truth))[:, None]
-        told = in_cells(torch.where(drawn != 255, drawn, truth))
+        drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, IGNORE)
+        astray = ((drawn != IGNORE) & (drawn != truth))[:, None]
+        told = in_cells(torch.where(drawn != IGNORE, drawn, truth))
 
+        options = {"semantic_map": drawn, "exemplars": intact.exemplars, "allowed": intact.allowed}
+        rounds = list(feedback_rounds(networks, batch.image, batch.mask, num_rounds, **options))
+        last = self.refined(rounds[-1], batch) if refine else rounds[-1]
+        if distilled is None:
+            goal = torch.where(astray, last.prediction.detach(), batch.image)
+        else:
+            goal = repainted(distilled, batch.image, batch.mask, last.probabilities.detach())
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
-        everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
-        # Later rounds can only change the hole, and where something else was drawn the map is to say that.
-        balance = self.class_weights[target.labels.clamp_max(len(self.class_weights) - 1)]
-        open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0]) * balance
+        semantic = self.losses_of_maps(rounds, target, hole, astray) + self.losses_of_intact(batch, target, intact)
         colours, certain = colours_to_wish(batch.image, self.one_hot(classes), hole)
         wish = self.one_hot(told) * in_cells(astray) * certain[:, :, None, None]  # (B, C, h, w)
-
-        semantic, consistency = [], []
-        for round_ in feedback_rounds(
-            networks, batch.image, batch.mask, num_rounds, semantic_map=drawn, exemplars=exemplars, allowed=allowed
-        ):
-            if round_.index == 0:
-                initial = reconstruction_loss(round_.initial, batch.image, batch.mask)
-                if feedback:
-                    semantic.append(target.loss(round_.logits.log_softmax(1), everywhere))
-            elif feedback:
-                semantic.append(target.loss((round_.probabilities + 1e-6).log(), open_hole))
-                labels, trust = (x[:, 1::2, 1::2] for x in (target.labels, target.trust))
-                consistency.append(consistency_loss(round_.consistency, labels, round_.shared, trust))
-        if refine:
-            round_ = self.refined(round_, batch)
-        if distilled is None:
-            goal = torch.where(astray, round_.prediction.detach(), batch.image)
-        else:
-            goal = repainted(distilled, batch.image, batch.mask, round_.probabilities.detach())
-        own = target.select(chosen)
-        semantic.append(own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust)))
-        if feedback:
-            advice = networks.recorrector.consult(
-                intact.features, intact.logits.softmax(1), no_hole, exemplars, allowed[chosen]
-            )
-            features = networks.recorrector.exemplar_features(intact.features)
-            maps = consistency_maps(features, advice.prototypes, advice.shared)
-            consistency.append(consistency_loss(maps, own.labels, advice.shared, own.trust))
-        if self.strategy.strong_view:
-            semantic.append(self.loss_of_mixture(batch, target))
         losses = Losses(
-            initial=initial,
-            reconstruction=reconstruction_loss(round_.prediction, goal, batch.mask),
+            initial=reconstruction_loss(last.initial, batch.image, batch.mask),
+            reconstruction=reconstruction_loss(last.prediction, goal, batch.mask),
             semantic=mean_of(semantic, batch.image),
-            consistency=mean_of(consistency, batch.image),
-            colour=colour_loss(F.avg_pool2d(round_.prediction, 4), wish, colours),
-            recognition=recognition_loss(teacher.segmenter, round_.image, told, hole),
+            consistency=mean_of(self.losses_of_consistency(batch, rounds, target, intact), batch.image),
+            colour=colour_loss(F.avg_pool2d(last.prediction, 4), wish, colours),
+            recognition=recognition_loss(teacher.segmenter, last.image, told, hole),
         )
-        return Outcome(round_, classes, told, astray, composite(goal, batch.image, batch.mask)), losses
+        return Outcome(last, classes, told, astray, composite(goal, batch.image, batch.mask)), losses
+
+    def look_at_intact(self, batch: Batch) -> Intact:
+        chosen = best_labelled(batch.labelled_share).to(batch.labels.device)
+        segmented = self.networks.segmenter(batch.image[chosen], torch.zeros_like(batch.mask[chosen]))
+        exemplars = self.networks.recorrector.make_exemplars(segmented.features, in_cells(batch.labels)[chosen])
+        allowed = torch.arange(len(batch.labels), device=chosen.device)[:, None] != chosen[None]
+        return Intact(chosen, segmented.logits, segmented.features, exemplars, allowed)
+
+    def losses_of_maps(self, rounds: list[Round], target: Target, hole: Tensor, astray: Tensor) -> list[Tensor]:
+        """Of the segmenter's own map everywhere, of the corrected ones where they can change: in the hole, and not
+        where something else was drawn, as the map is to say that. hole (B,h,w), astray (B,1,H,W)."""
+        if self.networks.variant != "feedback":
+            return []
+        everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
+        balance = self.class_weights[target.labels.clamp_max(len(self.class_weights) - 1)]
+        open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0]) * balance
+        first, *corrected = rounds
+        return [target.loss(first.logits.log_softmax(1), everywhere)] + [
+            target.loss((round_.probabilities + 1e-6).log(), open_hole) for round_ in corrected
+        ]
+
+    def losses_of_intact(self, batch: Batch, target: Target, intact: Intact) -> list[Tensor]:
+        """Of the maps of photos without holes."""
+        own = target.select(intact.chosen)
+        losses = [own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust))]
+        if self.strategy.strong_view:
+            losses.append(self.loss_of_mixture(batch, target))
+        return losses
+
+    def losses_of_consistency(
+        self, batch: Batch, rounds: list[Round], target: Target, intact: Intact
+    ) -> list[Tensor]:
+        """Of the consistency maps of each correction, and of the intact photos with each other."""
+        if self.networks.variant != "feedback":
+            return []
+        labels, trust = (x[:, 1::2, 1::2] for x in (target.labels, target.trust))
+        losses = [consistency_loss(round_.consistency, labels, round_.shared, trust) for round_ in rounds[1:]]
+        own, recorrector = target.select(intact.chosen), self.networks.recorrector
+        no_hole, allowed = torch.zeros_like(batch.mask[intact.chosen]), intact.allowed[intact.chosen]
+        advice = recorrector.consult(
+            intact.features, intact.logits.softmax(1), no_hole, intact.exemplars, allowed
+        )
+        maps = consistency_maps(recorrector.exemplar_features(intact.features), advice.prototypes, advice.shared)
+        return [*losses, consistency_loss(maps, own.labels, advice.shared, own.trust)]
 
     def refined(self, last: Round, batch: Batch) -> Round:
         """One more pass, over the last fill as it would be had it been made at half the size."""
