@@ -95,7 +95,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--discr_learning_rate", type=float, default=2e-4)
     add("--lr_warmup_steps", type=count, default=100)
     add("--initial_steps", type=count, default=0, help="the first train the initial inpainter alone, at 5x the speed")
-    add("--adversarial_start", type=float, default=0.3, help="share of the steps before the discriminator joins")
+    add("--adversarial_start", type=float, default=0.3, help="share of the run before the discriminator joins")
     for field in fields(LossWeights):
         add(f"--{field.name}_weight", type=float, default=field.default)
     add("--perceptual_crop", type=positive, default=48, help="side of the window in each hole that VGG sees")
@@ -123,6 +123,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--frozen: needs --pretrained_model, or these networks stay random")
     if set(args.frozen) == set(COMPONENTS):
         parser.error("--frozen: names all networks; leave one to train")
+    if args.initial_steps and "initial_inpainter" in args.frozen:
+        parser.error("--initial_steps: nothing learns in them, as --frozen names initial_inpainter")
+    if args.variant != "feedback" and set(args.frozen) >= set(COMPONENTS) - {"recorrector"}:
+        parser.error(f"--variant {args.variant}: does not train the recorrector, and --frozen names all others")
     if args.max_train_minutes is not None and not args.max_train_minutes > 0:
         parser.error(f"--max_train_minutes {args.max_train_minutes:g}: must be above 0")
     if args.max_train_steps is None:
@@ -151,7 +155,6 @@ def start(args: argparse.Namespace) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     torch.backends.cuda.matmul.allow_tf32 = True  # as convolutions do by default
-    torch.backends.cudnn.benchmark = True  # the sizes are few and stay
     signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
     set_seed(args.seed)
     return accelerator
@@ -166,7 +169,7 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
         if args.resume_from_checkpoint and not step:
             print(f"no checkpoint in {trainer.folder} yet: starting at step 0")
     if args.report_to:
-        start_tracker(trainer.accelerator, args.report_to, args, trainer.folder)
+        start_tracker(trainer.accelerator, args.report_to, args, trainer.folder, resumed=step > 0)
     # The time of the steps before counts too.
     trainer.began -= max((row["seconds"] for row in read_log(trainer.folder) if row["step"] <= step), default=0)
     return step
@@ -201,16 +204,18 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
         mininterval=5,
         disable=not accelerator.is_main_process,
     )
-    over = stopping = False
+    share = trainer.progress.share(first)
+    over, stopping = share >= 1, False
     with closing(iter(loader)) as batches:  # whatever happens, its workers end: no exit waits for them
-        for step in bar:
+        for step in () if over else bar:
             for place in range(accumulated):
                 number = (step * accumulated + place) * processes + process
                 with accelerator.accumulate(trainer.learner, trainer.adversary.discriminator):
-                    losses = trainer.train_step(next(batches).to(accelerator.device), step, number)
+                    losses = trainer.train_step(next(batches).to(accelerator.device), step, number, share)
             done = step + 1
             trainer.progress.start_clock()
-            over, stopping = trainer.progress.share(done) >= 1, accelerator.check_trigger()
+            share = trainer.progress.share(done)
+            over, stopping = share >= 1, accelerator.check_trigger()
             if done % LOG_EVERY == 0:
                 scores = {name: round(float(value), 5) for name, value in losses.items()}
                 bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)

@@ -63,7 +63,7 @@ def main() -> None:
         return BatchLoader(trainer.crops, plan, num_workers, BadPhotos())
 
     def train(batch: Batch, number: int) -> None:
-        trainer.train_step(batch.to(accelerator.device), number, number)
+        trainer.train_step(batch.to(accelerator.device), number, number, 0.5)
 
     def pause(batch: Batch, number: int) -> None:
         time.sleep(args.step_seconds)

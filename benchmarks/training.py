@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import train_accelerate
@@ -62,7 +61,8 @@ def make_trainer(folder: Path, options: list[str]) -> Trainer:
         write_scenes(folder / "data", "cityscapes", count=SCENES, size=(384, 288), seed=0)
         own |= {"--train_data_dir": str(folder / "data"), "--num_validation_images": "1"}
     added = [word for option, value in own.items() if option not in given for word in (option, value)]
-    return Trainer(train_accelerate.parse_args([*options, *added]), Accelerator())
+    args = train_accelerate.parse_args([*options, *added])
+    return Trainer(args, train_accelerate.start(args))
 
 
 def measure(trainer: Trainer, batches: list[Batch]) -> dict:
@@ -77,7 +77,7 @@ def measure(trainer: Trainer, batches: list[Batch]) -> dict:
         wait()
         began = time.perf_counter()
         for step, batch in enumerate(batches):
-            trainer.train_step(batch, step, step)
+            trainer.train_step(batch, step, step, 0.5)
         wait()
         return time.perf_counter() - began
 

@@ -163,7 +163,11 @@ def feedback_rounds(
             if networks.variant == "resegmented-mean":
                 newest = (first_map + newest) / 2
             guide = probabilities = keep_user_pixels(newest, semantic_map)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and index == num_rounds):
+        recorded = torch.is_grad_enabled() and index == num_rounds
+        if recorded and num_rounds and torch.is_autocast_enabled(image.device.type):
+            # Older autocast hands the last pass the weights that it cast for those before, without gradients.
+            torch.clear_autocast_cache()
+        with torch.set_grad_enabled(recorded):
             painted = networks.guided_inpainter(guide, conditioning)
         result = composite(painted.image, image, mask)
         last, fill = fill, result.detach()

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch
-from fbinpaint.loop import Networks, feedback_rounds
+from fbinpaint.labels import get_label_space
+from fbinpaint.loop import feedback_rounds
 from fbinpaint.models.layers import one_hot
 from fbinpaint.saved import COMPONENTS, FORMAT_VERSION
 from fbinpaint.training.checkpoints import VERSION_FILE, forget_later_rows, read_log
@@ -23,7 +24,7 @@ from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to
 from fbinpaint.training.optimizers import StackedMuon, is_matrix
 from fbinpaint.training.schedule import Progress
 from fbinpaint.training.semi_supervised import STRATEGIES
-from fbinpaint.training.setup import build_networks, with_other_classes
+from fbinpaint.training.setup import build_networks
 from fbinpaint.training.step import MAX_EXEMPLARS, Learner, best_labelled, hole_windows
 
 from .conftest import make_tiny_networks
@@ -387,7 +388,7 @@ def test_a_step_may_sharpen_an_enlarged_fill():
     assert networks.recorrector.gather.weight.grad is None  # the map is taken as it is
 
 
-def test_one_pass_learns_what_a_teacher_paints_in_several(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+def test_one_pass_learns_what_a_teacher_paints_in_several(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     teacher, batch = make_tiny_networks(seed=5).eval(), partly_labelled_batch()
     batch.mask[..., :16] = 0
     probabilities = torch.rand(4, 19, 16, 16).softmax(1)
@@ -404,10 +405,6 @@ def test_one_pass_learns_what_a_teacher_paints_in_several(mixed_data, tiny_pipel
     settings = (mixed_data, tiny_pipeline_dir, vgg_file)
     options = ("--validation_steps", "9", "--distilled_model")
     assert train(tmp_path / "run", *settings, 2, *options, str(tiny_pipeline_dir)) == 0
-    other = Networks(**dict(with_other_classes(make_tiny_networks(), 7).named_children()))
-    FeedbackInpaintPipeline.from_networks(other, "cityscapes").save_pretrained(tmp_path / "other")
-    assert train(tmp_path / "other-run", *settings, 2, *options, str(tmp_path / "other")) == 1
-    assert "knows 7 classes, but 19 are trained" in capsys.readouterr().out
 
 
 def test_a_drawn_class_should_look_as_it_does_in_the_photo_or_else_in_the_other():
@@ -440,7 +437,7 @@ def test_windows_show_the_hole():
 
 def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     """Each step has one of the sizes; the first network and the segmenter stay what they were, to the bit."""
-    options = ("--frozen", "initial_inpainter", "segmenter", "--validation_steps", "9", "--save_dtype", "float16")
+    options = ("--frozen", "initial_inpainter", "segmenter", "--validation_steps", "9")
     run = tmp_path / "run"
     sizes = []
     hook = torch.nn.modules.module.register_module_forward_pre_hook(
@@ -453,17 +450,26 @@ def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_fi
         hook.remove()
     assert len(sizes) == 8 and set(sizes) == {32, 48, 64}
     before, after = weights(tiny_pipeline_dir), weights(run / "pipeline")
-    changed = {key.split("/")[0] for key in before if not torch.equal(before[key].half(), after[key])}
+    changed = {key.split("/")[0] for key in before if not torch.equal(before[key], after[key])}
     assert changed == {"guided_inpainter", "recorrector"}
-    assert {value.dtype for value in after.values()} == {torch.float16}
+    again = ("--resume_from_checkpoint", "latest", "--save_dtype", "float16")  # there is nothing left to do but to save
+    assert train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, *options, *resolutions, *again) == 0
+    halved = weights(run / "pipeline")
+    assert all(torch.equal(after[key].half(), value) for key, value in halved.items())
     pipe = FeedbackInpaintPipeline.from_pretrained(run / "pipeline")
     assert pipe.segmenter.dtype == torch.float32
-    with pytest.raises(SystemExit):
-        train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, "--frozen", *COMPONENTS)
+    others = sorted(set(COMPONENTS) - {"recorrector"})
+    for useless in (
+        ("--frozen", *COMPONENTS),
+        ("--frozen", "initial_inpainter", "--initial_steps", "1"),
+        ("--variant", "unguided", "--frozen", *others),
+    ):
+        with pytest.raises(SystemExit):
+            train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, *useless)
 
 
 def test_the_clock_ends_a_run_that_leaves_everything(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
-    """And what it had taken counts when the run is resumed: there is nothing left to do but one step."""
+    """And what it had taken counts when the run is resumed: there is nothing left to do."""
     run = tmp_path / "run"
     arguments = (run, mixed_data, tiny_pipeline_dir, vgg_file, 10**6, "--max_train_minutes", "0.01")
     assert train(*arguments, "--checkpointing_steps", "1000") == 0
@@ -471,7 +477,7 @@ def test_the_clock_ends_a_run_that_leaves_everything(mixed_data, tiny_pipeline_d
     steps = log[-1]["step"]
     assert "lpips_alex/2" in log[-1] and (run / f"checkpoint-{steps:06d}").is_dir() and (run / "pipeline").is_dir()
     assert train(*arguments, "--resume_from_checkpoint", "latest") == 0
-    assert read_log(run)[-1]["step"] == steps + 1
+    assert read_log(run)[-1]["step"] == steps and (run / "pipeline").is_dir()
 
 
 def test_rates_and_the_share_that_is_done(monkeypatch):
@@ -497,21 +503,26 @@ def test_rates_and_the_share_that_is_done(monkeypatch):
     assert resumed.share(9) == 0.75 and resumed.share(10**9) == 1
 
 
-def test_a_model_of_other_classes_is_a_start(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
-    """What does not depend on the classes is kept; what starts anew is said."""
-    args = SimpleNamespace(pretrained_model=str(tiny_pipeline_dir), variant="feedback", frozen=[])
-    classes = SimpleNamespace(num_classes=7)
-    networks = build_networks(args, classes)
-    start = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir).networks
-    for name, network in networks.named_children():
-        assert network.config.get("num_classes", 7) == 7, name
-    kept = [key for key, value in networks.state_dict().items() if value.equal(start.state_dict()[key])]
+def test_a_model_of_other_classes_is_a_start(street_folder, vgg_file, tmp_path, capsys):
+    """What does not depend on the classes is kept; what starts anew is said, and is not to be frozen."""
+    model = tmp_path / "faces"
+    FeedbackInpaintPipeline.from_networks(make_tiny_networks("celebamask-hq"), "celebamask-hq").save_pretrained(model)
+    args = SimpleNamespace(pretrained_model=str(model), variant="feedback", frozen=[])
+    said = []
+    networks = build_networks(args, get_label_space("cityscapes"), said.append)
+    start = FeedbackInpaintPipeline.from_pretrained(model).networks.state_dict()
+    kept = {key for key, value in networks.state_dict().items() if value.equal(start[key])}
+    anew = {name for name in start if f" {name}" in said[0].replace(",", "")}
+    assert {"segmenter.classify.weight", "recorrector.residual4.bias", "guided_inpainter.style_prior"} <= anew
     assert "guided_inpainter.details.to_rgb.weight" in kept and "initial_inpainter.stem.weight" in kept
-    said = capsys.readouterr().out
-    assert "segmenter.classify.weight" in said and "recorrector.residual4.weight" in said and "bank" not in said
-    image, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
-    *_, last = feedback_rounds(networks, image, mask, 1)
-    assert last.probabilities.shape[1] == 7
+    assert not anew & kept - {"guided_inpainter.style_prior"} and not [name for name in anew if "bank" in name]
+    *_, last = feedback_rounds(networks, torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64), 1)
+    assert torch.isfinite(last.image).all()
+    settings = ([str(street_folder)], model, vgg_file, 1)
+    assert train(tmp_path / "run", *settings, "--frozen", "segmenter") == 1
+    assert "--frozen segmenter: what depends on the classes starts anew" in capsys.readouterr().out
+    assert train(tmp_path / "run", *settings, "--distilled_model", str(model)) == 1
+    assert "is of celebamask-hq, not of cityscapes" in capsys.readouterr().out
 
 
 def test_matrices_of_one_shape_are_orthogonalised_together():

@@ -81,7 +81,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
         return
     replace_folder(partial, folder / f"checkpoint-{step:06d}")
     for old in sorted(folder.glob("checkpoint-[0-9]*"))[:-keep]:
-        shutil.rmtree(old)
+        remove_folder(old)
 
 
 def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -93,5 +93,15 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def replace_folder(new: Path, old: Path) -> None:
-    shutil.rmtree(old, ignore_errors=True)
+    """`new` takes the place of `old`, which is one of the two whenever this is cut short, or one rename from it."""
+    if old.exists():
+        remove_folder(old)
     new.rename(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Under another name: what is cut short leaves nothing that looks whole."""
+    doomed = folder.with_name(f"{folder.name}-old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..labels import LabelSpace
 from ..loop import Networks, composite
 from ..pipeline import FeedbackInpaintPipeline
 
@@ -17,15 +18,14 @@ PASSES = 3
 ODDS = 0.75
 
 
-def load_teacher(model: str | None, num_classes: int, device: torch.device) -> Networks | None:
+def load_teacher(model: str | None, label_space: LabelSpace, device: torch.device) -> Networks | None:
     """The frozen networks of a pipeline, a folder or a Hub id. Raises InputError where its classes are others."""
     if model is None:
         return None
-    networks = FeedbackInpaintPipeline.from_pretrained(model).networks
-    found = networks.segmenter.config.num_classes
-    if found != num_classes:
-        raise InputError(f"--distilled_model {model}: knows {found} classes, but {num_classes} are trained")
-    return networks.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    pipeline = FeedbackInpaintPipeline.from_pretrained(model)
+    if pipeline.label_space.name != label_space.name:
+        raise InputError(f"--distilled_model {model}: is of {pipeline.label_space.name}, not of {label_space.name}")
+    return pipeline.networks.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Optimizers and weight averaging, in as few operations a step as there are shapes: on a GPU each one is a launch."""
 
+import copy
 from collections import defaultdict
 
 import torch
@@ -40,12 +41,15 @@ class StackedMuon(torch.optim.Optimizer):
         """Parameters of one shape, as matrices."""
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         torch._foreach_lerp_(buffers, [parameter.grad for parameter in parameters], 1 - momentum)
-        matrices = torch.stack([buffer.flatten(1) for buffer in buffers])  # (N, out, in)
+        # Channels last, as they lie in memory: the order of a matrix's columns does not matter.
+        matrices = torch.stack([buffer.movedim(1, -1).flatten(1) for buffer in buffers])  # (N, out, in)
         # bfloat16 is enough and twice as fast on GPUs; most processors are ten times slower in it.
         dtype = torch.float32 if matrices.device.type == "cpu" else torch.bfloat16
         coefficients = resolve_ns_coefficients("quintic", COEFFICIENTS)
         updates = zeropower_via_newtonschulz(matrices, NEWTON_SCHULZ_STEPS, coefficients, dtype=dtype)
-        updates = [u.view_as(p) for u, p in zip(updates.to(matrices.dtype).contiguous(), parameters, strict=True)]
+        shapes = [parameter.movedim(1, -1).shape for parameter in parameters]
+        updates = updates.to(matrices.dtype).contiguous()
+        updates = [update.view(shape).movedim(-1, 1) for update, shape in zip(updates, shapes, strict=True)]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         torch._foreach_add_(parameters, updates, alpha=-lr * get_lr_scale(matrices.shape, "match_rms_adamw"))
 
@@ -79,10 +83,26 @@ def build_optimizers(
     return optimizers
 
 
-def ema_update(decay: float):
-    """Weight averaging that forgets its random start: the decay rises with the updates n, (1 + n) / (10 + n)."""
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], number) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(number)) / (10 + int(number))))
+class WeightAverage:
+    """The moving average of some networks' weights, in `module`, for accelerate to save.
 
-    return update
+    It forgets its random start: the decay rises with the updates n, (1 + n) / (10 + n). Not torch's AveragedModel:
+    the count of that one lies on the GPU, and each step waits for it.
+    """
+
+    def __init__(self, networks: nn.Module, decay: float):
+        self.module = copy.deepcopy(networks).requires_grad_(False).eval()
+        self.decay, self.updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, networks: nn.Module) -> None:
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.module.parameters()), list(networks.parameters()), weight)
+        self.updates += 1
+
+    def state_dict(self) -> dict:
+        return {"module": self.module.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.module.load_state_dict(state["module"])
+        self.updates = state["updates"]

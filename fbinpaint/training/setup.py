@@ -53,12 +53,22 @@ def build_data(
     return crops, Validator(validation, label_space, max(args.resolution), skip=skip)
 
 
-def build_networks(args: argparse.Namespace, label_space: LabelSpace) -> Networks:
-    """Those of `--pretrained_model`, else fresh ones around an ImageNet encoder; without exemplars, ready to learn."""
+def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Callable[[str], None] = print) -> Networks:
+    """Those of `--pretrained_model`, else fresh ones around an ImageNet encoder; without exemplars, ready to learn.
+
+    tell: takes the line that says what of a model of other classes starts anew. Raises InputError where that is frozen.
+    """
     if args.pretrained_model:
-        networks = FeedbackInpaintPipeline.from_pretrained(args.pretrained_model).networks
-        if networks.segmenter.config.num_classes != label_space.num_classes:
-            networks = with_other_classes(networks, label_space.num_classes)
+        pipeline = FeedbackInpaintPipeline.from_pretrained(args.pretrained_model)
+        networks = pipeline.networks
+        if pipeline.label_space.name != label_space.name:
+            networks, anew = with_other_classes(networks, label_space.num_classes)
+            if frozen := sorted({key.split(".")[0] for key in anew} & set(args.frozen)):
+                raise InputError(
+                    f"--frozen {' '.join(frozen)}: what depends on the classes starts anew, as {args.pretrained_model} "
+                    f"is of {pipeline.label_space.name}; let these networks train"
+                )
+            tell(f"{args.pretrained_model} is of {pipeline.label_space.name}; these start anew: {', '.join(anew)}")
         networks.requires_grad_(True)
         networks.variant = args.variant
     else:
@@ -79,17 +89,23 @@ def build_networks(args: argparse.Namespace, label_space: LabelSpace) -> Network
     return networks.train().to(memory_format=torch.channels_last)
 
 
-def with_other_classes(networks: Networks, num_classes: int) -> Networks:
-    """The same networks for another number of classes: every layer that does not depend on it keeps its weights."""
+def with_other_classes(networks: Networks, num_classes: int) -> tuple[Networks, list[str]]:
+    """The same networks for other classes, and the names of the weights that start anew: those of the layers whose
+    shape depends on how many classes there are."""
     parts, anew = {}, []
     for name, network in networks.named_children():
         if "num_classes" in network.config:
-            learnt = network.state_dict()
-            network = type(network)(**dict(network.config) | {"num_classes": num_classes})
-            shapes = {key: value.shape for key, value in network.state_dict().items()}
-            fitting = {key: value for key, value in learnt.items() if value.shape == shapes.get(key)}
-            network.load_state_dict(fitting, strict=False)
-            anew += [f"{name}.{key}" for key in shapes.keys() - fitting.keys() if not key.startswith("bank_")]
+            config = dict(network.config)
+            # Of one class more as well: a shape that is the same then does not depend on the classes.
+            network_, other = (type(network)(**config | {"num_classes": n}) for n in (num_classes, num_classes + 1))
+            shapes = {key: value.shape for key, value in other.state_dict().items()}
+            kept = {
+                key: network.state_dict()[key]
+                for key, value in network_.state_dict().items()
+                if value.shape == shapes[key] and not key.startswith("bank_")
+            }
+            network_.load_state_dict(kept, strict=False)
+            anew += [f"{name}.{key}" for key in shapes if key not in kept and not key.startswith("bank_")]
+            network = network_
         parts[name] = network
-    print(f"the model is of another number of classes; these start anew: {', '.join(sorted(anew))}")
-    return Networks(**parts)
+    return Networks(**parts), sorted(anew)

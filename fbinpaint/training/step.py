@@ -226,12 +226,15 @@ class Learner(nn.Module):
             halved = F.avg_pool2d(last.image, 2)
             enlarged = F.interpolate(halved, size=size, mode="bicubic").clamp(-1, 1)
             fill = composite(enlarged, batch.image, batch.mask)
-        map_, context = last.probabilities.detach(), networks.initial_inpainter(fill, torch.zeros_like(batch.mask))
+        map_, styles = last.probabilities.detach(), last.styles.detach()
+        context = networks.initial_inpainter(fill, torch.zeros_like(batch.mask))
         conditioning = networks.guided_inpainter.prepare(
-            fill, batch.mask, context.context4, context.context8, map_, styles=last.styles.detach()
+            fill, batch.mask, context.context4, context.context8, map_, styles=styles
         )
         prediction = networks.guided_inpainter(map_, conditioning).image
-        return replace(last, image=composite(prediction, batch.image, batch.mask), prediction=prediction)
+        # Nothing of the pass before is handed on: DDP would wait for gradients of it that no loss asks for.
+        image = composite(prediction, batch.image, batch.mask)
+        return replace(last, image=image, prediction=prediction, probabilities=map_, styles=styles)
 
     def one_hot(self, classes: Tensor) -> Tensor:
         return one_hot(classes, len(self.class_weights))

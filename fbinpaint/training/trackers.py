@@ -27,10 +27,12 @@ def check_tracker(name: str | None) -> None:
         raise InputError(f"--report_to {name}: no such tracker is installed; pip install it")
 
 
-def start_tracker(accelerator: Accelerator, name: str, options: argparse.Namespace, folder: Path) -> None:
-    """Give the tracker `name` the run's options, and remember its run in `<folder>/<name>_run`."""
+def start_tracker(
+    accelerator: Accelerator, name: str, options: argparse.Namespace, folder: Path, resumed: bool
+) -> None:
+    """Give the tracker `name` the run's options, and remember its run in `<folder>/<name>_run` for a resumed one."""
     path = folder / f"{name}_run"
-    earlier = path.read_text().strip() if path.is_file() else None
+    earlier = path.read_text().strip() if resumed and path.is_file() else None
     # MLflow numbers its runs itself; the others take a name of ours.
     run = earlier or (None if name == "mlflow" else uuid.uuid4().hex)
     of_run = RESUME[name](run) if name in RESUME and run else {}

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
@@ -32,7 +31,7 @@ from .checkpoints import read_log, save_checkpoint, save_folder
 from .class_floor import small_and_common
 from .distillation import ODDS, load_teacher
 from .edits import draw_edits
-from .optimizers import build_optimizers, ema_update
+from .optimizers import WeightAverage, build_optimizers
 from .schedule import Progress
 from .semi_supervised import STRATEGIES
 from .setup import build_data, build_networks
@@ -53,15 +52,14 @@ class Trainer:
         self.bad_photos = BadPhotos()
         self.skip = self.bad_photos.add if args.skip_bad_images else None
         self.crops, self.validator = build_data(args, self.label_space, self.skip)
-        networks = build_networks(args, self.label_space)
+        networks = build_networks(args, self.label_space, accelerator.print)
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
         self.perceptual = PerceptualLoss(args.perceptual_weights).to(
             accelerator.device, memory_format=torch.channels_last
         )
-        self.distilled = load_teacher(args.distilled_model, self.label_space.num_classes, accelerator.device)
+        self.distilled = load_teacher(args.distilled_model, self.label_space, accelerator.device)
         encoder = copy.deepcopy(networks.segmenter.encoder)
-        self.ema = AveragedModel(networks, multi_avg_fn=ema_update(args.ema_decay)).to(accelerator.device)
-        self.ema.requires_grad_(False).eval()
+        self.ema = WeightAverage(networks.to(accelerator.device), args.ema_decay)
         optimizers = build_optimizers(networks, args.learning_rate, args.encoder_learning_rate)
         self.peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.progress = Progress(accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps)
@@ -85,21 +83,24 @@ class Trainer:
         kept = small_and_common(share, presence)
         return Learner(networks, STRATEGIES[self.args.semi_supervised], class_balance(pixels), kept)
 
-    def train_step(self, batch: Batch, step: int, number: int) -> dict[str, Tensor]:
+    def train_step(self, batch: Batch, step: int, number: int, done: float) -> dict[str, Tensor]:
         """What one batch does for the networks and, once it has joined, for the discriminator.
 
-        All are updated with the last batch of a step. `number` is the batch's own in the whole run. Whatever is drawn
-        is a function of the two: a resumed run draws the same, and so does one on more processes.
+        All are updated with the last batch of a step. `number` is the batch's own in the whole run, `done` the share of
+        the run before the step. Whatever is drawn is a function of the first two: a resumed run draws the same, and so
+        does one on more processes.
         """
         args = self.args
-        of_step, of_batch = (torch.Generator().manual_seed(args.seed * 1_000_003 + n) for n in (step, number))
+        of_step, of_batch = (
+            torch.Generator().manual_seed(args.seed * 1_000_003 + n) for n in (2 * step, 2 * number + 1)
+        )
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
         refine, distil = (torch.rand(2, generator=of_step) < torch.tensor([REFINE_ODDS, ODDS])).tolist()
         distilled = self.distilled if distil and not refine else None
         size = int(torch.randint(len(args.resolution), (), generator=of_step))
         batch = batch.resized(args.resolution[size])
         edits = draw_edits(batch.mask, of_batch)
-        alone, done = step < args.initial_steps, self.progress.share(step)
+        alone = step < args.initial_steps
         self.set_learning_rates(step, done)
         with self.part("forward"):
             num_rounds = None if alone else num_rounds
@@ -119,7 +120,7 @@ class Trainer:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             if self.accelerator.sync_gradients:
-                self.ema.update_parameters(self.accelerator.unwrap_model(self.learner).networks)
+                self.ema.update(self.accelerator.unwrap_model(self.learner).networks)
         if adversarial:
             with self.part("discriminator"):
                 log["discriminator"] = self.adversary.learn(batch, outcome, features, edits.wrong, step)
