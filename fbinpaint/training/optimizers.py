@@ -4,11 +4,17 @@ import copy
 from collections import defaultdict
 
 import torch
-from timm.optim.muon import _COEFFICIENTS as COEFFICIENTS
-from timm.optim.muon import get_lr_scale, resolve_ns_coefficients, zeropower_via_newtonschulz
+from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
 from torch import Tensor, nn
 
-NEWTON_SCHULZ_STEPS = 5
+# Of the Newton-Schulz iterations: https://leloykun.github.io/ponder/muon-opt-coeffs, "quintic" in timm.
+COEFFICIENTS = [
+    (4.0848, -6.8946, 2.9270),
+    (3.9505, -6.3029, 2.6377),
+    (3.7418, -5.5913, 2.3037),
+    (2.8769, -3.1427, 1.2046),
+    (2.8366, -3.0525, 1.2012),
+]
 # A matrix longer than this many times its width, or narrower than so many rows, has no directions worth equalising.
 MAX_ASPECT, MIN_ROWS = 128, 4
 WEIGHT_DECAY = 1e-4
@@ -45,8 +51,7 @@ class StackedMuon(torch.optim.Optimizer):
         matrices = torch.stack([buffer.movedim(1, -1).flatten(1) for buffer in buffers])  # (N, out, in)
         # bfloat16 is enough and twice as fast on GPUs; most processors are ten times slower in it.
         dtype = torch.float32 if matrices.device.type == "cpu" else torch.bfloat16
-        coefficients = resolve_ns_coefficients("quintic", COEFFICIENTS)
-        updates = zeropower_via_newtonschulz(matrices, NEWTON_SCHULZ_STEPS, coefficients, dtype=dtype)
+        updates = zeropower_via_newtonschulz(matrices, len(COEFFICIENTS), COEFFICIENTS, dtype=dtype)
         shapes = [parameter.movedim(1, -1).shape for parameter in parameters]
         updates = updates.to(matrices.dtype).contiguous()
         updates = [update.view(shape).movedim(-1, 1) for update, shape in zip(updates, shapes, strict=True)]
