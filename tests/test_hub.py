@@ -275,10 +275,10 @@ def test_the_card_is_valid_and_its_figures_are_those_of_the_report(hub, story):
     assert "Licence of the model: not stated" in card.text
 
 
-@pytest.mark.parametrize("name", ["streets", "faces"])
-def test_the_bundled_models_have_their_facts_on_file(name):
+@pytest.mark.parametrize("name, report", [("streets", "streets"), ("faces", "celebamask")])
+def test_the_bundled_models_have_their_facts_on_file(name, report):
     training = json.loads((ROOT / "checkpoints" / name / "training.json").read_text())
-    card = model_card(ROOT / "checkpoints" / name, f"user/{name}", [ROOT / f"docs/reports/{name}.json"])
+    card = model_card(ROOT / "checkpoints" / name, f"user/{name}", [ROOT / f"docs/reports/{report}.json"])
     licences = [data["licence"] for data in training["data"]]
     assert all(text in card.text for text in (training["time"], training["command"], *licences))
     assert card.data.license == training["license"] and "ot stated" not in card.text
