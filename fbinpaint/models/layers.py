@@ -73,18 +73,15 @@ def hole_window(mask: Tensor) -> Window:
     rows, columns = ((mask > 0).amax(axes).nonzero()[:, 0].tolist() for axes in ((0, 1, 3), (0, 1, 2)))
     if not rows:
         return whole(mask)
-    own = tuple(slice(inside[0] // 4 * 4, inside[-1] // 4 * 4 + 4) for inside in (rows, columns))
-    return widen(own, height, width, Details.REACH)
+    sides = (rows, height), (columns, width)
+    return tuple(
+        slice(max(0, inside[0] // 4 * 4 - Details.REACH), min(side, inside[-1] // 4 * 4 + 4 + Details.REACH))
+        for inside, side in sides
+    )
 
 
 def whole(image: Tensor) -> Window:
     return tuple(slice(0, side) for side in image.shape[-2:])
-
-
-def widen(window: Window, height: int, width: int, pixels: int) -> Window:
-    """By so many pixels at each side, as far as the picture reaches."""
-    sides = zip(window, (height, width), strict=True)
-    return tuple(slice(max(0, inside.start - pixels), min(side, inside.stop + pixels)) for inside, side in sides)
 
 
 def crop(x: Tensor, window: Window, stride: int) -> Tensor:

@@ -109,8 +109,8 @@ class Trainer:
         adversarial = not alone and self.weights.adversarial > 0 and done >= args.adversarial_start
         if not alone:
             with self.part("losses of the fill"):
-                log |= self.losses_of_fill(batch, outcome, adversarial, of_batch)
-        features = log.pop("encoder_features", None)
+                of_fill, features = self.losses_of_fill(batch, outcome, adversarial, of_batch)
+            log |= of_fill
         with self.part("backward"):
             self.accelerator.backward(self.weights.total(log))
         with self.part("optimizer"):
@@ -134,18 +134,19 @@ class Trainer:
 
     def losses_of_fill(
         self, batch: Batch, outcome: Outcome, adversarial: bool, generator: torch.Generator
-    ) -> dict[str, Tensor | list[Tensor]]:
-        """What VGG and, if it has joined, the discriminator think of the last fill; with what it saw of it."""
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """What VGG and, if it has joined, the discriminator think of the last fill; and the encoder's features of it,
+        which the discriminator learns from as well."""
         fill, wanted = outcome.last.image, outcome.target
         window, truth = hole_windows(fill, wanted, batch.mask, self.args.perceptual_crop, generator)
         with self.accelerator.autocast():
-            losses = {"perceptual": self.perceptual(window, truth)}
+            losses, features = {"perceptual": self.perceptual(window, truth)}, []
         if adversarial:
-            features = losses["encoder_features"] = self.adversary.encoder_features(fill)
+            features = self.adversary.encoder_features(fill)
             losses["adversarial"], losses["feature_matching"] = self.adversary.generator_losses(
                 batch.mask, outcome, features, wanted
             )
-        return losses
+        return losses, features
 
     def averaged_networks(self) -> Networks:
         """A copy of the averaged networks with their exemplar bank, ready to restore photos."""
