@@ -9,8 +9,8 @@ like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpo
 stopped; on SIGTERM a checkpoint is written first. The result, `<output_dir>/pipeline`, and the best of the validated
 ones, `<output_dir>/best`, load with `FeedbackInpaintPipeline.from_pretrained`.
 
-A step takes `--gradient_accumulation_steps` batches on each process. The labelled photos of a batch are the exemplars
-of its other photos, and of no other batch, so one process with two batches a step learns what two with one do.
+A step takes `--gradient_accumulation_steps` batches on each process. The exemplars are made anew, by the averaged
+segmenter, at the start and at each validation.
 
 The first `--initial_steps` train the initial inpainter alone, which is fast. In the others the loop runs on a batch
 with 0 to 2 rounds: every map is supervised, and the first and the last fill; the last one also meets VGG features and a
@@ -80,7 +80,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="sides of the training crops, multiples of 16; several: each step has one of them",
     )
     add("--distilled_model", help="a pipeline; what it paints in three passes is to be painted in one")
-    add("--frozen", nargs="+", choices=COMPONENTS, default=[], help="networks that stay as --pretrained_model has them")
+    add(
+        "--frozen",
+        nargs="+",
+        choices=COMPONENTS,
+        default=[],
+        help="networks that stay as --pretrained_model has them; with both inpainters frozen the maps learn, from "
+        "labels alone, at several times the speed",
+    )
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
     add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if another")
     add("--train_batch_size", type=positive, default=8, help="photos per process and batch")
@@ -100,7 +107,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         add(f"--{field.name}_weight", type=float, default=field.default)
     add("--perceptual_crop", type=positive, default=48, help="side of the window in each hole that VGG sees")
     add("--ema_decay", type=float, default=0.998)
-    add("--num_exemplars", type=positive, default=96, help="labelled photos kept as prototypes with the model")
+    add("--num_exemplars", type=positive, default=200, help="labelled photos kept, as small maps, with the model")
     add("--num_validation_images", type=positive, default=20, help="photos held out of training")
     add("--validation_steps", type=positive, default=500)
     add("--checkpointing_steps", type=positive, default=500)
@@ -220,10 +227,12 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
                 scores = {name: round(float(value), 5) for name, value in losses.items()}
                 bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
                 record(trainer, scores, done)
-            if accelerator.is_main_process and (done % args.validation_steps == 0 or over):
-                scores = trainer.validate(done)
-                bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-                record(trainer, scores, done)
+            if done % args.validation_steps == 0 or over:
+                trainer.refresh_bank()
+                if accelerator.is_main_process:
+                    scores = trainer.validate(done)
+                    bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+                    record(trainer, scores, done)
             if over or stopping or done % args.checkpointing_steps == 0:
                 trainer.save_checkpoint(done)
             if over or stopping:
@@ -243,7 +252,7 @@ def train(args: argparse.Namespace) -> bool:
     first = resume(args, trainer, checkpoint)
     finished = run_steps(args, trainer, first)
     if finished and accelerator.is_main_process:
-        pipeline = trainer.save_pipeline("pipeline", trainer.averaged_networks())
+        pipeline = trainer.save_pipeline("pipeline")
         print(f"saved {pipeline}")
         if args.push_to_hub:
             print(f"published {publish(pipeline, args.hub_model_id).commit_url}")

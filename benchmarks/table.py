@@ -31,7 +31,8 @@ CONTROLS = {
     "resegmented-mean": "mean of the segmenter's first and newest map (`resegmented-mean`)",
     "shuffled-map": "another photo's map (`shuffled-map`)",
     "oracle": "true map, labelled photos (`oracle`)",
-    "random-exemplar": "random exemplars (`random-exemplar`)",
+    "random-exemplar": "layouts of random exemplars (`random-exemplar`)",
+    "no-exemplars": "feedback without exemplars (`no-exemplars`)",
 }
 
 

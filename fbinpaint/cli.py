@@ -1,4 +1,4 @@
-"""The command line: `python -m fbinpaint run | segment | evaluate | publish`.
+"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | publish`.
 
 Bad input ends in one line, `error: what is wrong, which file, what to do`, and exit code 1; a file is written whole or
 not at all. torch and diffusers are imported by the commands, not here, so that --help is instant.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fbinpaint.arguments import count, positive, seed
 from fbinpaint.errors import InputError, printable
-from fbinpaint.files import whole_file
+from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fbinpaint", description="Fill holes in photos, guided by a semantic map that the fill corrects."
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="run | segment | evaluate | publish")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="run | segment | exemplars | evaluate | publish"
+    )
 
     run = _command(
         commands, run_command, "run",
@@ -75,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     segment.add_argument("--colour", action="store_true", help="write NAME_colour.png too, the map as an RGB picture")
 
+    exemplars = _command(
+        commands, exemplars_command, "exemplars",
+        "Adapt a model to your own kind of photos in seconds: a copy of it that consults your labelled ones.",
+        "--model checkpoints/streets --data examples/streets --output my-streets",
+    )  # fmt: skip
+    exemplars.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: streets")
+    exemplars.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/")
+    exemplars.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the new model")
+
     evaluate = _command(
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
         "--model checkpoints/streets --data examples/streets --output report.json",
@@ -96,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     evaluate.add_argument(
         "--controls", type=_names, default=[], metavar="NAME,...",
-        help="frozen-map (always there), resegmented (two rows), oracle, shuffled-map, random-exemplar; run with the "
-        "highest number of rounds",
+        help="frozen-map (always there), resegmented (two rows), oracle, shuffled-map, random-exemplar, no-exemplars; "
+        "run with the highest number of rounds",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos")
 
@@ -173,6 +184,42 @@ def segment_command(args: argparse.Namespace) -> int:
     from fbinpaint.batch import plan_maps, segment
 
     return _process(args, *plan_maps(args.image, args.output, args.colour), segment)
+
+
+def exemplars_command(args: argparse.Namespace) -> int:
+    """`exemplars`: all of the model is copied as it is, but for the recorrector, which holds the bank."""
+    import shutil
+
+    import numpy as np
+    from safetensors.torch import load_file
+    from tqdm import tqdm
+
+    from fbinpaint.data.photos import read_photo
+    from fbinpaint.data.rows import has_label
+    from fbinpaint.data.sources import load_photos
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+    from fbinpaint.saved import WEIGHTS
+
+    if os.path.lexists(args.output):
+        raise InputError(f"{args.output}: is there already; move it away, or name another --output")
+    pipe = load_pipeline(args.model)
+    photos = load_photos([str(args.data)])
+    photos = photos.select(np.flatnonzero(has_label(photos)))
+    if not len(photos):
+        raise InputError(f"{args.data}: holds no labelled photo; put maps of the photos' names into labels/")
+    size = pipe.config.sample_size
+    read = [read_photo(row, size, pipe.label_space) for row in tqdm(photos, desc="exemplars", unit="photo")]
+    pipe.set_exemplars(*zip(*read, strict=True))
+    folder = Path(args.model) if os.path.isdir(args.model) else Path(FeedbackInpaintPipeline.download(args.model))
+    stored = load_file(folder / "recorrector" / f"{WEIGHTS}.safetensors")["gather.weight"].dtype
+
+    def write(target: Path) -> None:
+        shutil.copytree(folder, target)
+        pipe.recorrector.to(stored).save_pretrained(target / "recorrector")
+
+    save_folder(args.output, write)
+    print(f"{args.output}: {args.model} with {len(photos)} exemplars")
+    return 0
 
 
 def _process(

@@ -6,11 +6,13 @@
                       its first map and that one ("resegmented-mean"): the simplest corrections there are
     oracle            the true classes in the hole, on the labelled photos: the ceiling of any correction
     shuffled-map      the map of a random other photo in the hole: if it does as well, guidance is not used
-    random-exemplar   exemplars drawn at random instead of retrieved: if they do as well, retrieval is not used
+    random-exemplar   layouts of random exemplars, not of retrieved ones: if they do as well, retrieval is not used
+    no-exemplars      feedback without exemplars: what remains is the segmenter on the newest fill
 """
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,7 +22,7 @@ import torch
 from fbinpaint.errors import InputError
 from fbinpaint.labels import IGNORE
 from fbinpaint.loop import RESEGMENTED_VARIANTS
-from fbinpaint.models.exemplar_bank import Exemplars
+from fbinpaint.models.exemplar_bank import Exemplars, no_exemplars
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -32,6 +34,7 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     "oracle": ("oracle",),
     "shuffled-map": ("shuffled-map",),
     "random-exemplar": ("random-exemplar",),
+    "no-exemplars": ("no-exemplars",),
 }
 
 
@@ -57,6 +60,8 @@ def control_pipelines(
                 pipes[method] = guided_by(pipe, method)
             elif name == "random-exemplar":
                 pipes[method] = with_random_exemplars(pipe, seed)
+            elif name == "no-exemplars":
+                pipes[method] = with_exemplars(pipe, no_exemplars(pipe.recorrector.bank))
             else:
                 pipes[method] = pipe
     return pipes
@@ -70,13 +75,20 @@ def guided_by(pipe: "FeedbackInpaintPipeline", variant: str) -> "FeedbackInpaint
 
 
 def with_random_exemplars(pipe: "FeedbackInpaintPipeline", seed: int) -> "FeedbackInpaintPipeline":
-    """A copy whose bank answers to another exemplar's key. Raises InputError for a bank of one."""
+    """A copy whose layouts are always those of the same random exemplars, each and its mirror image, as many as are
+    consulted. Raises InputError for a bank that holds no more than these."""
     bank = pipe.recorrector.bank
-    if len(bank) < 2:
-        raise InputError("the model's bank holds one exemplar, so the control random-exemplar cannot take another")
-    order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed)).to(bank.keys.device)
+    number = max(1, pipe.recorrector.config.top_k // 2)
+    if len(bank) <= number:
+        raise InputError(f"the model's bank holds {len(bank)} exemplars, so the control random-exemplar has no choice")
+    order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed)).to(bank.maps.device)
+    return with_exemplars(pipe, replace(bank, maps=bank.maps[order[:number]]))
+
+
+def with_exemplars(pipe: "FeedbackInpaintPipeline", exemplars: Exemplars) -> "FeedbackInpaintPipeline":
+    """A copy with another bank."""
     control = copy.deepcopy(pipe)
-    control.recorrector.set_bank(Exemplars(bank.prototypes, bank.present, bank.keys[order]))
+    control.recorrector.set_bank(exemplars)
     return control
 
 

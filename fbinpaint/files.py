@@ -1,7 +1,8 @@
-"""Files are written whole or not at all."""
+"""Files and folders are written whole or not at all."""
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -26,3 +27,26 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a read-only disk refuses even where there is nothing to remove
             temporary.unlink()
+
+
+def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """`write` fills a folder of another name, which then takes the place of `folder`."""
+    partial = folder.with_name(f"{folder.name}-partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write(partial)
+    replace_folder(partial, folder)
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """`new` takes the place of `old`, which is one of the two whenever this is cut short, or one rename from it."""
+    if old.exists():
+        remove_folder(old)
+    new.rename(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Under another name: what is cut short leaves nothing that looks whole."""
+    doomed = folder.with_name(f"{folder.name}-old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)

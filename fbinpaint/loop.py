@@ -1,9 +1,11 @@
 """The feedback loop: the paper's figure in one screen, shared by training, evaluation, command line and demo.
 
-    photo + mask -> initial inpainter -> segmenter -> guided inpainter -> [ recorrector -> guided inpainter ] x K
+    photo + mask -> initial inpainter -> segmenter -> guided inpainter
+                 -> [ segmenter, exemplars -> recorrector -> guided inpainter ] x K
 
 Round 0 is the usual one-way pipeline: the segmenter's own map guides one pass over the first fill. Each further round
-corrects the map from what the last pass painted, and paints over the first fill again: only the map has changed.
+segments what the last pass painted, corrects the map by that and by labelled exemplars, and paints over the first fill
+again: only the map has changed.
 """
 
 from collections.abc import Iterator
@@ -15,8 +17,9 @@ from torch.nn import functional as F
 
 from .errors import InputError
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from .models.exemplar_bank import Exemplars
+from .models.exemplar_bank import Layout
 from .models.layers import downsample_mask, hole_window, one_hot
+from .models.recorrector import RecorrectorOutput
 
 # What guides the passes: no map, the segmenter's own map (never corrected), or the map that feedback corrects.
 VARIANTS = ("unguided", "unidirectional", "feedback")
@@ -49,6 +52,12 @@ class Networks(nn.Module):
         self.recorrector = recorrector
         self.guided_inpainter = guided_inpainter
 
+    @property
+    def paint_learns(self) -> bool:
+        """Whether an inpainter is trained: if none is, the maps learn from labels alone, which is fast."""
+        inpainters = self.initial_inpainter, self.guided_inpainter
+        return any(parameter.requires_grad for network in inpainters for parameter in network.parameters())
+
 
 @dataclass
 class Round:
@@ -63,10 +72,10 @@ class Round:
     styles: Tensor  # (B,C,S), what each class looks like in the known part
     doubt: Tensor  # (B,3,h,w): disagreement of the last two fills, depth into the hole, 1 - confidence
     # Of the correction before this round; None where there was none, as in round 0.
-    consistency: Tensor | None = None  # (B,C,h/2,w/2), S_c
-    shared: Tensor | None = None  # (B,C), the classes that some exemplar shows
-    speakers: Tensor | None = None  # (B,C) int64, the exemplar with the loudest voice for each class
-    trust: Tensor | None = None  # (B,1,h,w)
+    newest: Tensor | None = None  # (B,C,h,w), the segmenter's map of the last round's fill
+    correction: RecorrectorOutput | None = None
+    consistency: Tensor | None = None  # (B,C,h,w), S_c
+    layout: Layout | None = None
 
     def labels(self) -> Tensor:
         """The map's classes at the photo's size, (B,H,W) int64."""
@@ -103,7 +112,6 @@ def feedback_rounds(
     mask: Tensor,
     num_rounds: int,
     semantic_map: Tensor | None = None,
-    exemplars: Exemplars | None = None,
     allowed: Tensor | None = None,
 ) -> Iterator[Round]:
     """Yield rounds 0..num_rounds, each as soon as it is done.
@@ -113,12 +121,12 @@ def feedback_rounds(
         mask: (B,1,H,W) in {0,1}, 1 = hole.
         num_rounds: K, the number of corrections; 0 = one-way.
         semantic_map: (B,H,W) int64, classes the user insists on, 255 elsewhere.
-        exemplars: None = the bank saved with the recorrector.
-        allowed: (B,N) bool, which exemplars each photo may consult; None = all.
+        allowed: (B,N) bool, whose layouts of the recorrector's bank each photo may consult; None = all.
 
     Fills are detached between networks: each learns to improve the fill it is given, not to shape its input. Gradients
     of the image losses still reach segmenter and recorrector through the soft map, in the feedback variant. All passes
-    are the same function of the first fill, so only the last one, `num_rounds`, is recorded for gradients.
+    are the same function of the first fill, so only the last one, `num_rounds`, is recorded for gradients; and none
+    where the inpainters are frozen.
     """
     feedback = networks.variant == "feedback"
     image = image * (1 - mask)
@@ -136,34 +144,34 @@ def feedback_rounds(
     conditioning = networks.guided_inpainter.prepare(
         fill, mask, initial.context4, initial.context8, guide, window
     )
+    layout = correction = consistency = newest = None
     if feedback and num_rounds:
-        advice = networks.recorrector.consult(segmented.features, probabilities, mask, exemplars, allowed)
+        layout = networks.recorrector.lay_out(probabilities, mask, allowed)
     hole = downsample_mask(mask, 4)
     depth = hole_depth(hole)
 
-    correction = painted = None
     for index in range(num_rounds + 1):
         disagreement = F.avg_pool2d((fill - last).abs().mean(1, keepdim=True), 4)
         uncertainty = 1 - probabilities.detach().amax(1, keepdim=True)
         doubt = torch.cat([disagreement, depth, uncertainty], dim=1)
-        if index > 0 and feedback:
-            correction = networks.recorrector(
-                first_map,
-                probabilities,
-                segmented.features,
-                painted.features,
-                doubt,
-                hole,
-                advice.prototypes,
-                advice.shared,
-            )
-            guide = probabilities = keep_user_pixels(correction.probabilities, semantic_map)
-        elif index > 0 and networks.variant in RESEGMENTED_VARIANTS:
-            newest = networks.segmenter(fill, mask).logits.softmax(1)
-            if networks.variant == "resegmented-mean":
-                newest = (first_map + newest) / 2
-            guide = probabilities = keep_user_pixels(newest, semantic_map)
-        recorded = torch.is_grad_enabled() and index == num_rounds
+        if index > 0 and (feedback or networks.variant in RESEGMENTED_VARIANTS):
+            again = networks.segmenter(fill, mask)
+            newest = again.logits.softmax(1)
+            if feedback:
+                consistency = networks.recorrector.recognise(again.pyramid, newest)
+                correction = networks.recorrector(
+                    first=first_map,
+                    newest=newest,
+                    consistency=consistency,
+                    layout=layout.probabilities,
+                    doubt=doubt,
+                    hole=hole,
+                )
+                corrected = correction.probabilities
+            else:
+                corrected = (first_map + newest) / 2 if networks.variant == "resegmented-mean" else newest
+            guide = probabilities = keep_user_pixels(corrected, semantic_map)
+        recorded = torch.is_grad_enabled() and index == num_rounds and networks.paint_learns
         if recorded and num_rounds and torch.is_autocast_enabled(image.device.type):
             # Older autocast hands the last pass the weights that it cast for those before, without gradients.
             torch.clear_autocast_cache()
@@ -171,7 +179,7 @@ def feedback_rounds(
             painted = networks.guided_inpainter(guide, conditioning)
         result = composite(painted.image, image, mask)
         last, fill = fill, result.detach()
-        round_ = Round(
+        yield Round(
             index=index,
             initial=first,
             image=result,
@@ -180,8 +188,8 @@ def feedback_rounds(
             logits=segmented.logits,
             styles=conditioning.styles,
             doubt=doubt,
+            newest=newest,
+            correction=correction,
+            consistency=consistency,
+            layout=None if correction is None else layout,
         )
-        if correction:
-            round_.consistency, round_.shared, round_.trust = correction.consistency, advice.shared, correction.trust
-            round_.speakers = advice.speakers
-        yield round_

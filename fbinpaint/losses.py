@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from .errors import InputError
 from .labels import IGNORE
-from .models.layers import one_hot
 
 
 def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
@@ -169,30 +168,11 @@ def class_balance(counts: Tensor) -> Tensor:
     return weights.clamp_max(5.0)
 
 
-def consistency_loss(consistency: Tensor, labels: Tensor, shared: Tensor, weight: Tensor) -> Tensor:
-    """BCE(S_c, 1[y=c]) over shared classes: makes features comparable across photos (CISC-R, auxiliary loss).
-
-    consistency (B,C,h,w) in [0,1], labels (B,h,w), shared (B,C), weight (B,h,w).
-    """
-    num_classes = consistency.shape[1]
-    target = one_hot(labels, num_classes)
-    # Both classes of each problem weigh the same: a pixel has one right class and many wrong ones.
-    balance = torch.where(target > 0, 0.5, 0.5 / max(num_classes - 1, 1))
-    # Not F.binary_cross_entropy: autocast refuses that on GPUs. In float32, as 1 - 1e-4 is 1 in bfloat16.
-    agreement = torch.where(target > 0, consistency.float(), 1 - consistency.float())
-    loss = -agreement.clamp(1e-4, 1 - 1e-4).log()
-    weight = (weight * (labels != 255))[:, None] * shared[:, :, None, None] * balance
-    return weighted_mean(loss, weight)
-
-
 def cisc_weight(consistency: Tensor, labels: Tensor, shared: Tensor) -> Tensor:
-    """w(x) = mean over shared c of 1 - |1[yhat(x)=c] - S_c(x)|   (CISC-R, eq. for L_u, over all shared classes).
+    """w(x) = S_yhat(x)(x) (after CISC-R, Wu et al., TPAMI 2023; there it is a mean over all shared classes, which is
+    near 1 for any label where the maps are distributions).
 
-    consistency (B,C,h,w), labels (B,h,w), shared (B,C) -> (B,h,w) in [0,1]; 1 where no class is shared.
+    consistency (B,C,h,w) in [0,1], labels (B,h,w), shared (C,) bool -> (B,h,w) in [0,1]; 1 where a class is not shared.
     """
-    num_classes = consistency.shape[1]
-    target = one_hot(labels, num_classes)
-    agreement = 1 - (target - consistency).abs()
-    shared = shared[:, :, None, None]
-    mean = (agreement * shared).sum(1) / shared.sum(1).clamp_min(1)
-    return torch.where(shared.sum(1) > 0, mean, torch.ones_like(mean))
+    agreed = consistency.gather(1, labels[:, None])[:, 0]
+    return torch.where(shared[labels], agreed, 1.0)

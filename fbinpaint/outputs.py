@@ -58,10 +58,10 @@ class RoundOutput:
     the hole, and all but the doubt in round 0, before which nothing was corrected.
 
     doubt: (H,W,3) uint8, what was fed back: disagreement of the last two fills, depth into the hole, 1 - confidence.
-    consistency: (H,W) uint8, how much the pixel looks like its class in the retrieved exemplars, S_c.
-    trust: (H,W) uint8, how far the correction was let through.
-    exemplar: (H,W) int16, where this round changed the class: the exemplar (number in the bank) that spoke loudest for
-        the new one; -1 elsewhere.
+    consistency: (H,W) uint8, how much the pixel looks like its class in the exemplars, S_c.
+    trust: (H,W) uint8, what share of the say exemplars and newest fill had, beside the first map.
+    exemplar: (H,W) int16, where this round changed the class: of the exemplars whose maps agree best with this one, the
+        first (number in the bank) that has the new class there; -1 elsewhere, and where none of them does.
     changed: share of the hole of another class than one round before.
     confidence: mean probability of the map's classes in the hole.
     """

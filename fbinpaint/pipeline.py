@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import InputError
+from .exemplars import make_exemplars
 from .folders import naming
 from .grain import add_grain
 from .hub import publish
@@ -26,6 +27,7 @@ from .images import (
     pad_to_multiple,
     plan_crops,
     resize_image,
+    shorter_side,
     to_index_map,
     to_mask,
     to_rgb,
@@ -269,6 +271,35 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         results = [as_output(maps[i], self.label_space, output_type) for i in range(len(photos))]
         return results if isinstance(image, list | tuple | Tensor) else results[0]
 
+    def set_exemplars(self, photos: Sequence[Any], semantic_maps: Sequence[Any]) -> None:
+        """Consult labelled photos of one's own, five to a hundred, instead of the model's; saved with the pipeline.
+
+        What they show of a class counts as far as there is enough of it; for the rest their statistics lean on those of
+        the exemplars that the pipeline had before. No network is trained.
+
+        Args:
+            photos: as when calling the pipeline, whole photos of the kind that is to be restored.
+            semantic_maps: a map per photo, as `semantic_map` there; 255 = unknown, so partial labels will do.
+
+        Raises:
+            InputError: an argument is not of this form, or no pixel is labelled.
+        """
+        photos, maps = as_list(photos), as_list(semantic_maps)
+        if not photos or len(photos) != len(maps):
+            raise InputError(f"{len(photos)} exemplars, {len(maps)} semantic maps: give one or more, and as many maps")
+
+        def labelled() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for photo, map_ in zip(photos, maps, strict=True):
+                pixels, _ = self._read_image(photo)
+                map_ = map_.detach().cpu().numpy() if isinstance(map_, Tensor) else map_
+                size = shorter_side(pixels.shape[1::-1], self.config.sample_size)
+                yield resize_image(pixels, size), to_index_map(map_, size, self.label_space.num_classes)
+
+        own = make_exemplars(self.segmenter, self.label_space, labelled())
+        if not own.counts.any():
+            raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
+        self.recorrector.set_bank(self.recorrector.bank.to("cpu").adapted(own))
+
     def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
         jobs = [job for photo in photos for job in self._plan(photo)]
@@ -492,12 +523,14 @@ def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]
         return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
     planes = {"doubt": levels(round_.doubt).movedim(1, -1)}
-    if round_.trust is not None:
-        planes["trust"] = levels(round_.trust)[:, 0]
+    if round_.correction is not None:
+        planes["trust"] = levels(1 - round_.correction.gates[:, :1])[:, 0]
         planes["consistency"] = levels(round_.consistency).gather(1, labels[:, None])[:, 0]
-        speakers = torch.where(round_.shared > 0, round_.speakers, -1)  # (B, C)
-        speaker = speakers.gather(1, labels.flatten(1)).view_as(labels)
-        planes["exemplar"] = torch.where(labels != before, speaker, -1).to(torch.int16)
+        maps = F.interpolate(round_.layout.maps.float(), size=labels.shape[-2:], mode="nearest-exact")  # (B, K, H, W)
+        agreeing = maps == labels[:, None]
+        best = round_.layout.nearest.gather(1, agreeing.int().argmax(1).flatten(1)).view_as(labels)
+        shown = (labels != before) & agreeing.any(1)
+        planes["exemplar"] = torch.where(shown, best, -1).to(torch.int16)
     return planes
 
 

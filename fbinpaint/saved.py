@@ -23,10 +23,11 @@ WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
 
 # Of saved pipelines, raised whenever what is saved changes its meaning; model_index.json holds it. Nothing converts an
 # older one. Version 1: the sides of a face are those of CelebAMask-HQ's owners (`l_` is the person's left). Version 2:
-# larger networks, and every pass paints over the first fill.
-FORMAT_VERSION = 2
-LAST_COMMITS = {0: "82617c5", 1: "a4fb447"}  # version -> the last commit that loads it; 0 = saved without a number
-OF_VERSION = ["model_index.json", "initial_inpainter/config.json"]  # what `check_format_version` looks at
+# larger networks, and every pass paints over the first fill. Version 3: the recorrector weighs opinions, and exemplars
+# are statistics and maps.
+FORMAT_VERSION = 3
+# The last commit that loads each; 0 = saved without a number.
+LAST_COMMITS = {0: "82617c5", 1: "a4fb447", 2: "9046780"}
 
 
 def check_pipeline(folder: Path, variant: str | None = None) -> None:
@@ -58,9 +59,7 @@ def check_pipeline(folder: Path, variant: str | None = None) -> None:
 def check_format_version(folder: Path) -> None:
     """Raises InputError unless the pipeline saved in `folder` is of this version."""
     path = folder / "model_index.json"
-    version = read_json(path).get("format_version", 0)
-    if version != 0 or not has_base_networks(folder):
-        check_version(version, path)
+    check_version(read_json(path).get("format_version", 0), path)
 
 
 def check_version(version: Any, path: Path) -> None:
@@ -72,13 +71,6 @@ def check_version(version: Any, path: Path) -> None:
         )
     if type(version) is not int or version != FORMAT_VERSION:
         raise InputError(f"{path}: its format_version {version!r:.40} is not known; install a newer fbinpaint")
-
-
-def has_base_networks(folder: Path) -> bool:
-    """Whether the initial inpainter is of the larger kind, `depth8`. Its first pipelines were saved without a number:
-    they were trained to paint over the last fill, but are a start for training."""
-    path = folder / "initial_inpainter" / "config.json"
-    return path.is_file() and "depth8" in read_json(path)
 
 
 def check_network(folder: Path, class_name: str, variant: str | None = None) -> None:
@@ -175,7 +167,7 @@ def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, *
 
     def download(subfolders: Iterable[str], names: list[str]) -> Path:
         patterns = [f"{folder}/{name}".lstrip("/") for folder in subfolders for name in names]
-        return Path(snapshot_download(repo_id, allow_patterns=[*OF_VERSION, *patterns], **options))
+        return Path(snapshot_download(repo_id, allow_patterns=["model_index.json", *patterns], **options))
 
     check_repo_id(repo_id)
     options = {name: value for name, value in options.items() if value is not None}

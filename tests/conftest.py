@@ -1,5 +1,6 @@
 """Shared fixtures: a miniature pipeline with random weights, procedural scenes on disk."""
 
+import functools
 import os
 import shutil
 
@@ -12,29 +13,41 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: more threads than cores 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torchvision.models.vgg import cfgs, make_layers
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.data.scenes import write_scenes
+from fbinpaint.data.scenes import SCENES, write_scenes
+from fbinpaint.exemplars import make_exemplars
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 
 
+@functools.cache
+def labelled_scenes(label_space: str, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Procedural photos (48,64,3) uint8 and their maps (48,64) uint8."""
+    scenes = (SCENES[label_space]((64, 48), np.random.default_rng(seed)) for seed in range(count))
+    return [(np.array(photo), semantic_map) for photo, semantic_map in scenes]
+
+
 def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networks:
-    """All four networks at a few thousand parameters each, every weight random (zero-initialised ones included)."""
-    num_classes = get_label_space(label_space).num_classes
+    """All four networks at a few thousand parameters each, every weight random (zero-initialised ones included), and a
+    bank of five procedural scenes, two of which, each and its mirror image, make a layout."""
+    space = get_label_space(label_space)
+    num_classes = space.num_classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        initial_inpainter = InitialInpainter(channels=(8, 16, 16, 24), bottleneck_dilations=(1, 2), depth8=1)
+        segmenter = Segmenter(num_classes=num_classes, encoder_name="test_efficientnet", channels=16)
+        features = sum(segmenter.encoder.feature_info.channels()[1:]) + segmenter.config.channels
         networks = Networks(
-            initial_inpainter=InitialInpainter(channels=(8, 16, 16, 24), bottleneck_dilations=(1, 2), depth8=1),
-            segmenter=Segmenter(num_classes=num_classes, encoder_name="test_efficientnet", channels=16),
-            recorrector=Recorrector(
-                num_classes=num_classes, channels=16, segmenter_channels=16, inpainter_channels=16, prototype_channels=8
-            ),
+            initial_inpainter=initial_inpainter,
+            segmenter=segmenter,
+            recorrector=Recorrector(num_classes=num_classes, channels=16, feature_channels=features, top_k=4),
             guided_inpainter=GuidedInpainter(
                 num_classes=num_classes,
                 channels=(8, 16, 16),
@@ -49,10 +62,7 @@ def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networ
         for parameter in networks.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
-        features = torch.rand(3, 16, 8, 8)
-        labels = torch.randint(0, num_classes, (3, 8, 8))
-        with torch.no_grad():
-            networks.recorrector.set_bank(networks.recorrector.make_exemplars(features, labels))
+    networks.recorrector.set_bank(make_exemplars(segmenter, space, labelled_scenes(label_space, 5)))
     return networks
 
 

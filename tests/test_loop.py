@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
 from fbinpaint.loop import Networks, feedback_rounds, hole_depth, keep_user_pixels
+from fbinpaint.models.exemplar_bank import no_exemplars
 from fbinpaint.models.layers import hole_window
 
 from .conftest import make_tiny_networks
@@ -101,7 +102,7 @@ def test_known_labels_never_drift_but_the_holes_do(tiny_networks, scene):
     first, *later = run(tiny_networks, scene, 2)
     hole = F.max_pool2d(scene[1], 4).bool().expand_as(first.probabilities)
     for round_ in later:
-        torch.testing.assert_close(round_.probabilities[~hole], first.probabilities[~hole], atol=2e-3, rtol=0)
+        assert torch.equal(round_.probabilities[~hole], first.probabilities[~hole])
         assert (round_.probabilities[hole] - first.probabilities[hole]).abs().max() > 1e-3
         torch.testing.assert_close(round_.probabilities.sum(1), torch.ones_like(round_.probabilities[:, 0]))
 
@@ -135,7 +136,7 @@ def test_unidirectional_never_corrects_and_teaches_the_segmenter_nothing(scene):
     networks.variant = "unidirectional"
     rounds = list(feedback_rounds(networks.train(), *scene, 2))
     assert all(torch.equal(round_.probabilities, rounds[0].probabilities) for round_ in rounds)
-    assert torch.equal(rounds[0].image, rounds[2].image) and rounds[2].trust is None  # a frozen map paints the same
+    assert torch.equal(rounds[0].image, rounds[2].image) and rounds[2].correction is None  # as the map is
     rounds[-1].image.sum().backward()
     assert networks.segmenter.classify.weight.grad is None
     assert networks.guided_inpainter.embed_guide.weight.grad.any()
@@ -159,26 +160,45 @@ def test_an_unknown_variant_is_refused():
 
 
 def test_exemplars_change_the_correction(tiny_networks, scene):
-    bank = tiny_networks.recorrector.bank
-    nobody = torch.zeros(2, len(bank), dtype=torch.bool)
-    with_bank, without = run(tiny_networks, scene, 1), run(tiny_networks, scene, 1, allowed=nobody)
+    networks = make_tiny_networks().eval()
+    networks.recorrector.set_bank(no_exemplars(networks.recorrector.bank))
+    with_bank, without = run(tiny_networks, scene, 1), run(networks, scene, 1)
     assert torch.equal(with_bank[0].image, without[0].image)
     assert not torch.equal(with_bank[1].probabilities, without[1].probabilities)
+    # Without, the photo's own maps are all that is said.
+    with torch.no_grad():
+        newest = tiny_networks.segmenter(without[0].image, scene[1]).logits.softmax(1)
+    torch.testing.assert_close(without[1].consistency, newest)
+    torch.testing.assert_close(without[1].layout.probabilities, without[0].probabilities)
+
+
+def test_layouts_are_of_allowed_exemplars_and_of_the_first_map(tiny_networks, scene):
+    bank = tiny_networks.recorrector.bank
+    allowed = torch.ones(2, len(bank), dtype=torch.bool)
+    first, *later = run(tiny_networks, scene, 2)
+    favourite = later[0].layout.nearest[:, 0]
+    allowed[torch.arange(2), favourite] = False
+    _, *others = run(tiny_networks, scene, 2, allowed=allowed)
+    assert first.layout is first.consistency is first.correction is None
+    for round_, other in zip(later, others, strict=True):
+        assert not (other.layout.nearest == favourite[:, None]).any()
+        assert torch.equal(round_.layout.probabilities, later[0].layout.probabilities)
+    assert not torch.equal(later[0].probabilities, others[0].probabilities)
 
 
 def test_a_distrusted_correction_returns_to_the_first_map(scene):
     """Not to the last one: corrections of corrections would add up."""
     networks = make_tiny_networks().eval()
-    torch.nn.init.zeros_(networks.recorrector.trust.weight)
-    torch.nn.init.constant_(networks.recorrector.trust.bias, -50.0)
-    first, last = (torch.rand(2, 19, 12, 16).softmax(1) for _ in range(2))
-    features, painted = torch.rand(2, 16, 12, 16), torch.rand(2, 16, 12, 16)
-    hole = F.max_pool2d(scene[1], 4)
-    corrected = networks.recorrector(
-        first, last, features, painted, torch.rand(2, 3, 12, 16), hole, torch.rand(2, 19, 8), torch.ones(2, 19)
-    )
-    torch.testing.assert_close(corrected.probabilities, first, atol=2e-3, rtol=0)
-    assert (last - first).abs().max() > 0.01
+    with torch.no_grad():
+        networks.segmenter.classify.weight.mul_(20)  # so that its maps differ
+    rounds = run(networks, scene, 2)
+    assert (rounds[2].probabilities - rounds[0].probabilities).abs().max() > 0.01
+    torch.nn.init.zeros_(networks.recorrector.gates.weight)
+    with torch.no_grad():
+        networks.recorrector.gates.bias[0] = 50.0
+    first, *later = run(networks, scene, 2)
+    for round_ in later:
+        torch.testing.assert_close(round_.probabilities, first.probabilities, atol=2e-3, rtol=0)
 
 
 def test_depth_rises_into_the_hole():

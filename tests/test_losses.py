@@ -13,7 +13,6 @@ from fbinpaint.losses import (
     cisc_weight,
     class_balance,
     colour_loss,
-    consistency_loss,
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_hinge_loss,
@@ -80,35 +79,30 @@ def test_a_few_unknown_pixels_do_not_drown_the_labels_around_them():
     assert 0.9 < weights[0] / weights[1] <= 1 + 1e-6 and weights[1:].sum() == pytest.approx(1)
 
 
-def test_consistency_loss_prefers_the_right_map():
-    labels = torch.tensor([[[0, 1], [1, 255]]])
-    right = torch.tensor([[[1.0, 0.0], [0.0, 0.5]], [[0.0, 1.0], [1.0, 0.5]]])[None]
-    ones, weight = torch.ones(1, 2), torch.ones(1, 2, 2)
-    assert consistency_loss(right, labels, ones, weight) < 1e-3 < consistency_loss(1 - right, labels, ones, weight)
-    assert consistency_loss(1 - right, labels, torch.zeros(1, 2), weight).item() == 0
-
-
 def test_losses_of_maps_run_under_autocast_of_a_gpu():
     """Which refuses some functions, whatever device their arguments are on."""
-    labels, ones = torch.tensor([[[0, 1], [1, 255]]]), torch.ones(1, 2)
+    labels, ones = torch.tensor([[[0, 1], [1, 0]]]), torch.ones(1, 2, 2)
     maps = torch.rand(1, 2, 2, 2, dtype=torch.bfloat16)
     torch.set_autocast_enabled("cuda", True)  # torch.autocast("cuda") itself wants a GPU
     try:
         with torch._C._IncludeDispatchKeyGuard(torch._C.DispatchKey.AutocastCUDA):
             with pytest.raises(RuntimeError, match="unsafe to autocast"):
                 torch.nn.functional.binary_cross_entropy(maps, maps)
-            assert consistency_loss(maps, labels, ones, torch.ones(1, 2, 2)).isfinite()
-            assert cisc_weight(maps, labels % 2, ones).isfinite().all()
+            assert cisc_weight(maps, labels, torch.tensor([True, False])).isfinite().all()
+            target, labelled = one_hot(labels, 2), torch.ones(1, 2, 2, dtype=torch.bool)
+            assert semantic_loss(maps.softmax(1).log(), target, ones, ones, labelled).isfinite()
     finally:
         torch.set_autocast_enabled("cuda", False)
 
 
-def test_cisc_weight_is_agreement():
-    labels = torch.tensor([[[0, 1]]])
-    consistency = torch.tensor([[[0.9, 0.9]], [[0.1, 0.1]]])[None]
-    weight = cisc_weight(consistency, labels, torch.ones(1, 2))
-    torch.testing.assert_close(weight, torch.tensor([[[0.9, 0.1]]]))
-    assert cisc_weight(consistency, labels, torch.zeros(1, 2)).eq(1).all()
+def test_cisc_weight_is_the_share_of_the_label():
+    labels = torch.tensor([[[0, 1, 2]]])
+    consistency = torch.tensor([0.7, 0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, 1, 3)
+    weight = cisc_weight(consistency, labels, torch.ones(3, dtype=torch.bool))
+    torch.testing.assert_close(weight, torch.tensor([[[0.7, 0.2, 0.1]]]))
+    # What no exemplar shows they do not refute.
+    weight = cisc_weight(consistency, labels, torch.tensor([True, False, True]))
+    torch.testing.assert_close(weight, torch.tensor([[[0.7, 1.0, 0.1]]]))
 
 
 def test_class_balance_lifts_the_rare():

@@ -1,5 +1,7 @@
 """Every network keeps the same contract: shapes, gradients, save -> load equality, any size that fits its stride."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -7,15 +9,9 @@ from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from fbinpaint.models.exemplar_bank import (
-    Exemplars,
-    class_prototypes,
-    consistency_maps,
-    retrieval_keys,
-    retrieve,
-)
 from fbinpaint.models.guided_inpainter import Conditioning
-from fbinpaint.models.layers import SameClassAttention, cat_channels, shuffle, unshuffle
+from fbinpaint.models.layers import SameClassAttention, cat_channels, one_hot, shuffle, unshuffle
+from fbinpaint.models.recorrector import FIRST_SHARE, SHARPNESS
 from fbinpaint.models.segmenter import build_encoder
 
 from .conftest import make_tiny_networks
@@ -39,13 +35,11 @@ def inputs_of(name: str) -> dict[str, torch.Tensor]:
     if name == "recorrector":
         return {
             "first": draw(2, CLASSES, HEIGHT // 4, WIDTH // 4).softmax(1),
-            "probabilities": probabilities,
-            "segmenter_features": draw(2, 16, HEIGHT // 4, WIDTH // 4),
-            "inpainter_features": draw(2, 16, HEIGHT // 4, WIDTH // 4),
+            "newest": probabilities,
+            "consistency": draw(2, CLASSES, HEIGHT // 4, WIDTH // 4).softmax(1),
+            "layout": draw(2, CLASSES, HEIGHT // 4, WIDTH // 4).softmax(1),
             "doubt": draw(2, 3, HEIGHT // 4, WIDTH // 4),
             "hole": F.max_pool2d(mask, 4),
-            "prototypes": draw(2, CLASSES, 8),
-            "shared": torch.ones(2, CLASSES),
         }
     conditioning = Conditioning(
         fill=image,
@@ -80,9 +74,10 @@ def test_outputs_are_finite_and_sized(name):
     output = network(name)(**inputs_of(name))
     shapes = {
         "initial_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 6, 8)],
-        "segmenter": [(2, CLASSES, 12, 16), (2, 16, 12, 16)],
-        "recorrector": [(2, CLASSES, 12, 16), (2, CLASSES, 6, 8), (2, 1, 12, 16)],
-        "guided_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16)],
+        "segmenter": [(2, CLASSES, 12, 16)]
+        + [(2, 24, 12, 16), (2, 32, 6, 8), (2, 48, 3, 4), (2, 64, 2, 2), (2, 16, 12, 16)],
+        "recorrector": [(2, CLASSES, 12, 16), (2, 4, 12, 16)],
+        "guided_inpainter": [(2, 3, 48, 64)],
         "discriminator": [(2, 1, 6, 8), (2, 1, 12, 16), (2, 1, 6, 8), (2, 1, 3, 4)]
         + [(2, 8, 24, 32), (2, 8, 12, 16), (2, 8, 6, 8)],
     }[name]
@@ -96,9 +91,9 @@ def test_every_parameter_gets_a_gradient(name):
     output = model(**inputs_of(name))
     sum((t * torch.randn_like(t)).sum() for t in tensors(output) if t.requires_grad).backward()
     unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    # The exemplar projection, the styles and the context work through methods of their own, tested below.
+    # The styles and the context work through methods of their own, tested below.
     prepared = {"style", "style_prior", "context4", "context8", "embed_guide", "stem2", "down4"}
-    assert {n.split(".")[0] for n in unused} <= {"exemplar"} | prepared
+    assert {n.split(".")[0] for n in unused} <= prepared
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,11 +123,7 @@ def test_each_cell_is_judged_as_one_of_its_class():
 
 
 def test_methods_reach_their_parameters():
-    networks = make_tiny_networks()
-    exemplars = networks.recorrector.make_exemplars(torch.rand(2, 16, 6, 8), torch.randint(0, CLASSES, (2, 6, 8)))
-    exemplars.prototypes.sum().backward()
-    assert networks.recorrector.exemplar.weight.grad.any()
-    guided = networks.guided_inpainter
+    guided = make_tiny_networks().guided_inpainter
     context, probabilities = torch.rand(1, 16, 6, 8), torch.rand(1, CLASSES, 6, 8).softmax(1)
     fill, mask = torch.rand(1, 3, 24, 32), torch.zeros(1, 1, 24, 32)
     ready = guided.prepare(fill, mask, context, torch.rand(1, 16, 3, 4), probabilities)
@@ -180,52 +171,95 @@ def test_encoder_weights_that_do_not_fit_are_refused(tmp_path):
         build_encoder("test_efficientnet", tmp_path / "other.safetensors")
 
 
+def test_nothing_moves_what_is_known():
+    """Outside the hole the first map has all the say, however sure the others are of something else."""
+    recorrector, given = network("recorrector"), inputs_of("recorrector")
+    given["hole"] = torch.zeros_like(given["hole"])
+    given["hole"][0, :, 3:9, 4:12] = given["hole"][1, :, :5, :5] = 1
+    given["layout"] = one_hot(given["first"].argmin(1), CLASSES)
+    output = recorrector(**given)
+    hole = given["hole"].bool().expand(2, CLASSES, HEIGHT // 4, WIDTH // 4)
+    assert torch.equal(output.probabilities[~hole], given["first"][~hole])
+    assert (output.probabilities[hole] - given["first"][hole]).abs().max() > 0.05
+    torch.testing.assert_close(output.probabilities.sum(1), torch.ones(2, HEIGHT // 4, WIDTH // 4))
+    of_first, of_others = output.gates[:, :1], output.gates[:, 1:]
+    assert (of_first[~hole[:, :1]] == 1).all() and not of_others[~hole[:, :3]].any()
+    assert (of_first[hole[:, :1]] < 1).all() and (of_others[hole[:, :3]] > 0).all()
+    torch.testing.assert_close(output.gates.sum(1), torch.ones(2, HEIGHT // 4, WIDTH // 4))
+
+
+def test_a_correction_is_the_weighted_product_of_what_is_said():
+    recorrector, given = Recorrector(num_classes=CLASSES, channels=16, feature_channels=8), inputs_of("recorrector")
+    given["hole"] = torch.ones_like(given["hole"])
+    names = ("first", "newest", "consistency", "layout")
+    output = recorrector(**given)
+    even_share = (1 - FIRST_SHARE) / 3  # of each of the others, before anything is learned
+    gates = torch.tensor([FIRST_SHARE, even_share, even_share, even_share]).view(1, 4, 1, 1)
+    torch.testing.assert_close(output.gates, gates.expand_as(output.gates))
+    powers = gates.flatten() * torch.tensor(SHARPNESS)
+    product = torch.stack([given[name] ** power for name, power in zip(names, powers, strict=True)]).prod(0)
+    torch.testing.assert_close(output.probabilities, product / product.sum(1, keepdim=True), atol=2e-3, rtol=0)
+    # Of equal sharpness, who agrees does not become surer; who is sure of something else is heard.
+    torch.nn.init.zeros_(recorrector.log_sharpness)
+    agreed = recorrector(**given | dict.fromkeys(names, given["first"])).probabilities
+    torch.testing.assert_close(agreed, given["first"], atol=2e-3, rtol=0)
+    sure = one_hot(given["first"].argmin(1), CLASSES)
+    moved = recorrector(**given | {"newest": given["first"], "consistency": given["first"], "layout": sure})
+    assert ((moved.probabilities * sure).sum(1) > 1.5 * (given["first"] * sure).sum(1)).all()
+
+
+def test_corrections_know_no_classes():
+    """Whatever they are called: with the classes in another order, so is the corrected map."""
+    recorrector, given = network("recorrector"), inputs_of("recorrector")
+    order = torch.randperm(CLASSES, generator=torch.Generator().manual_seed(0))
+    other = {name: x[:, order] if x.shape[1] == CLASSES else x for name, x in given.items()}
+    a, b = recorrector(**given), recorrector(**other)
+    torch.testing.assert_close(b.gates, a.gates)
+    torch.testing.assert_close(b.probabilities, a.probabilities[:, order])
+
+
+def test_opinions_learn_from_what_they_say_alone():
+    """The gates, which read how sure they are, send them no gradient: surer is not to be louder."""
+    recorrector, given = network("recorrector"), inputs_of("recorrector")
+    given = {name: x.requires_grad_() for name, x in given.items()}
+    recorrector(**given).gates.square().sum().backward()
+    assert all(given[name].grad is None for name in ("first", "newest", "consistency", "layout"))
+    recorrector(**given).probabilities.square().sum().backward()
+    assert all(given[name].grad.any() for name in ("first", "newest", "consistency", "layout"))
+
+
+def test_a_bank_of_another_size_is_saved_and_loaded(tmp_path):
+    recorrector, other = network("recorrector"), make_tiny_networks(seed=1).recorrector.bank
+    buffers = [buffer for name, buffer in recorrector.named_buffers() if name.startswith("bank_")]
+    recorrector.set_bank(other)
+    # Of the same shapes: they stay the tensors that they are, by which DDP knows them.
+    assert all(a is b for a, b in zip(buffers, recorrector.buffers(), strict=True))
+    recorrector.set_bank(replace(other, maps=torch.cat([other.maps, other.maps[:2]])))
+    assert recorrector.config.num_exemplars == len(recorrector.bank) == 7
+    recorrector.save_pretrained(tmp_path)
+    loaded = Recorrector.from_pretrained(tmp_path)
+    assert loaded.config.num_exemplars == 7
+    for a, b in zip(recorrector.bank.__dict__.values(), loaded.bank.__dict__.values(), strict=True):
+        assert torch.equal(a, b) and a.dtype == b.dtype
+
+
+def test_a_fresh_recorrector_has_an_exemplar_that_shows_nothing():
+    networks = make_tiny_networks()
+    fresh = Recorrector(num_classes=CLASSES, feature_channels=networks.recorrector.config.feature_channels)
+    given, mask = inputs_of("segmenter"), inputs_of("segmenter")["mask"]
+    segmented = networks.segmenter(**given)
+    own = segmented.logits.softmax(1)
+    torch.testing.assert_close(fresh.recognise(segmented.pyramid, own), own)
+    torch.testing.assert_close(fresh.lay_out(own, mask).probabilities, own)
+
+
 def test_released_networks_fit_the_budget():
-    parts = (InitialInpainter(), Segmenter(), Recorrector(num_exemplars=96), GuidedInpainter())
+    parts = (InitialInpainter(), Segmenter(), Recorrector(num_exemplars=200), GuidedInpainter())
     bytes_on_disk = sum(t.numel() * t.element_size() for part in parts for t in part.state_dict().values())
     assert sum(p.numel() for part in parts for p in part.parameters()) < 17e6
     assert bytes_on_disk / 2 < 36e6  # as float16
-
-
-def test_prototypes_are_class_means():
-    features = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
-    labels = torch.tensor([[[0, 0], [2, 255]]])
-    prototypes, present = class_prototypes(features, labels, 3)
-    torch.testing.assert_close(prototypes[0, :, 0], torch.tensor([1.5, 0.0, 3.0]))
-    assert present.tolist() == [[1, 0, 1]]
-
-
-def test_retrieval_prefers_the_alike_and_never_the_forbidden():
-    keys = torch.eye(4)
-    prototypes = torch.arange(4.0).view(4, 1, 1).expand(4, 2, 3).clone()
-    present = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 1]])
-    bank = Exemplars(prototypes, present, keys)
-    advice = retrieve(keys[2:3], bank, top_k=1)
-    torch.testing.assert_close(advice.prototypes[0, 0], torch.full((3,), 2.0), atol=1e-2, rtol=0)
-    # Class 1 is shown by exemplar 3 alone: taken from there although it is not among the nearest.
-    torch.testing.assert_close(advice.prototypes[0, 1], torch.full((3,), 3.0))
-    assert advice.shared.tolist() == [[1, 1]] and advice.speakers.tolist() == [[2, 3]]
-    allowed = torch.tensor([[True, True, False, False]])
-    advice = retrieve(keys[2:3], bank, top_k=1, allowed=allowed)
-    assert advice.prototypes[0, 0, 0] < 1.01 and advice.shared.tolist() == [[1, 0]]
-    assert not retrieve(keys[:1], bank, top_k=1, allowed=torch.zeros(1, 4, dtype=torch.bool)).shared.any()
-
-
-def test_retrieval_key_ignores_the_hole():
-    features, probabilities = torch.rand(1, 5, 4, 4), torch.rand(1, 3, 4, 4).softmax(1)
-    known = torch.ones(1, 1, 4, 4)
-    known[..., :2] = 0
-    changed = torch.where(known > 0, features, torch.rand_like(features))
-    a, b = retrieval_keys(features, probabilities, known), retrieval_keys(changed, probabilities, known)
-    assert torch.equal(a, b)
-    torch.testing.assert_close(a.norm(dim=1), torch.ones(1))
-
-
-def test_consistency_is_a_clamped_cosine_and_neutral_without_exemplar():
-    features = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).t().view(1, 2, 1, 2)
-    prototypes = torch.tensor([[[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]]])
-    maps = consistency_maps(features, prototypes, torch.tensor([[1.0, 1.0, 0.0]]))
-    torch.testing.assert_close(maps[0, :, 0], torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]))
+    pyramid = parts[1](torch.zeros(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)).pyramid
+    assert sum(level.shape[1] for level in pyramid) == parts[2].config.feature_channels
 
 
 def test_attention_reads_known_cells_only():

@@ -12,10 +12,14 @@ from safetensors.torch import load_file
 
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.data.photos import Batch
+from fbinpaint.data.photos import Batch, read_photo
+from fbinpaint.data.rows import evenly_spaced
+from fbinpaint.data.sources import load_photos
+from fbinpaint.exemplars import make_exemplars
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import feedback_rounds
-from fbinpaint.models.layers import one_hot
+from fbinpaint.models.exemplar_bank import Exemplars
+from fbinpaint.models.layers import in_pixels, one_hot
 from fbinpaint.saved import COMPONENTS, FORMAT_VERSION
 from fbinpaint.training.checkpoints import VERSION_FILE, forget_later_rows, read_log
 from fbinpaint.training.class_floor import MAX_OFFSET, SHARE_MOMENTUM, ClassFloor, small_and_common
@@ -25,7 +29,7 @@ from fbinpaint.training.optimizers import StackedMuon, is_matrix
 from fbinpaint.training.schedule import Progress
 from fbinpaint.training.semi_supervised import STRATEGIES
 from fbinpaint.training.setup import build_networks
-from fbinpaint.training.step import MAX_EXEMPLARS, Learner, best_labelled, hole_windows
+from fbinpaint.training.step import MAX_INTACT, Learner, best_labelled, hole_windows
 
 from .conftest import make_tiny_networks
 
@@ -46,8 +50,8 @@ def train(output, data, model, vgg, steps, *extra) -> int:
 
 
 def batch_of(image: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> Batch:
-    """Photos whose crops show all that their labels know."""
-    return Batch(image, mask, labels, (labels != 255).flatten(1).any(1))
+    """Photos whose crops show all that their labels know, called 0, 1, ..."""
+    return Batch(image, mask, labels, (labels != 255).flatten(1).any(1), tuple(map(str, range(len(image)))))
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
@@ -58,14 +62,26 @@ def weights(folder) -> dict[str, torch.Tensor]:
     }
 
 
+def exemplars_by_hand(pipe, data: list[str]) -> Exemplars:
+    """Those of `train`: of five photos, evenly spaced among the labelled ones of which three are held out."""
+    photos = load_photos(data, [])
+    held_out = evenly_spaced(len(photos), 3)
+    rest = [row for index, row in enumerate(photos) if index not in held_out and row["semantic_map"] is not None]
+    chosen = [rest[index] for index in evenly_spaced(len(rest), 5)]
+    return make_exemplars(pipe.segmenter, pipe.label_space, (read_photo(row, 48, pipe.label_space) for row in chosen))
+
+
 def test_training_writes_a_pipeline_that_resumes_bit_for_bit(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert train(whole, mixed_data, tiny_pipeline_dir, vgg_file, 4) == 0
     before, after = weights(tiny_pipeline_dir), weights(whole / "pipeline")
-    changed = {key.split("/")[0] for key in before if not torch.equal(before[key], after[key])}
+    changed = {key.split("/")[0] for key in before if "bank" not in key and not torch.equal(before[key], after[key])}
     assert changed == {"initial_inpainter", "segmenter", "recorrector", "guided_inpainter"}
-    assert after["recorrector/bank_keys"].shape[0] == 5
     pipe = FeedbackInpaintPipeline.from_pretrained(whole / "pipeline")
+    made = exemplars_by_hand(pipe, mixed_data)
+    assert len(made) == 5
+    for name, value in vars(made).items():  # of the photos as the trained segmenter sees them, not those of the start
+        torch.testing.assert_close(getattr(pipe.recorrector.bank, name), value, atol=1e-3, rtol=1e-3)
     assert np.isfinite(np.asarray(pipe(np.zeros((32, 32, 3), np.uint8), np.eye(32)).images[0])).all()
 
     log = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
@@ -113,15 +129,19 @@ def test_strategies_weigh_what_the_teacher_says():
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     labels[2:] = 255
     batch = batch_of(image, torch.ones(4, 1, 64, 64), labels)
-    bank, floor = teacher.recorrector.bank, ClassFloor(torch.zeros(19) > 0)
-    said = {
-        name: strategy.pseudo_labels(teacher, batch, bank, torch.ones(4, len(bank), dtype=torch.bool), floor)
-        for name, strategy in STRATEGIES.items()
-    }
+    floor = ClassFloor(torch.zeros(19) > 0)
+    said = {name: strategy.pseudo_labels(teacher, batch, floor) for name, strategy in STRATEGIES.items()}
     assert not said["supervised"][1].any()
     confidence = said["mean_teacher"][0].amax(1)
     assert torch.equal(said["fixmatch"][1], (confidence >= 0.95).float()) and 0 < said["fixmatch"][1].mean() < 1
-    assert torch.equal(said["cisc"][1] > 0, confidence >= 0.7) and len(said["cisc"][1].unique()) > 3
+    # Of what it is sure of, CISC trusts each pixel as far as the exemplars vote for the same class.
+    segmented = teacher.segmenter(image, torch.zeros(4, 1, 64, 64))
+    votes = teacher.recorrector.recognise(segmented.pyramid, segmented.logits.softmax(1))
+    agreed = votes.gather(1, segmented.logits.argmax(1, keepdim=True))[:, 0]
+    unshown = (teacher.recorrector.bank.counts == 0)[segmented.logits.argmax(1)]
+    wanted = torch.where(unshown, 1.0, agreed) * (confidence >= 0.7)
+    torch.testing.assert_close(said["cisc"][1], wanted)
+    assert len(wanted.unique()) > 3 and unshown.any()
     assert (said["mean_teacher"][1] == 1).all()
     for target, _ in (said["fixmatch"], said["cisc"]):
         assert torch.equal(target.argmax(1), said["mean_teacher"][0].argmax(1)) and target.amax() == 1
@@ -206,8 +226,7 @@ NO_EDITS = Edits(torch.zeros(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGH
 @pytest.mark.parametrize("strategy", ["cisc", "fixmatch", "mean_teacher"])
 def test_a_pixel_is_taught_by_its_label_or_else_by_the_teacher(strategy):
     batch, teacher, learner = partly_labelled_batch(), sure_teacher(1), learner_of(strategy)
-    bank = teacher.recorrector.bank
-    target = learner.target(batch, teacher, bank, torch.ones(4, len(bank), dtype=torch.bool))
+    target = learner.target(batch, teacher)
     labels = batch.labels[:, 2::4, 2::4]
     known = labels != 255
     assert torch.equal(target.labelled, known) and known[:2, :8].all() and not known[:2, 8:].any()
@@ -243,8 +262,8 @@ def test_the_teacher_is_not_asked_where_all_is_labelled():
     assert not torch.equal(*(learner(batch, NO_EDITS, teacher, 1)[1].semantic for teacher in teachers))
 
 
-def test_the_best_labelled_photos_are_the_exemplars():
-    share = torch.zeros(MAX_EXEMPLARS + 3)
+def test_the_best_labelled_photos_are_segmented_intact():
+    share = torch.zeros(MAX_INTACT + 3)
     assert best_labelled(share).tolist() == [0]  # shows no class, but is one
     share[1], share[2:5], share[6:] = 0.01, 1, 1
     assert best_labelled(share).tolist() == [2, 3, 4, 6]
@@ -255,6 +274,25 @@ def test_the_best_labelled_photos_are_the_exemplars():
     batch.labels[:] = 255
     _, losses = learner(batch, NO_EDITS, sure_teacher(1), 1)
     assert all(torch.isfinite(value) for value in vars(losses).values())
+
+
+def test_a_photo_is_not_its_own_exemplar():
+    """It would be no advice but the answer; and mirrored, as half of the crops are, it is itself as well."""
+    learner = learner_of("supervised")
+    bank = learner.networks.recorrector.bank
+    labels = in_pixels(bank.maps.long())
+    image, mask = torch.zeros(5, 3, 256, 256), torch.zeros(5, 1, 256, 256)
+    mask[..., 80:176, 80:176] = 1
+    edits = Edits(torch.zeros(labels.shape, dtype=torch.bool), torch.full((5,), RIGHT))
+
+    def layouts(names: list[str]) -> torch.Tensor:
+        learner.exemplar_names = names
+        outcome, _ = learner(batch_of(image, mask, labels), edits, learner.networks, 1)
+        return outcome.last.layout.nearest
+
+    own = torch.arange(5)[:, None]
+    assert (layouts(list("abcde")) == own).any()
+    assert not (layouts(list("01234")) == own).any()
 
 
 def test_part_labels_and_full_labels_train_together(street_folder, tiny_pipeline_dir, vgg_file, tmp_path):
@@ -268,7 +306,7 @@ def test_part_labels_and_full_labels_train_together(street_folder, tiny_pipeline
     assert train(tmp_path / "run", data, tiny_pipeline_dir, vgg_file, 3, "--validation_steps", "3") == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert np.isfinite([value for row in log for value in row.values()]).all() and "miou_hole/2" in log[-1]
-    assert len(load_file(tmp_path / "run/pipeline/recorrector/diffusion_pytorch_model.safetensors")["bank_keys"]) == 5
+    assert len(load_file(tmp_path / "run/pipeline/recorrector/diffusion_pytorch_model.safetensors")["bank_maps"]) == 5
 
 
 def test_labels_that_know_nothing_are_no_labels(street_folder, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
@@ -435,6 +473,19 @@ def test_windows_show_the_hole():
     assert torch.equal(same, again)
 
 
+@pytest.mark.parametrize("learning", [("segmenter", "recorrector"), ("recorrector",)])
+def test_maps_learn_alone_without_losses_of_the_fill(mixed_data, tiny_pipeline_dir, tmp_path, learning):
+    """Nor does that need VGG."""
+    frozen = sorted(set(COMPONENTS) - set(learning))
+    run = tmp_path / "run"
+    assert train(run, mixed_data, tiny_pipeline_dir, tmp_path / "no.safetensors", 8, "--frozen", *frozen) == 0
+    before, after = weights(tiny_pipeline_dir), weights(run / "pipeline")
+    changed = {key.split("/")[0] for key in before if "bank" not in key and not torch.equal(before[key], after[key])}
+    assert changed == set(learning)
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert not any("perceptual" in row or "adversarial" in row for row in rows)
+
+
 def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     """Each step has one of the sizes; the first network and the segmenter stay what they were, to the bit."""
     options = ("--frozen", "initial_inpainter", "segmenter", "--validation_steps", "9")
@@ -450,12 +501,13 @@ def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_fi
         hook.remove()
     assert len(sizes) == 8 and set(sizes) == {32, 48, 64}
     before, after = weights(tiny_pipeline_dir), weights(run / "pipeline")
-    changed = {key.split("/")[0] for key in before if not torch.equal(before[key], after[key])}
+    changed = {key.split("/")[0] for key in before if "bank" not in key and not torch.equal(before[key], after[key])}
     assert changed == {"guided_inpainter", "recorrector"}
     again = ("--resume_from_checkpoint", "latest", "--save_dtype", "float16")  # there is nothing left to do but to save
     assert train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, *options, *resolutions, *again) == 0
     halved = weights(run / "pipeline")
-    assert all(torch.equal(after[key].half(), value) for key, value in halved.items())
+    assert {value.dtype for value in halved.values()} == {torch.float16, torch.int64, torch.uint8}  # counts stay whole
+    assert all(torch.equal(after[key].to(value.dtype), value) for key, value in halved.items())
     pipe = FeedbackInpaintPipeline.from_pretrained(run / "pipeline")
     assert pipe.segmenter.dtype == torch.float32
     others = sorted(set(COMPONENTS) - {"recorrector"})
@@ -513,7 +565,11 @@ def test_a_model_of_other_classes_is_a_start(street_folder, vgg_file, tmp_path, 
     start = FeedbackInpaintPipeline.from_pretrained(model).networks.state_dict()
     kept = {key for key, value in networks.state_dict().items() if value.equal(start[key])}
     anew = {name for name in start if f" {name}" in said[0].replace(",", "")}
-    assert {"segmenter.classify.weight", "recorrector.residual4.bias", "guided_inpainter.style_prior"} <= anew
+    assert {"segmenter.classify.weight", "segmenter.classify.bias", "guided_inpainter.style_prior"} <= anew
+    # The recorrector knows no classes: all that it has learnt is kept, its exemplars are not.
+    of_recorrector = {name for name in start if name.startswith("recorrector.")}
+    assert {name for name in of_recorrector if "bank" not in name} <= kept and not anew & of_recorrector
+    assert not networks.recorrector.bank.counts.any()
     assert "guided_inpainter.details.to_rgb.weight" in kept and "initial_inpainter.stem.weight" in kept
     assert not anew & kept - {"guided_inpainter.style_prior"} and not [name for name in anew if "bank" in name]
     *_, last = feedback_rounds(networks, torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64), 1)

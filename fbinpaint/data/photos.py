@@ -29,15 +29,16 @@ CLASS_COUNT_PHOTOS = 512  # enough to balance the classes; all 30,000 faces woul
 class Batch:
     """image (B,3,H,W) in [-1,1]; mask (B,1,H,W), 1 = hole; labels (B,H,W) int64, 255 = unknown: all pixels of a photo
     without a label, some of one whose label is partial; has_label (B,) bool, whether the photo has one at all, though
-    its crop may miss what it knows; labelled_share (B,), of the crop's pixels, by default counted.
+    its crop may miss what it knows; names of the photos; labelled_share (B,), of the crop's pixels, by default counted.
 
-    The last two never leave the host: steps that differ by them need not wait for a GPU to answer.
+    The last three never leave the host: steps that differ by them need not wait for a GPU to answer.
     """
 
     image: Tensor
     mask: Tensor
     labels: Tensor
     has_label: Tensor
+    names: tuple[str, ...]
     labelled_share: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         moved = (x.to(device, non_blocking=True) for x in (self.image, self.mask, self.labels))
-        return Batch(*moved, self.has_label, self.labelled_share)
+        return Batch(*moved, self.has_label, self.names, self.labelled_share)
 
     def resized(self, side: int) -> "Batch":
         """The same crops at a smaller size, side x side pixels."""
@@ -54,7 +55,8 @@ class Batch:
             return self
         image, mask = (F.interpolate(x, size=(side, side), mode="area") for x in (self.image, self.mask))
         labels = F.interpolate(self.labels[:, None].float(), size=(side, side), mode="nearest-exact")
-        return Batch(image, (mask >= 0.5).float(), labels[:, 0].long(), self.has_label, self.labelled_share)
+        labels = labels[:, 0].long()
+        return Batch(image, (mask >= 0.5).float(), labels, self.has_label, self.names, self.labelled_share)
 
 
 def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -177,13 +179,12 @@ class PhotoCrops(TorchDataset):
             zoom = generator.uniform(*self.labelled_zoom)
         skipped: dict[str, str] = {}
 
-        def read(row: dict) -> tuple[np.ndarray, np.ndarray, bool]:
+        def read(row: dict) -> tuple[np.ndarray, np.ndarray, dict]:
             if not use_label:
                 row = row | {"label_format": None}
-            has_label = row["label_format"] is not None
-            return *read_photo(row, round(self.resolution * zoom), self.label_space), has_label
+            return *read_photo(row, round(self.resolution * zoom), self.label_space), row
 
-        image, labels, has_label = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
+        image, labels, row = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
         free = np.array(labels.shape) - self.resolution  # how far a window can move
         corner = generator.integers(0, free + 1)
         if generator.random() < 0.5 and (centre := class_centred(labels, generator)):
@@ -193,7 +194,14 @@ class PhotoCrops(TorchDataset):
         if generator.random() < 0.5:
             image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
         mask = training_mask(*labels.shape, generator, labels)
-        return {"image": image, "labels": labels, "mask": mask, "has_label": has_label, "skipped": skipped}
+        return {
+            "image": image,
+            "labels": labels,
+            "mask": mask,
+            "has_label": row["label_format"] is not None,
+            "name": row["name"],
+            "skipped": skipped,
+        }
 
     def labelled_photos(self) -> Dataset:
         """The rows whose labels are used."""
@@ -222,6 +230,7 @@ def collate(examples: list[dict[str, np.ndarray]]) -> Batch:
         mask=torch.from_numpy(np.stack([example["mask"] for example in examples]))[:, None].float(),
         labels=torch.from_numpy(np.stack([example["labels"] for example in examples])).long(),
         has_label=torch.tensor([example["has_label"] for example in examples]),
+        names=tuple(example["name"] for example in examples),
     )
 
 

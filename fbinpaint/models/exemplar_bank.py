@@ -1,100 +1,241 @@
-"""Labelled exemplars: what other photos say each class looks like, and which of them to ask.
+"""Labelled exemplars: what other photos say each class looks like, and what lies where in photos laid out alike.
 
-The bank of a released model is a handful of prototypes per exemplar (no pixels), saved inside the recorrector's
-safetensors; in training the labelled photos of the batch are the bank.
+Two kinds of votes, as both inform where a mean prototype of each class does not:
+
+- a linear discriminant of the segmenter's features at all strides, solved in closed form from the statistics of the
+  exemplars' labelled cells: class means and one covariance within classes;
+- the label maps of those exemplars that agree best with the known part of the map, at the same place.
+
+The bank of a released model holds statistics and small maps, no pixels of any photo.
 """
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..labels import IGNORE
 from .layers import one_hot
+
+MAP_SIDE = 64  # cells of an exemplar's map, which is stretched to a square
+MATCHING_SIDE = 32  # cells that maps are compared by
+NEIGHBOURHOOD = 13  # of those, around the hole: there the agreement of maps counts most
+FAR_WEIGHT = 0.05  # of a cell with no hole in its neighbourhood
+SHRINKAGE = 0.1  # of the covariance towards its diagonal
+FLOOR = 0.05  # share of a layout that is the photo's own map, as exemplars do not show everything
+PRIOR_CELLS = 1000.0  # so many cells of a model's own exemplars count beside those of somebody else's
 
 
 @dataclass
 class Exemplars:
-    """N labelled photos: prototypes (N,C,D), present (N,C) in {0,1}, retrieval keys (N,K)."""
+    """N labelled photos: their maps, and the statistics of their features at all strides, D channels.
 
-    prototypes: Tensor
-    present: Tensor
-    keys: Tensor
+    In units in which half precision loses nothing: features are those less `centre`, over `deviation`.
+    """
+
+    maps: Tensor  # (N,MAP_SIDE,MAP_SIDE) uint8, classes, 255 = unknown
+    mirror: Tensor  # (C,) uint8, what each class becomes in a mirrored photo: a left eye a right one
+    counts: Tensor  # (C,) int64, labelled cells of each class
+    means: Tensor  # (C,D), of each class, in those units
+    correlation: Tensor  # (D,D), within classes
+    centre: Tensor  # (D,), the mean of all cells
+    deviation: Tensor  # (D,), within classes
+    weight: Tensor  # (C,D) and
+    bias: Tensor  # (C,) of the discriminant, see `solve`; zero for a class that nobody shows
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.maps)
+
+    def to(self, device: torch.device | str) -> "Exemplars":
+        return Exemplars(**{name: x.to(device) for name, x in vars(self).items()})
+
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts (C,), class means (C,D) and covariance (D,D) of the features as they are, in double precision."""
+        deviation = self.deviation.double()
+        covariance = self.correlation.double() * deviation * deviation[:, None]
+        return self.counts.double(), self.means.double() * deviation + self.centre.double(), covariance
+
+    def adapted(self, own: "Exemplars") -> "Exemplars":
+        """The exemplars `own`, whose statistics lean on these where they are few: a maximum a posteriori estimate
+        (Gauvain & Lee, IEEE Transactions on Speech and Audio Processing 1994)."""
+        (counts, means, covariance), (own_counts, own_means, own_covariance) = self.moments(), own.moments()
+        prior = PRIOR_CELLS * counts / counts.sum().clamp_min(1)
+        weight = prior / (own_counts + prior).clamp_min(1e-6)
+        share = (PRIOR_CELLS / (own_counts.sum() + PRIOR_CELLS)).item()
+        return from_moments(
+            own.maps,
+            own.mirror,
+            own_counts + prior,
+            torch.lerp(own_means, means, weight[:, None]),
+            torch.lerp(own_covariance, covariance, share),
+        )
+
+
+def no_exemplars(like: Exemplars) -> Exemplars:
+    """One exemplar that shows nothing: every vote is the photo's own."""
+    nothing = {name: torch.zeros_like(getattr(like, name)) for name in ("counts", "means", "weight", "bias")}
+    return replace(like, maps=torch.full_like(like.maps[:1], IGNORE), **nothing)
+
+
+def from_moments(maps: Tensor, mirror: Tensor, counts: Tensor, means: Tensor, covariance: Tensor) -> Exemplars:
+    """maps (N,MAP_SIDE,MAP_SIDE) and mirror (C,) uint8; counts (C,), means (C,D) and covariance (D,D) in double
+    precision."""
+    centre = (counts @ means) / counts.sum().clamp_min(1)
+    # A feature that never changes tells nothing, and must not be divided by zero.
+    deviation = covariance.diagonal().clamp_min(0).sqrt()
+    deviation = deviation.clamp_min(1e-3 * deviation.mean() + 1e-6)
+    means = torch.where(counts[:, None] > 0, (means - centre) / deviation, 0.0)
+    correlation = covariance / deviation / deviation[:, None]
+    weight, bias = solve(counts, means, correlation)
+    statistics = (x.float() for x in (means, correlation, centre, deviation, weight, bias))
+    # Rounded up: a class that is known from the least share of a cell is known.
+    return Exemplars(maps, mirror, counts.ceil().long(), *statistics)
+
+
+def solve(counts: Tensor, means: Tensor, correlation: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear discriminant analysis: weights (C,D) and biases (C,) of the classes' log-probabilities, up to a constant
+    of the cell, log pi_c + mu_c' R^-1 x - mu_c' R^-1 mu_c / 2.
+
+    counts (C,), means (C,D), correlation (D,D), which is shrunk towards the identity (Friedman 1989).
+    """
+    identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
+    weight = torch.linalg.solve(torch.lerp(correlation, identity, SHRINKAGE), means.T).T
+    prior = (counts / counts.sum().clamp_min(1)).clamp_min(1e-8).log()
+    bias = prior - (weight * means).sum(1) / 2
+    shown = counts > 0
+    return weight * shown[:, None], bias * shown
 
 
 @dataclass
-class Advice:
-    """What the retrieved exemplars say."""
+class Layout:
+    """What the exemplars whose maps agree best with a photo's have at the same place."""
 
-    prototypes: Tensor  # (B,C,D)
-    shared: Tensor  # (B,C) in {0,1}, the classes that some exemplar shows
-    speakers: Tensor  # (B,C) int64, the exemplar with the largest share in a class's prototype, if shared
+    probabilities: Tensor  # (B,C,h,w)
+    nearest: Tensor  # (B,K) int64, numbers of the exemplars, the best first; one twice if mirrored it agrees as well
+    maps: Tensor  # (B,K,MAP_SIDE,MAP_SIDE) uint8, theirs, mirrored where that agrees better
+
+
+class Statistics:
+    """Sums over exemplars, one after the other, on the CPU: not every device has double precision. num_classes, and D
+    channels of features at all strides."""
+
+    def __init__(self, num_classes: int, channels: int):
+        self.counts = torch.zeros(num_classes, dtype=torch.float64)
+        self.sums = torch.zeros(num_classes, channels, dtype=torch.float64)
+        self.squares = torch.zeros(channels, channels, dtype=torch.float64)
+
+    def add(self, pyramid: list[Tensor], labels: Tensor) -> None:
+        """pyramid: (N,D_s,H/s,W/s) for each stride s; labels (N,H/4,W/4) int64, 255 = unknown. Every fourth cell
+        counts: their neighbours say the same."""
+        labels = labels[:, ::2, ::2].cpu()
+        levels = [F.interpolate(level.float(), size=labels.shape[-2:], mode="bilinear") for level in pyramid]
+        cells = torch.cat(levels, 1).movedim(1, -1).cpu()[labels != IGNORE]  # (n, D)
+        classes = F.one_hot(labels[labels != IGNORE], len(self.counts)).float()  # (n, C)
+        self.counts += classes.sum(0)
+        self.sums += classes.T @ cells
+        self.squares += cells.T @ cells
+
+    def exemplars(self, maps: Tensor, mirror: Tensor) -> Exemplars:
+        """With their maps (N,MAP_SIDE,MAP_SIDE) and mirror (C,), both uint8."""
+        means = self.sums / self.counts.clamp_min(1)[:, None]
+        scatter = self.squares - means.T @ (means * self.counts[:, None])
+        return from_moments(maps, mirror, self.counts, means, scatter / self.counts.sum().clamp_min(1))
 
 
 def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def class_prototypes(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """v_c = sum_x F(x) 1[y(x)=c] / (sum_x 1[y(x)=c] + eps)   (CISC-R, Wu et al., TPAMI 2023).
+def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Votes are sums of hundreds of terms, some of them large: bfloat16, which autocast would take, is too coarse."""
 
-    features (N,D,h,w), labels (N,h,w) int64 with 255 = ignore -> prototypes (N,C,D) and present (N,C) in {0,1}.
+    @functools.wraps(function)
+    def exact(first: Tensor | list[Tensor], *args: Any) -> Any:
+        device = (first[0] if isinstance(first, list) else first).device.type
+        with torch.autocast(device, enabled=False):
+            return function(first, *args)
+
+    return exact
+
+
+@without_autocast
+def discriminate(pyramid: list[Tensor], probabilities: Tensor, exemplars: Exemplars) -> Tensor:
+    """What each cell shows by the exemplars' discriminant, (B,C,h,w), float32 at least.
+
+    pyramid: features at all strides; probabilities (B,C,h,w), the segmenter's map, h = H/4. A class that nobody shows
+    can be neither supported nor refuted: it keeps the share that the map gives it.
     """
-    belongs = one_hot(labels, num_classes).to(features.dtype).flatten(2)  # (N, C, hw)
-    count = belongs.sum(2)  # (N, C)
-    total = torch.einsum("ncp,ndp->ncd", belongs, features.flatten(2))
-    return total / (count[..., None] + 1e-6), (count > 0).to(features.dtype)
+    centre, deviation, weight, bias = (
+        at_least_float32(x) for x in (exemplars.centre, exemplars.deviation, exemplars.weight, exemplars.bias)
+    )
+    weight = weight / deviation
+    scores = (bias - weight @ centre)[None, :, None, None]
+    for level, weights in zip(pyramid, weight.split([level.shape[1] for level in pyramid], 1), strict=True):
+        votes = F.conv2d(at_least_float32(level.detach()), weights[:, :, None, None])
+        scores = scores + F.interpolate(votes, size=probabilities.shape[-2:], mode="bilinear")
+    shown = (exemplars.counts > 0)[None, :, None, None]
+    own = at_least_float32(probabilities.detach())
+    # A finite number: of a bank that shows nothing all are masked.
+    voted = scores.masked_fill(~shown, -1e4).softmax(1) * (own * shown).sum(1, keepdim=True)
+    return torch.where(shown, voted, own)
 
 
-def retrieval_keys(features: Tensor, probabilities: Tensor, known: Tensor) -> Tensor:
-    """What a photo is retrieved by: its pooled features and its class histogram, over the known cells only.
+def mirrored(exemplars: Exemplars) -> Tensor:
+    """The maps of the mirrored photos, (N,MAP_SIDE,MAP_SIDE) uint8."""
+    ids = torch.full((256,), IGNORE, dtype=torch.uint8, device=exemplars.maps.device)
+    ids[: len(exemplars.mirror)] = exemplars.mirror
+    return ids[exemplars.maps.flip(-1).long()]
 
-    features (B,D,h,w), probabilities (B,C,h,w), known (B,1,h,w) in {0,1} -> (B,D+C), unit length; a dot product of two
-    keys is half their cosine plus half the Bhattacharyya overlap of their histograms. float32 at least: half precision
-    would overflow in the sums.
+
+def retrieve_layout(
+    probabilities: Tensor,
+    mask: Tensor,
+    exemplars: Exemplars,
+    top_k: int,
+    allowed: Tensor | None = None,
+) -> Layout:
+    """The label maps of the exemplars nearest to a photo, averaged.
+
+    Nearest are those in whose maps, or mirrored ones, the known cells have the classes that the photo's own map gives
+    them; cells near the hole count more.
+
+    probabilities (B,C,h,w), the photo's map; mask (B,1,H,W), 1 = hole; allowed (B,N) bool, None = all. Where an
+    exemplar's label is unknown, and by a share of FLOOR everywhere, the photo's own map stands in.
     """
-    features, probabilities, known = map(at_least_float32, (features, probabilities, known))
-    area = known.sum((2, 3)) + 1e-6
-    pooled = F.normalize((features * known).sum((2, 3)) / area, dim=1)
-    histogram = F.normalize(((probabilities * known).sum((2, 3)) / area + 1e-6).sqrt(), dim=1)
-    return torch.cat([pooled, histogram], dim=1) / 2**0.5
-
-
-def retrieve(keys: Tensor, exemplars: Exemplars, top_k: int, allowed: Tensor | None = None) -> Advice:
-    """The prototypes that the nearest exemplars agree on.
-
-    keys (B,K); allowed (B,N) bool, None = all (training excludes a photo from its own exemplars). A class that none of
-    the `top_k` nearest shows is taken from all allowed exemplars; one that no exemplar shows is not shared: its
-    prototype is zero.
-    """
-    scores = keys @ exemplars.keys.to(keys.dtype).T  # (B, N)
+    probabilities = at_least_float32(probabilities)
+    maps = torch.cat([exemplars.maps, mirrored(exemplars)])  # (2N, S, S)
+    scores = agreement(probabilities, mask, maps)  # (B, 2N)
     if allowed is not None:
-        scores = scores.masked_fill(~allowed, -1.0)
-    best = scores.topk(min(top_k, len(exemplars)), dim=1)
-    # Temperature 0.05: among near-duplicates the votes are even, a photo of another kind has almost none.
-    votes = torch.softmax(best.values / 0.05, dim=1) * (best.values >= 0)
-    near = torch.zeros_like(scores).scatter(1, best.indices, votes)  # (B, N)
-    far = 1e-4 * (scores >= 0) / len(exemplars)  # everyone has a voice, heard only where the near ones are silent
-    weight = (near + far)[:, :, None] * exemplars.present  # (B, N, C)
-    total = weight.sum(1)  # (B, C)
-    prototypes = torch.einsum("bnc,ncd->bcd", weight, exemplars.prototypes.to(weight.dtype))
-    prototypes = (prototypes / (total[..., None] + 1e-12)).to(exemplars.prototypes.dtype)
-    return Advice(prototypes, (total > 0).to(prototypes.dtype), weight.argmax(1))
+        scores = scores.masked_fill(~torch.cat([allowed, allowed], 1), -1.0)
+    best = scores.topk(min(top_k, len(maps)), dim=1)
+    nearest = best.indices  # (B, K)
+    # Where fewer are allowed than asked for, the others say nothing.
+    asked = best.values >= 0
+    chosen = maps[nearest].masked_fill(~asked[:, :, None, None], IGNORE)  # (B, K, S, S)
+    number, num_classes = nearest.shape[1], probabilities.shape[1]
+    layout = sum(one_hot(chosen[:, k].long(), num_classes) for k in range(number)).to(probabilities.dtype)
+    layout = layout / asked.sum(1)[:, None, None, None].clamp_min(1)
+    layout = (1 - FLOOR) * F.interpolate(layout, size=probabilities.shape[-2:], mode="bilinear")
+    unknown = 1 - layout.sum(1, keepdim=True)
+    return Layout(layout + unknown * probabilities, nearest % len(exemplars), chosen)
 
 
-def consistency_maps(features: Tensor, prototypes: Tensor, shared: Tensor) -> Tensor:
-    """S_c(x) = clamp(cos(F_u(x), v_c), 0, 1)   (CISC-R), for all shared classes at once.
-
-    features (B,D,h,w) non-negative, prototypes (B,C,D), shared (B,C) -> (B,C,h,w) in [0,1]. A class nobody shows can be
-    neither supported nor refuted: it gets the mean of the shared ones (0 when there are none).
-    """
-    unit = F.normalize(at_least_float32(features), dim=1)
-    towards = F.normalize(at_least_float32(prototypes), dim=2)
-    cosine = torch.einsum("bdhw,bcd->bhwc", unit, towards).movedim(-1, 1)
-    cosine = cosine.clamp(0, 1).to(features.dtype)
-    shared = shared[:, :, None, None]
-    neutral = (cosine * shared).sum(1, keepdim=True) / shared.sum(1, keepdim=True).clamp_min(1)
-    return torch.where(shared > 0, cosine, neutral)
+@without_autocast
+def agreement(probabilities: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
+    """How well each of the maps (M,S,S) fits the known part of a photo's, (B,M) in [0,1]."""
+    size = (MATCHING_SIDE, MATCHING_SIDE)
+    hole = F.interpolate(at_least_float32(mask), size=size, mode="area")
+    near = F.avg_pool2d(hole, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) + FAR_WEIGHT
+    weight = ((1 - hole) * near).flatten(1)  # (B, n)
+    # One more class, of no probability, for labels that are unknown.
+    own = F.pad(F.interpolate(probabilities, size=size, mode="area").flatten(2), (0, 0, 0, 1))  # (B, C + 1, n)
+    step = MAP_SIDE // MATCHING_SIDE
+    classes = maps[:, step // 2 :: step, step // 2 :: step].flatten(1)  # (M, n)
+    known = (classes != IGNORE).to(weight.dtype)
+    classes = classes.clamp_max(probabilities.shape[1]).long()
+    agreed = torch.stack([of_photo.gather(0, classes) for of_photo in own])  # (B, M, n)
+    return (agreed @ weight[:, :, None])[..., 0] / (weight @ known.T).clamp_min(1e-6)

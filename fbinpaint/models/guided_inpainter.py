@@ -27,10 +27,9 @@ from .safe_loading import SafeLoading
 
 @dataclass
 class GuidedInpainterOutput(BaseOutput):
-    """image (B,3,H,W), not composited; features (B,D4,H/4,W/4), the evidence fed back to the recorrector."""
+    """image (B,3,H,W), not composited."""
 
     image: Tensor
-    features: Tensor
 
 
 @dataclass
@@ -162,4 +161,4 @@ class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
         h = self.decode4(h4 + resize_like(self.up4(h), h4), guide4)  # (B, c4, H/4, W/4)
         window = conditioning.window
         painted = add_detail(conditioning.fill, self.details, conditioning.stem2, h, window)  # (B, 3, H, W)
-        return GuidedInpainterOutput(image=painted, features=h)
+        return GuidedInpainterOutput(image=painted)

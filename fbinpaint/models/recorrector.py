@@ -1,6 +1,8 @@
-"""The recorrector: takes the inpainter's feedback and the labelled exemplars, returns a corrected semantic map."""
+"""The recorrector: weighs what segmenter and exemplars say of the newest fill, returns a corrected semantic map."""
 
-from dataclasses import dataclass
+import itertools
+import math
+from dataclasses import dataclass, fields
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -10,37 +12,46 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .exemplar_bank import Advice, Exemplars, class_prototypes, consistency_maps, retrieval_keys, retrieve
-from .layers import ResBlock, cat_channels, downsample_mask, one_hot, zero_init
+from ..labels import IGNORE
+from .exemplar_bank import MAP_SIDE, Exemplars, Layout, at_least_float32, discriminate, retrieve_layout
+from .layers import ResBlock, cat_channels, zero_init
 from .safe_loading import SafeLoading
+
+# Who has a say, in the order of the gates.
+OPINIONS = ("first map", "newest map", "consistency", "layout")
+FIRST_SHARE = 0.7  # of the first map, before anything is learned
+# Likewise, by how much each is to be believed: a discriminant takes neighbouring cells for independent witnesses.
+SHARPNESS = (1.0, 1.0, 0.125, 1.0)
+MIN_SHARE = 1e-4  # no opinion rules a class out
 
 
 @dataclass
 class RecorrectorOutput(BaseOutput):
-    """probabilities (B,C,H/4,W/4); consistency (B,C,H/8,W/8) in [0,1], S_c; trust (B,1,H/4,W/4) in [0,1], how far the
-    correction was let through."""
+    """probabilities (B,C,H/4,W/4); gates (B,4,H/4,W/4), the weight of each of OPINIONS: they sum to 1."""
 
     probabilities: Tensor
-    consistency: Tensor
-    trust: Tensor
+    gates: Tensor
 
 
 class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
-    """P_k(c|x) proportional to P_0(c|x) * exp(q(x) * (lambda * S_c(x) + R_c(x))).
+    """log P_k(c|x) = sum over opinions i of q_i(x) s_i log V_i(c|x), normalised: a logarithmic opinion pool (Genest &
+    Zidek, Statistical Science 1986).
 
-    P_0 is the segmenter's own map: every round corrects it anew with the latest evidence, the map of the round before
-    included. Corrections of corrections would add up and drift.
+    V_i are the segmenter's map of the first fill, its map of the newest one, what the exemplars' discriminant makes of
+    that one's features (the cross-image consistency), and the layout of the exemplars whose maps agree best with the
+    first. Every round corrects the first map anew: corrections of corrections would add up and drift. The gates q_i are
+    learned, of each cell, and sum to one, so that who agrees does not become surer; the sharpness s_i is learned once
+    for all. Outside the hole the first map stays as it is: known labels never drift.
 
-    S_c is the cross-image consistency with retrieved labelled exemplars, R_c a residual read from the feedback, q the
-    trust: learned, and zero outside the hole, so that known labels never drift.
+    What the gates are read from knows no classes, only how sure each opinion is and how far they agree: whoever sees
+    classes learns the training photos' maps by heart, on which the segmenter is better than it will be.
 
     Args:
         num_classes: size of the label space.
-        channels: width of the feedback features, a multiple of 8.
-        segmenter_channels, inpainter_channels: widths of the features handed in.
-        prototype_channels: length of a class prototype.
+        channels: width of the evidence, a multiple of 8.
+        feature_channels: of the segmenter's features at all strides together.
         num_exemplars: size of the stored bank, 1 or more; a fresh one holds an exemplar that shows no class.
-        top_k: how many exemplars are consulted.
+        top_k: how many exemplars make a layout.
     """
 
     DOUBT_CHANNELS = 3
@@ -49,93 +60,87 @@ class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
     def __init__(
         self,
         num_classes: int = 19,
-        channels: int = 64,
-        segmenter_channels: int = 64,
-        inpainter_channels: int = 96,
-        prototype_channels: int = 48,
+        channels: int = 32,
+        feature_channels: int = 560,
         num_exemplars: int = 1,
-        top_k: int = 4,
+        top_k: int = 20,
     ):
         super().__init__()
-        evidence = segmenter_channels + inpainter_channels + num_classes + self.DOUBT_CHANNELS
+        number = len(OPINIONS)
+        evidence = number + number * (number - 1) // 2 + self.DOUBT_CHANNELS
         self.gather = nn.Conv2d(evidence, channels, 1)
         self.reason = nn.Sequential(ResBlock(channels), ResBlock(channels, dilation=2))
-        self.query = nn.Conv2d(channels, prototype_channels, 1)
-        self.exemplar = nn.Conv2d(segmenter_channels, prototype_channels, 1)
-        self.residual8 = zero_init(nn.Conv2d(channels, num_classes, 1))
-        self.residual4 = zero_init(nn.Conv2d(evidence, num_classes, 1))
-        self.trust = zero_init(nn.Conv2d(channels, 1, 1))
-        self.consistency_weight = nn.Parameter(torch.tensor(1.0))  # lambda
-        self.register_buffer("bank_prototypes", torch.zeros(num_exemplars, num_classes, prototype_channels))
-        self.register_buffer("bank_present", torch.zeros(num_exemplars, num_classes))
-        self.register_buffer("bank_keys", torch.zeros(num_exemplars, segmenter_channels + num_classes))
+        self.log_sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
+        self.gates = zero_init(nn.Conv2d(channels, number, 1))
+        with torch.no_grad():
+            self.gates.bias[0] = math.log(FIRST_SHARE / (1 - FIRST_SHARE) * (number - 1))
+        self.register_buffer("bank_maps", torch.full((num_exemplars, MAP_SIDE, MAP_SIDE), IGNORE, dtype=torch.uint8))
+        self.register_buffer("bank_mirror", torch.arange(num_classes, dtype=torch.uint8))
+        self.register_buffer("bank_counts", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("bank_means", torch.zeros(num_classes, feature_channels))
+        self.register_buffer("bank_correlation", torch.eye(feature_channels))
+        self.register_buffer("bank_centre", torch.zeros(feature_channels))
+        self.register_buffer("bank_deviation", torch.ones(feature_channels))
+        self.register_buffer("bank_weight", torch.zeros(num_classes, feature_channels))
+        self.register_buffer("bank_bias", torch.zeros(num_classes))
 
     @property
     def bank(self) -> Exemplars:
         """The exemplars saved with the model."""
-        return Exemplars(self.bank_prototypes, self.bank_present, self.bank_keys)
+        return Exemplars(**{field.name: getattr(self, f"bank_{field.name}") for field in fields(Exemplars)})
 
     def set_bank(self, exemplars: Exemplars) -> None:
         """Replace the stored bank; the configuration follows, so that the saved model loads with it."""
-        self.bank_prototypes, self.bank_present = exemplars.prototypes, exemplars.present
-        self.bank_keys = exemplars.keys
+        for field in fields(Exemplars):
+            old, new = getattr(self, f"bank_{field.name}"), getattr(exemplars, field.name)
+            if old.shape == new.shape:  # DDP knows its buffers by their identity
+                old.copy_(new)
+            else:
+                setattr(self, f"bank_{field.name}", new.to(old.device, old.dtype))
         self.register_to_config(num_exemplars=len(exemplars))
 
-    def exemplar_features(self, segmenter_features: Tensor) -> Tensor:
-        """Non-negative features (B,P,h,w) in which photos are comparable with each other."""
-        return F.relu(self.exemplar(segmenter_features))
-
-    def make_exemplars(self, segmenter_features: Tensor, labels: Tensor) -> Exemplars:
-        """Exemplars of intact labelled photos: features (N,D,h,w), labels (N,h,w) int64 with 255 = ignore."""
-        num_classes = self.config.num_classes
-        prototypes, present = class_prototypes(self.exemplar_features(segmenter_features), labels, num_classes)
-        truth = one_hot(labels, num_classes).to(segmenter_features.dtype)
-        keys = retrieval_keys(segmenter_features.detach(), truth, truth.sum(1, keepdim=True))
-        return Exemplars(prototypes, present, keys)
+    @apply_forward_hook
+    def lay_out(self, probabilities: Tensor, mask: Tensor, allowed: Tensor | None = None) -> Layout:
+        """What lies where in the exemplars nearest to a photo: see `retrieve_layout`."""
+        return retrieve_layout(probabilities.detach(), mask, self.bank, self.config.top_k, allowed)
 
     @apply_forward_hook
-    def consult(
-        self,
-        segmenter_features: Tensor,
-        probabilities: Tensor,
-        mask: Tensor,
-        exemplars: Exemplars | None,
-        allowed: Tensor | None = None,
-    ) -> Advice:
-        """What the exemplars nearest to the photo's known part say; None = those of the bank."""
-        exemplars = self.bank if exemplars is None else exemplars
-        known = 1 - downsample_mask(mask, 4)
-        keys = retrieval_keys(segmenter_features.detach(), probabilities.detach(), known)
-        return retrieve(keys, exemplars, self.config.top_k, allowed)
+    def recognise(self, pyramid: list[Tensor], probabilities: Tensor) -> Tensor:
+        """What each cell shows by the exemplars, S_c: see `discriminate`."""
+        return discriminate(pyramid, probabilities, self.bank)
 
     def forward(
         self,
         first: Tensor,
-        probabilities: Tensor,
-        segmenter_features: Tensor,
-        inpainter_features: Tensor,
+        newest: Tensor,
+        consistency: Tensor,
+        layout: Tensor,
         doubt: Tensor,
         hole: Tensor,
-        prototypes: Tensor,
-        shared: Tensor,
     ) -> RecorrectorOutput:
         """One correction.
 
-        first (B,C,h,w), P_0, h = H/4; probabilities (B,C,h,w) of the last round; segmenter_features (B,D,h,w);
-        inpainter_features (B,E,h,w) of the last guided pass; doubt (B,3,h,w); hole (B,1,h,w) in {0,1}; prototypes and
-        shared of `consult`.
+        Maps (B,C,h,w), h = H/4: first, P_0; newest, the segmenter's of the newest fill; consistency, of `recognise`;
+        layout, of `lay_out`. doubt (B,3,h,w); hole (B,1,h,w) in {0,1}.
         """
-        log_p = torch.log(probabilities + 1e-4)
-        evidence = cat_channels(segmenter_features, inpainter_features, 0.2 * log_p, doubt)  # (B, E, h, w)
-        h = self.reason(self.gather(F.avg_pool2d(evidence, 2)))  # (B, channels, h/2, w/2)
-        h = F.silu(h)
-        consistency = consistency_maps(F.relu(self.query(h)), prototypes, shared)  # (B, C, h/2, w/2)
-        push = self.consistency_weight * consistency + self.residual8(h)
-        push = F.interpolate(push, size=log_p.shape[-2:], mode="bilinear") + self.residual4(evidence)
-        trust = F.interpolate(torch.sigmoid(self.trust(h)), size=log_p.shape[-2:], mode="bilinear")
-        trust = trust * hole
-        return RecorrectorOutput(
-            probabilities=torch.softmax(torch.log(first + 1e-4) + trust * push, dim=1),
-            consistency=consistency,
-            trust=trust,
-        )
+        opinions = [torch.log(at_least_float32(p) + MIN_SHARE) for p in (first, newest, consistency, layout)]
+        opinions = [
+            (opinion * sharpness).log_softmax(1)
+            for opinion, sharpness in zip(opinions, self.log_sharpness.float().exp(), strict=True)
+        ]
+        evidence = cat_channels(*confidence_and_agreement(opinions), doubt.float()).to(first.dtype)
+        h = F.silu(self.reason(self.gather(F.avg_pool2d(evidence, 2))))  # (B, channels, h/2, w/2)
+        gates = F.interpolate(self.gates(h).softmax(1), size=first.shape[-2:], mode="bilinear") * hole
+        pooled = sum(gates[:, i : i + 1].float() * opinion for i, opinion in enumerate(opinions)).softmax(1)
+        gates = torch.cat([gates[:, :1] + 1 - hole, gates[:, 1:]], 1)
+        return RecorrectorOutput(probabilities=torch.where(hole > 0, pooled.to(first.dtype), first), gates=gates)
+
+
+def confidence_and_agreement(opinions: list[Tensor]) -> list[Tensor]:
+    """How sure each opinion is, and the overlap of every two: log-probabilities (B,C,h,w) -> (B,1,h,w) each, in [0,1].
+
+    Detached: gates are read from them, opinions do not become surer of themselves to be heard.
+    """
+    shares = [opinion.detach().exp() for opinion in opinions]
+    sure = [share.amax(1, keepdim=True) for share in shares]
+    return sure + [(a * b).sum(1, keepdim=True).sqrt() for a, b in itertools.combinations(shares, 2)]

@@ -22,10 +22,11 @@ from .safe_loading import SafeLoading
 
 @dataclass
 class SegmenterOutput(BaseOutput):
-    """logits (B,C,H/4,W/4) and features (B,D,H/4,W/4), non-negative, comparable across images."""
+    """logits (B,C,H/4,W/4); pyramid, features (B,D_s,H/s,W/s): the encoder's at strides 4, 8, 16 and 32, and the
+    decoder's at 4."""
 
     logits: Tensor
-    features: Tensor
+    pyramid: list[Tensor]
 
 
 def fold_batchnorms(encoder: nn.Module) -> None:
@@ -101,10 +102,10 @@ class Segmenter(SafeLoading, ModelMixin, ConfigMixin):
     def forward(self, image: Tensor, mask: Tensor) -> SegmenterOutput:
         """image (B,3,H,W) in [-1,1], filled; mask (B,1,H,W) in {0,1}, 1 = filled, all zero for an intact photo."""
         h = None
-        pyramid = list(zip(self.encoder(image)[1:], self.lateral, self.refine, strict=True))
-        for feature, lateral, refine in reversed(pyramid):
+        encoded = self.encoder(image)[1:]
+        for feature, lateral, refine in reversed(list(zip(encoded, self.lateral, self.refine, strict=True))):
             hole = F.interpolate(mask, size=feature.shape[-2:], mode="area")
             level = lateral(cat_channels(feature, hole))  # (B, D, H/s, W/s)
             h = refine(level if h is None else level + resize_like(h, level))
         features = F.relu(h)  # (B, D, H/4, W/4)
-        return SegmenterOutput(logits=self.classify(features), features=features)
+        return SegmenterOutput(logits=self.classify(features), pyramid=[*encoded, features])

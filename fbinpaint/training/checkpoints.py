@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -12,7 +11,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from ..errors import InputError
-from ..files import whole_file
+from ..files import remove_folder, replace_folder, whole_file
 from ..saved import FORMAT_VERSION, check_version, one_line, read_json
 
 VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
@@ -82,26 +81,3 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
     replace_folder(partial, folder / f"checkpoint-{step:06d}")
     for old in sorted(folder.glob("checkpoint-[0-9]*"))[:-keep]:
         remove_folder(old)
-
-
-def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """`write` fills a folder of another name, which then takes the place of `folder`."""
-    partial = folder.with_name(f"{folder.name}-partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    write(partial)
-    replace_folder(partial, folder)
-
-
-def replace_folder(new: Path, old: Path) -> None:
-    """`new` takes the place of `old`, which is one of the two whenever this is cut short, or one rename from it."""
-    if old.exists():
-        remove_folder(old)
-    new.rename(old)
-
-
-def remove_folder(folder: Path) -> None:
-    """Under another name: what is cut short leaves nothing that looks whole."""
-    doomed = folder.with_name(f"{folder.name}-old")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)

@@ -12,7 +12,6 @@ from torch import Tensor
 from ..data.photos import Batch
 from ..loop import Networks
 from ..losses import cisc_weight
-from ..models.exemplar_bank import Exemplars, consistency_maps
 from ..models.layers import in_cells, one_hot
 from .class_floor import ClassFloor
 
@@ -20,9 +19,9 @@ from .class_floor import ClassFloor
 CISC_CONFIDENCE = 0.7
 FIXMATCH_CONFIDENCE = 0.95
 
-# (teacher, batch, exemplars, allowed, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them,
-# (B,h,w) in [0,1]. Whatever it says of labelled cells is not used. allowed (B,N) bool: a photo is not its own exemplar.
-PseudoLabels = Callable[[Networks, Batch, Exemplars, Tensor, ClassFloor], tuple[Tensor, Tensor]]
+# (teacher, batch, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in [0,1].
+# Whatever it says of labelled cells is not used.
+PseudoLabels = Callable[[Networks, Batch, ClassFloor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ def intact_view(teacher: Networks, batch: Batch, floor: ClassFloor):
 
 
 @torch.no_grad()
-def supervised(
-    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
-) -> tuple[Tensor, Tensor]:
+def supervised(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """Unlabelled pixels teach the inpainters only."""
     labels = in_cells(batch.labels)
     classes = teacher.segmenter.config.num_classes
@@ -54,25 +51,19 @@ def supervised(
 
 
 @torch.no_grad()
-def cisc(
-    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
-) -> tuple[Tensor, Tensor]:
+def cisc(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """Cross-image semantic consistency (CISC-R, Wu et al., TPAMI 2023): trust a pseudo-label as far as the labelled
-    photos nearest to this one agree with it."""
+    exemplars agree with it."""
     segmented, probabilities = intact_view(teacher, batch, floor)
     confidence, labels = probabilities.max(1)
-    no_hole = torch.zeros_like(batch.mask)
-    advice = teacher.recorrector.consult(segmented.features, probabilities, no_hole, exemplars, allowed)
-    features = teacher.recorrector.exemplar_features(segmented.features)
-    consistency = consistency_maps(features, advice.prototypes, advice.shared)
-    trust = cisc_weight(consistency, labels, advice.shared) * (confidence >= CISC_CONFIDENCE)
+    consistency = teacher.recorrector.recognise(segmented.pyramid, probabilities)
+    shared = teacher.recorrector.bank.counts > 0
+    trust = cisc_weight(consistency, labels, shared) * (confidence >= CISC_CONFIDENCE)
     return one_hot(labels, probabilities.shape[1]), trust
 
 
 @torch.no_grad()
-def fixmatch(
-    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
-) -> tuple[Tensor, Tensor]:
+def fixmatch(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full trust."""
     _, probabilities = intact_view(teacher, batch, floor)
     confidence, labels = probabilities.max(1)
@@ -80,9 +71,7 @@ def fixmatch(
 
 
 @torch.no_grad()
-def mean_teacher(
-    teacher: Networks, batch: Batch, exemplars: Exemplars, allowed: Tensor, floor: ClassFloor
-) -> tuple[Tensor, Tensor]:
+def mean_teacher(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
     """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017): the teacher's whole distribution, of every pixel."""
     _, probabilities = intact_view(teacher, batch, floor)
     return probabilities, torch.ones_like(probabilities[:, 0])

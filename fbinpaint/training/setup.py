@@ -15,7 +15,6 @@ from ..errors import InputError
 from ..labels import LabelSpace
 from ..loop import Networks
 from ..models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from ..models.exemplar_bank import Exemplars
 from ..pipeline import FeedbackInpaintPipeline
 from .validation import Validator
 
@@ -54,7 +53,7 @@ def build_data(
 
 
 def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Callable[[str], None] = print) -> Networks:
-    """Those of `--pretrained_model`, else fresh ones around an ImageNet encoder; without exemplars, ready to learn.
+    """Those of `--pretrained_model`, else fresh ones around an ImageNet encoder; ready to learn.
 
     tell: takes the line that says what of a model of other classes starts anew. Raises InputError where that is frozen.
     """
@@ -81,9 +80,6 @@ def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Call
             guided_inpainter=GuidedInpainter(num_classes=label_space.num_classes),
             variant=args.variant,
         )
-    # A checkpoint is then of one shape, whatever bank the start had.
-    recorrector = networks.recorrector
-    recorrector.set_bank(Exemplars(*(torch.zeros_like(x[:1]) for x in vars(recorrector.bank).values())))
     for name in args.frozen:
         getattr(networks, name).requires_grad_(False)
     return networks.train().to(memory_format=torch.channels_last)

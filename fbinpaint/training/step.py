@@ -9,8 +9,7 @@ from torch.nn import functional as F
 from ..data.photos import Batch
 from ..labels import IGNORE
 from ..loop import Networks, Round, composite, feedback_rounds
-from ..losses import colour_loss, consistency_loss, recognition_loss, reconstruction_loss, semantic_loss
-from ..models.exemplar_bank import Exemplars, consistency_maps
+from ..losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss
 from ..models.layers import in_cells, in_pixels, one_hot
 from .class_floor import ClassFloor
 from .distillation import repainted
@@ -19,9 +18,8 @@ from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
 KNOWN_WEIGHT = 0.25
-# So many photos of a batch, the best labelled, are also segmented intact and serve as exemplars: more cost time, teach
-# little.
-MAX_EXEMPLARS = 4
+# So many photos of a batch, the best labelled, are also segmented intact: more cost time, teach little.
+MAX_INTACT = 4
 
 
 @dataclass
@@ -36,7 +34,6 @@ class LossWeights:
     adversarial: float = 0.05
     feature_matching: float = 0.5
     semantic: float = 0.5  # cross-entropy of each map
-    consistency: float = 0.2  # BCE of the consistency maps
     colour: float = 2.0  # L1 with the colours of classes that were drawn where the photo shows others
     recognition: float = 0.1  # cross-entropy of what the teacher sees in the fill, with the classes it should show
 
@@ -51,7 +48,6 @@ class Losses:
     initial: Tensor
     reconstruction: Tensor
     semantic: Tensor
-    consistency: Tensor
     colour: Tensor
     recognition: Tensor
 
@@ -97,17 +93,6 @@ class Target:
         return semantic_loss(log_probabilities, self.distribution, weight, self.trust, self.labelled)
 
 
-@dataclass
-class Intact:
-    """The best labelled photos of a batch, N of B, segmented without holes: the exemplars of all."""
-
-    chosen: Tensor  # (N,) int64, their places in the batch
-    logits: Tensor  # (N,C,h,w)
-    features: Tensor  # (N,D,h,w)
-    exemplars: Exemplars
-    allowed: Tensor  # (B,N) bool: a photo is not its own exemplar
-
-
 class Learner(nn.Module):
     """The student: its forward is the whole differentiable part of a step, so that DDP sees one module.
 
@@ -124,6 +109,8 @@ class Learner(nn.Module):
         self.networks, self.strategy = networks, strategy
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.floor = ClassFloor(kept)
+        # Of the photos that the bank was made of, in its order; nobody's until it is made.
+        self.exemplar_names = [""] * len(networks.recorrector.bank)
 
     def forward(
         self,
@@ -134,7 +121,7 @@ class Learner(nn.Module):
         refine: bool = False,
         distilled: Networks | None = None,
     ) -> tuple[Outcome | None, Losses]:
-        """Run the loop with the batch's best labelled photos as exemplars.
+        """Run the loop with the exemplars of the bank.
 
         num_rounds None = the initial inpainter alone, which leaves no Outcome; refine = the last fill is halved, and
         what is judged is the pass that sharpens it again (`fbinpaint.refinement`); distilled = the fill should look as
@@ -144,80 +131,60 @@ class Learner(nn.Module):
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing, nothing, nothing)
+            return None, Losses(initial, nothing, nothing, nothing, nothing)
         networks = self.networks
-        intact = self.look_at_intact(batch)
-        target = self.target(batch, teacher, intact.exemplars, intact.allowed)
+        target = self.target(batch, teacher)
         classes = torch.where(target.trust > 0, target.labels, IGNORE)
         truth = torch.where(batch.labels != IGNORE, batch.labels, in_pixels(classes))
         drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, IGNORE)
         astray = ((drawn != IGNORE) & (drawn != truth))[:, None]
         told = in_cells(torch.where(drawn != IGNORE, drawn, truth))
 
-        options = {"semantic_map": drawn, "exemplars": intact.exemplars, "allowed": intact.allowed}
-        rounds = list(feedback_rounds(networks, batch.image, batch.mask, num_rounds, **options))
+        own = [[name == other for other in self.exemplar_names] for name in batch.names]
+        allowed = ~torch.tensor(own, device=batch.image.device)  # (B, N): a photo is not its own exemplar
+        rounds = list(feedback_rounds(networks, batch.image, batch.mask, num_rounds, drawn, allowed=allowed))
         last = self.refined(rounds[-1], batch) if refine else rounds[-1]
         if distilled is None:
             goal = torch.where(astray, last.prediction.detach(), batch.image)
         else:
             goal = repainted(distilled, batch.image, batch.mask, last.probabilities.detach())
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
-        semantic = self.losses_of_maps(rounds, target, hole, astray) + self.losses_of_intact(batch, target, intact)
+        semantic = self.losses_of_maps(rounds, target, hole, astray) + self.losses_of_intact(batch, target)
         colours, certain = colours_to_wish(batch.image, self.one_hot(classes), hole)
         wish = self.one_hot(told) * in_cells(astray) * certain[:, :, None, None]  # (B, C, h, w)
         losses = Losses(
             initial=reconstruction_loss(last.initial, batch.image, batch.mask),
             reconstruction=reconstruction_loss(last.prediction, goal, batch.mask),
             semantic=mean_of(semantic, batch.image),
-            consistency=mean_of(self.losses_of_consistency(batch, rounds, target, intact), batch.image),
             colour=colour_loss(F.avg_pool2d(last.prediction, 4), wish, colours),
             recognition=recognition_loss(teacher.segmenter, last.image, told, hole),
         )
         return Outcome(last, classes, told, astray, composite(goal, batch.image, batch.mask)), losses
 
-    def look_at_intact(self, batch: Batch) -> Intact:
-        chosen = best_labelled(batch.labelled_share).to(batch.labels.device)
-        segmented = self.networks.segmenter(batch.image[chosen], torch.zeros_like(batch.mask[chosen]))
-        exemplars = self.networks.recorrector.make_exemplars(segmented.features, in_cells(batch.labels)[chosen])
-        allowed = torch.arange(len(batch.labels), device=chosen.device)[:, None] != chosen[None]
-        return Intact(chosen, segmented.logits, segmented.features, exemplars, allowed)
-
     def losses_of_maps(self, rounds: list[Round], target: Target, hole: Tensor, astray: Tensor) -> list[Tensor]:
-        """Of the segmenter's own map everywhere, of the corrected ones where they can change: in the hole, and not
-        where something else was drawn, as the map is to say that. hole (B,h,w), astray (B,1,H,W)."""
+        """Of the segmenter's own maps everywhere, of the corrected ones where they can change, in the hole; but not
+        where something else was drawn, as fill and map are to show that. hole (B,h,w), astray (B,1,H,W)."""
         if self.networks.variant != "feedback":
             return []
         everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
         balance = self.class_weights[target.labels.clamp_max(len(self.class_weights) - 1)]
-        open_hole = hole * (1 - F.max_pool2d(astray.float(), 4)[:, 0]) * balance
+        true = 1 - F.max_pool2d(astray.float(), 4)[:, 0]
         first, *corrected = rounds
-        return [target.loss(first.logits.log_softmax(1), everywhere)] + [
-            target.loss((round_.probabilities + 1e-6).log(), open_hole) for round_ in corrected
-        ]
+        losses = [target.loss(first.logits.log_softmax(1), everywhere)]
+        for round_ in corrected:
+            losses.append(target.loss((round_.newest + 1e-6).log(), everywhere * true))
+            losses.append(target.loss((round_.probabilities + 1e-6).log(), hole * true * balance))
+        return losses
 
-    def losses_of_intact(self, batch: Batch, target: Target, intact: Intact) -> list[Tensor]:
+    def losses_of_intact(self, batch: Batch, target: Target) -> list[Tensor]:
         """Of the maps of photos without holes."""
-        own = target.select(intact.chosen)
-        losses = [own.loss(intact.logits.log_softmax(1), torch.ones_like(own.trust))]
+        chosen = best_labelled(batch.labelled_share).to(batch.labels.device)
+        segmented = self.networks.segmenter(batch.image[chosen], torch.zeros_like(batch.mask[chosen]))
+        own = target.select(chosen)
+        losses = [own.loss(segmented.logits.log_softmax(1), torch.ones_like(own.trust))]
         if self.strategy.strong_view:
             losses.append(self.loss_of_mixture(batch, target))
         return losses
-
-    def losses_of_consistency(
-        self, batch: Batch, rounds: list[Round], target: Target, intact: Intact
-    ) -> list[Tensor]:
-        """Of the consistency maps of each correction, and of the intact photos with each other."""
-        if self.networks.variant != "feedback":
-            return []
-        labels, trust = (x[:, 1::2, 1::2] for x in (target.labels, target.trust))
-        losses = [consistency_loss(round_.consistency, labels, round_.shared, trust) for round_ in rounds[1:]]
-        own, recorrector = target.select(intact.chosen), self.networks.recorrector
-        no_hole, allowed = torch.zeros_like(batch.mask[intact.chosen]), intact.allowed[intact.chosen]
-        advice = recorrector.consult(
-            intact.features, intact.logits.softmax(1), no_hole, intact.exemplars, allowed
-        )
-        maps = consistency_maps(recorrector.exemplar_features(intact.features), advice.prototypes, advice.shared)
-        return [*losses, consistency_loss(maps, own.labels, advice.shared, own.trust)]
 
     def refined(self, last: Round, batch: Batch) -> Round:
         """One more pass, over the last fill as it would be had it been made at half the size."""
@@ -239,14 +206,12 @@ class Learner(nn.Module):
     def one_hot(self, classes: Tensor) -> Tensor:
         return one_hot(classes, len(self.class_weights))
 
-    def target(self, batch: Batch, teacher: Networks, exemplars: Exemplars, allowed: Tensor) -> Target:
+    def target(self, batch: Batch, teacher: Networks) -> Target:
         labels = in_cells(batch.labels)  # (B, h, w)
         distribution, labelled = self.one_hot(labels), labels != IGNORE
         trust = torch.ones_like(distribution[:, 0])
         if batch.labelled_share.min() < 1:
-            pseudo, pseudo_trust = self.strategy.pseudo_labels(
-                teacher, batch, detached(exemplars), allowed, self.floor
-            )
+            pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, self.floor)
             distribution = torch.where(labelled[:, None], distribution, pseudo)
             trust = torch.where(labelled, trust, pseudo_trust)
         return Target(distribution, trust, labelled)
@@ -260,20 +225,16 @@ class Learner(nn.Module):
 
 
 def best_labelled(labelled_share: Tensor) -> Tensor:
-    """The photos with the most labelled pixels: at most MAX_EXEMPLARS, and one even where none has a label.
+    """The photos with the most labelled pixels: at most MAX_INTACT, and one even where none has a label.
 
     labelled_share (B,) -> their places in the batch, (N,), in rising order.
     """
-    number = int((labelled_share > 0).sum().clamp(1, MAX_EXEMPLARS))
+    number = int((labelled_share > 0).sum().clamp(1, MAX_INTACT))
     return labelled_share.argsort(descending=True, stable=True)[:number].sort().values
 
 
 def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
     return sum(losses) / len(losses) if losses else like.new_zeros(())
-
-
-def detached(exemplars: Exemplars) -> Exemplars:
-    return Exemplars(exemplars.prototypes.detach(), exemplars.present.detach(), exemplars.keys.detach())
 
 
 def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

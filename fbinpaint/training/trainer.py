@@ -19,15 +19,18 @@ from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
 from ..data.loader import BadPhotos
-from ..data.photos import Batch
+from ..data.photos import Batch, read_photo
+from ..data.rows import evenly_spaced, read_first, rows_from
 from ..errors import InputError
+from ..exemplars import make_exemplars
+from ..files import save_folder
 from ..labels import get_label_space
 from ..loop import Networks
 from ..losses import PerceptualLoss, class_balance
 from ..pipeline import FeedbackInpaintPipeline
+from ..saved import COMPONENTS
 from .adversary import Adversary
-from .bank import build_bank
-from .checkpoints import read_log, save_checkpoint, save_folder
+from .checkpoints import read_log, save_checkpoint
 from .class_floor import small_and_common
 from .distillation import ODDS, load_teacher
 from .edits import draw_edits
@@ -54,9 +57,11 @@ class Trainer:
         self.crops, self.validator = build_data(args, self.label_space, self.skip)
         networks = build_networks(args, self.label_space, accelerator.print)
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
-        self.perceptual = PerceptualLoss(args.perceptual_weights).to(
-            accelerator.device, memory_format=torch.channels_last
-        )
+        self.paint_learns = networks.paint_learns
+        if self.paint_learns:
+            self.perceptual = PerceptualLoss(args.perceptual_weights).to(
+                accelerator.device, memory_format=torch.channels_last
+            )
         self.distilled = load_teacher(args.distilled_model, self.label_space, accelerator.device)
         encoder = copy.deepcopy(networks.segmenter.encoder)
         self.ema = WeightAverage(networks.to(accelerator.device), args.ema_decay)
@@ -69,7 +74,9 @@ class Trainer:
         if args.compile:
             for network in networks.children():
                 network.compile()
-        self.learner, *self.optimizers = accelerator.prepare(self.build_learner(networks), *optimizers)
+        learner = self.build_learner(networks)
+        self.learner, *self.optimizers = accelerator.prepare(learner, *optimizers)
+        self.refresh_bank()
         self.adversary = Adversary(accelerator, encoder, self.label_space.num_classes, args.discr_learning_rate)
         accelerator.register_for_checkpointing(self.ema, self.progress)
         self.part = record_function  # names the parts of a step to a profiler
@@ -95,6 +102,8 @@ class Trainer:
             torch.Generator().manual_seed(args.seed * 1_000_003 + n) for n in (2 * step, 2 * number + 1)
         )
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
+        if set(args.frozen) >= set(COMPONENTS) - {"recorrector"}:
+            num_rounds = max(1, num_rounds)  # without a correction there is nothing to learn
         refine, distil = (torch.rand(2, generator=of_step) < torch.tensor([REFINE_ODDS, ODDS])).tolist()
         distilled = self.distilled if distil and not refine else None
         size = int(torch.randint(len(args.resolution), (), generator=of_step))
@@ -106,8 +115,9 @@ class Trainer:
             num_rounds = None if alone else num_rounds
             outcome, losses = self.learner(batch, edits, self.ema.module, num_rounds, refine, distilled)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
-        adversarial = not alone and self.weights.adversarial > 0 and done >= args.adversarial_start
-        if not alone:
+        judged = self.paint_learns and not alone
+        adversarial = judged and self.weights.adversarial > 0 and done >= args.adversarial_start
+        if judged:
             with self.part("losses of the fill"):
                 of_fill, features = self.losses_of_fill(batch, outcome, adversarial, of_batch)
             log |= of_fill
@@ -148,34 +158,46 @@ class Trainer:
             )
         return losses, features
 
-    def averaged_networks(self) -> Networks:
-        """A copy of the averaged networks with their exemplar bank, ready to restore photos."""
-        networks = copy.deepcopy(self.ema.module)
+    def refresh_bank(self) -> None:
+        """Exemplars anew, as the averaged segmenter sees them now, for the trained networks and the averaged ones: at
+        most `--num_exemplars` labelled photos, evenly spaced."""
         labelled = self.crops.labelled_photos()
-        # Exemplars at the size of objects that the networks were trained on.
+        # At the size of objects that the networks were trained on.
         zoom = np.mean(self.args.labelled_zoom or (1.0, 1.0))
         resolution = round(max(self.args.resolution) * zoom)
-        bank = build_bank(networks, labelled, self.label_space, resolution, self.args.num_exemplars, self.skip)
-        networks.recorrector.set_bank(bank)
-        return networks
+
+        names = []
+
+        def read(row: dict) -> tuple[np.ndarray, np.ndarray]:
+            photo, semantic_map = read_photo(row, resolution, self.label_space)
+            names.append(row["name"])
+            return photo, semantic_map
+
+        places = evenly_spaced(len(labelled), self.args.num_exemplars)
+        photos = (read_first(rows_from(labelled, place), read, self.skip) for place in places)
+        bank = make_exemplars(self.ema.module.segmenter, self.label_space, photos)
+        learner = self.accelerator.unwrap_model(self.learner)
+        learner.exemplar_names = names
+        for networks in (learner.networks, self.ema.module):
+            networks.recorrector.set_bank(bank)
 
     def validate(self, step: int) -> dict[str, float]:
         """The scores of the averaged networks; with the lowest LPIPS so far, they are saved as `best`."""
-        networks, grid = self.averaged_networks(), self.folder / f"validation-{step:06d}.png"
+        networks, grid = self.ema.module, self.folder / f"validation-{step:06d}.png"
         scores = self.validator(networks, grid)
         key = f"lpips_alex/{self.validator.num_rounds}"
         earlier = [row[key] for row in read_log(self.folder) if key in row and row["step"] < step]
         if scores[key] < min(earlier, default=math.inf):
-            self.save_pipeline("best", networks)
+            self.save_pipeline("best")
         track_picture(self.accelerator, grid, step)
         return scores
 
     def save_checkpoint(self, step: int) -> None:
         save_checkpoint(self.accelerator, self.folder, step, self.args.checkpoints_total_limit)
 
-    def save_pipeline(self, name: str, networks: Networks) -> Path:
-        """`<output_dir>/<name>`, in `--save_dtype`."""
-        networks = networks.to(getattr(torch, self.args.save_dtype))
+    def save_pipeline(self, name: str) -> Path:
+        """The averaged networks as `<output_dir>/<name>`, in `--save_dtype`."""
+        networks = copy.deepcopy(self.ema.module).to(getattr(torch, self.args.save_dtype))
         pipeline = FeedbackInpaintPipeline.from_networks(networks, self.label_space.name)
 
         def write(folder: Path) -> None:
