@@ -38,6 +38,7 @@ from .images import (
 from .labels import LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from .models.layers import in_cells, in_pixels
 from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, as_output
 from .refinement import refine
 from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
@@ -526,11 +527,12 @@ def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]
     if round_.correction is not None:
         planes["trust"] = levels(1 - round_.correction.gates[:, :1])[:, 0]
         planes["consistency"] = levels(round_.consistency).gather(1, labels[:, None])[:, 0]
-        maps = F.interpolate(round_.layout.maps.float(), size=labels.shape[-2:], mode="nearest-exact")  # (B, K, H, W)
-        agreeing = maps == labels[:, None]
-        best = round_.layout.nearest.gather(1, agreeing.int().argmax(1).flatten(1)).view_as(labels)
-        shown = (labels != before) & agreeing.any(1)
-        planes["exemplar"] = torch.where(shown, best, -1).to(torch.int16)
+        cells = in_cells(labels)  # (B, h, w); at the photo's size this would take as long as painting
+        maps = F.interpolate(round_.layout.maps.float(), size=cells.shape[-2:], mode="nearest-exact")  # (B, K, h, w)
+        agreeing = maps == cells[:, None]
+        best = round_.layout.nearest.gather(1, agreeing.int().argmax(1).flatten(1)).view_as(cells)
+        best = in_pixels(torch.where(agreeing.any(1), best, -1))
+        planes["exemplar"] = torch.where(labels != before, best, -1).to(torch.int16)
     return planes
 
 
