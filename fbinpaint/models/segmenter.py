@@ -80,7 +80,7 @@ class Segmenter(SafeLoading, ModelMixin, ConfigMixin):
     Args:
         num_classes: size of the label space.
         encoder_name: any timm model with `features_only` at strides 2, 4, 8, 16, 32 that takes inputs in [-1,1].
-        channels: width of the decoder and of `features`, a multiple of 8.
+        channels: width of the decoder and of its level of the pyramid, a multiple of 8.
     """
 
     @register_to_config
