@@ -22,7 +22,7 @@ from fbinpaint import FeedbackInpaintPipeline, metrics
 from fbinpaint.cli import load_pipeline
 from fbinpaint.controls import control_pipelines
 from fbinpaint.data.photos import read_photo
-from fbinpaint.data.rows import evenly_spaced, has_label
+from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import BOOTSTRAP_RESAMPLES, PhotoScore, evaluate
@@ -33,8 +33,7 @@ NUMBERS = (5, 20, 100)
 
 def with_photos_of(pipe: FeedbackInpaintPipeline, folder: Path, number: int) -> FeedbackInpaintPipeline:
     """A copy that consults labelled photos of a folder. Raises InputError where there are too few."""
-    photos = load_photos([str(folder)])
-    photos = photos.select(np.flatnonzero(has_label(photos)))
+    photos = labelled_rows(load_photos([str(folder)]))
     if len(photos) < number:
         raise InputError(f"{folder}: holds {len(photos)} labelled photos, not {number}; name a larger one")
     rows = [photos[i] for i in evenly_spaced(len(photos), number)]

@@ -190,12 +190,11 @@ def exemplars_command(args: argparse.Namespace) -> int:
     """`exemplars`: all of the model is copied as it is, but for the recorrector, which holds the bank."""
     import shutil
 
-    import numpy as np
     from safetensors.torch import load_file
     from tqdm import tqdm
 
     from fbinpaint.data.photos import read_photo
-    from fbinpaint.data.rows import has_label
+    from fbinpaint.data.rows import labelled_rows
     from fbinpaint.data.sources import load_photos
     from fbinpaint.pipeline import FeedbackInpaintPipeline
     from fbinpaint.saved import WEIGHTS
@@ -203,8 +202,7 @@ def exemplars_command(args: argparse.Namespace) -> int:
     if os.path.lexists(args.output):
         raise InputError(f"{args.output}: is there already; move it away, or name another --output")
     pipe = load_pipeline(args.model)
-    photos = load_photos([str(args.data)])
-    photos = photos.select(np.flatnonzero(has_label(photos)))
+    photos = labelled_rows(load_photos([str(args.data)]))
     if not len(photos):
         raise InputError(f"{args.data}: holds no labelled photo; put maps of the photos' names into labels/")
     size = pipe.config.sample_size

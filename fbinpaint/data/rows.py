@@ -70,6 +70,11 @@ def has_label(photos: Dataset) -> np.ndarray:
     return np.array([label_format is not None for label_format in photos["label_format"]], bool)
 
 
+def labelled_rows(photos: Dataset) -> Dataset:
+    """Those that carry a label."""
+    return photos.select(np.flatnonzero(has_label(photos)))
+
+
 def evenly_spaced(total: int, count: int) -> list[int]:
     """At most `count` indices from 0 to total - 1, first and last included."""
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
