@@ -79,7 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PIXELS",
         help="sides of the training crops, multiples of 16; several: each step has one of them",
     )
-    add("--distilled_model", help="a pipeline; what it paints in three passes is to be painted in one")
+    add("--distilled_model", help="a pipeline; the fills should look as it paints them, with maps of its own")
     add(
         "--frozen",
         nargs="+",

@@ -55,8 +55,16 @@ class Networks(nn.Module):
     @property
     def paint_learns(self) -> bool:
         """Whether an inpainter is trained: if none is, the maps learn from labels alone, which is fast."""
-        inpainters = self.initial_inpainter, self.guided_inpainter
-        return any(parameter.requires_grad for network in inpainters for parameter in network.parameters())
+        return is_trained(self.initial_inpainter, self.guided_inpainter)
+
+    @property
+    def maps_learn(self) -> bool:
+        """Whether segmenter or recorrector is trained: if not, no loss of their maps is worth its time."""
+        return is_trained(self.segmenter, self.recorrector)
+
+
+def is_trained(*networks: nn.Module) -> bool:
+    return any(parameter.requires_grad for network in networks for parameter in network.parameters())
 
 
 @dataclass

@@ -23,7 +23,7 @@ from fbinpaint.models.layers import in_pixels, one_hot
 from fbinpaint.saved import COMPONENTS, FORMAT_VERSION
 from fbinpaint.training.checkpoints import VERSION_FILE, forget_later_rows, read_log
 from fbinpaint.training.class_floor import MAX_OFFSET, SHARE_MOMENTUM, ClassFloor, small_and_common
-from fbinpaint.training.distillation import repainted
+from fbinpaint.training.distillation import taught
 from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
 from fbinpaint.training.optimizers import StackedMuon, is_matrix
 from fbinpaint.training.schedule import Progress
@@ -426,18 +426,20 @@ def test_a_step_may_sharpen_an_enlarged_fill():
     assert networks.recorrector.gather.weight.grad is None  # the map is taken as it is
 
 
-def test_one_pass_learns_what_a_teacher_paints_in_several(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+def test_what_a_teacher_paints_with_maps_of_its_own_is_what_a_painter_learns(
+    mixed_data, tiny_pipeline_dir, vgg_file, tmp_path
+):
     teacher, batch = make_tiny_networks(seed=5).eval(), partly_labelled_batch()
     batch.mask[..., :16] = 0
-    probabilities = torch.rand(4, 19, 16, 16).softmax(1)
-    goal = repainted(teacher, batch.image, batch.mask, probabilities)
+    drawn = torch.full_like(batch.labels, 255)
+    goal = taught(teacher, batch.image, batch.mask, drawn)
     known = (batch.mask == 0).expand_as(goal)
     assert torch.equal(goal[known], batch.image[known])
+    assert not torch.equal(goal, taught(teacher, batch.image, batch.mask, torch.full_like(drawn, 10)))
     batch.image[~known] = 0  # what lies in the hole is never read
-    assert torch.equal(goal, repainted(teacher, batch.image, batch.mask, probabilities))
+    assert torch.equal(goal, taught(teacher, batch.image, batch.mask, drawn))
     outcome, losses = learner_of("supervised")(batch, NO_EDITS, sure_teacher(1), 0, distilled=teacher)
-    wanted = repainted(teacher, batch.image, batch.mask, outcome.last.probabilities.detach())
-    assert torch.equal(outcome.target, wanted)
+    assert torch.equal(outcome.target, goal)
     losses.reconstruction.backward()
     # The script takes a pipeline of the same classes.
     settings = (mixed_data, tiny_pipeline_dir, vgg_file)
@@ -598,3 +600,14 @@ def test_matrices_of_one_shape_are_orthogonalised_together():
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     assert is_matrix(together[0]) and not is_matrix(torch.zeros(8)) and not is_matrix(torch.zeros(8, 1, 3, 3))
     assert not is_matrix(torch.zeros(3, 64, 3, 3))
+
+
+def test_maps_that_nobody_trains_cost_no_losses():
+    batch, networks = partly_labelled_batch(), make_tiny_networks()
+    networks.segmenter.requires_grad_(False)
+    assert networks.maps_learn  # the recorrector's
+    networks.recorrector.requires_grad_(False)
+    assert not networks.maps_learn
+    learner = Learner(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
+    _, losses = learner(batch, NO_EDITS, sure_teacher(1), 1)
+    assert losses.semantic == 0 and losses.reconstruction > 0

@@ -1,8 +1,8 @@
-"""Several passes in one: a painter that sharpens its own fill again and again teaches another to do so at once.
+"""One painter teaches another: what it paints, with its own maps, is what the other should paint with other maps.
 
-After Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", ICLR 2022. What the teacher
-paints is a function of what the student sees, so that an L1 loss does not blur it, as it does where only the photo is
-known.
+After Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. A teacher's fill is a function of what the
+student sees, so that an L1 loss does not blur it as it does where only the photo is known: a painter can follow a new
+segmenter, or become smaller, without the discriminator that once taught the details.
 """
 
 import torch
@@ -10,12 +10,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import LabelSpace
-from ..loop import Networks, composite
+from ..loop import Networks, feedback_rounds
 from ..pipeline import FeedbackInpaintPipeline
 
-PASSES = 3
-# So many of the steps have the teacher's fill for a target instead of the photo.
-ODDS = 0.75
+NUM_ROUNDS = 2  # of the teacher's own maps
 
 
 def load_teacher(model: str | None, label_space: LabelSpace, device: torch.device) -> Networks | None:
@@ -29,15 +27,11 @@ def load_teacher(model: str | None, label_space: LabelSpace, device: torch.devic
 
 
 @torch.no_grad()
-def repainted(networks: Networks, image: Tensor, mask: Tensor, probabilities: Tensor) -> Tensor:
-    """PASSES of the guided inpainter, each over the fill of the one before, all guided by the same map.
+def taught(networks: Networks, image: Tensor, mask: Tensor, semantic_map: Tensor) -> Tensor:
+    """What the teacher paints.
 
-    image (B,3,H,W) in [-1,1], mask (B,1,H,W), probabilities (B,C,H/4,W/4) -> (B,3,H,W), the photo itself around the
-    hole.
+    image (B,3,H,W) in [-1,1], mask (B,1,H,W), semantic_map (B,H,W) int64, what was drawn, 255 = nothing -> (B,3,H,W),
+    the photo itself around the hole.
     """
-    context = networks.initial_inpainter(image * (1 - mask), mask)
-    fill = composite(context.image, image, mask)
-    for _ in range(PASSES):
-        conditioning = networks.guided_inpainter.prepare(fill, mask, context.context4, context.context8, probabilities)
-        fill = composite(networks.guided_inpainter(probabilities, conditioning).image, image, mask)
-    return fill
+    *_, last = feedback_rounds(networks, image, mask, NUM_ROUNDS, semantic_map)
+    return last.image

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from ..data.photos import Batch
 from ..labels import IGNORE
 from ..loop import Networks, Round, composite, feedback_rounds
-from ..losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss
+from ..losses import colour_loss, pattern_loss, recognition_loss, reconstruction_loss, semantic_loss
 from ..models.layers import in_cells, in_pixels, one_hot
 from .class_floor import ClassFloor
-from .distillation import repainted
+from .distillation import taught
 from .edits import Edits, colours_to_wish
 from .semi_supervised import Strategy
 
@@ -36,7 +36,7 @@ class LossWeights:
     semantic: float = 0.5  # cross-entropy of each map
     colour: float = 2.0  # L1 with the colours of classes that were drawn where the photo shows others
     recognition: float = 0.1  # cross-entropy of what the teacher sees in the fill, with the classes it should show
-
+    pattern: float = 1.0  # of cells that show in the fill
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of those losses that there are, by their names."""
@@ -50,6 +50,7 @@ class Losses:
     semantic: Tensor
     colour: Tensor
     recognition: Tensor
+    pattern: Tensor
 
 
 @dataclass
@@ -125,13 +126,13 @@ class Learner(nn.Module):
 
         num_rounds None = the initial inpainter alone, which leaves no Outcome; refine = the last fill is halved, and
         what is judged is the pass that sharpens it again (`fbinpaint.refinement`); distilled = the fill should look as
-        this model repaints it (`fbinpaint.training.distillation`).
+        this model paints it (`fbinpaint.training.distillation`).
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing, nothing)
+            return None, Losses(initial, nothing, nothing, nothing, nothing, nothing)
         networks = self.networks
         target = self.target(batch, teacher)
         classes = torch.where(target.trust > 0, target.labels, IGNORE)
@@ -147,9 +148,11 @@ class Learner(nn.Module):
         if distilled is None:
             goal = torch.where(astray, last.prediction.detach(), batch.image)
         else:
-            goal = repainted(distilled, batch.image, batch.mask, last.probabilities.detach())
+            goal = taught(distilled, batch.image, batch.mask, drawn)
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
-        semantic = self.losses_of_maps(rounds, target, hole, astray) + self.losses_of_intact(batch, target)
+        semantic = []
+        if networks.maps_learn:
+            semantic = self.losses_of_maps(rounds, target, hole, astray) + self.losses_of_intact(batch, target)
         colours, certain = colours_to_wish(batch.image, self.one_hot(classes), hole)
         wish = self.one_hot(told) * in_cells(astray) * certain[:, :, None, None]  # (B, C, h, w)
         losses = Losses(
@@ -158,6 +161,7 @@ class Learner(nn.Module):
             semantic=mean_of(semantic, batch.image),
             colour=colour_loss(F.avg_pool2d(last.prediction, 4), wish, colours),
             recognition=recognition_loss(teacher.segmenter, last.image, told, hole),
+            pattern=pattern_loss(last.prediction, batch.mask),
         )
         return Outcome(last, classes, told, astray, composite(goal, batch.image, batch.mask)), losses
 

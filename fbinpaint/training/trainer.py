@@ -32,7 +32,7 @@ from ..saved import COMPONENTS
 from .adversary import Adversary
 from .checkpoints import read_log, save_checkpoint
 from .class_floor import small_and_common
-from .distillation import ODDS, load_teacher
+from .distillation import load_teacher
 from .edits import draw_edits
 from .optimizers import WeightAverage, build_optimizers
 from .schedule import Progress
@@ -104,8 +104,8 @@ class Trainer:
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
         if set(args.frozen) >= set(COMPONENTS) - {"recorrector"}:
             num_rounds = max(1, num_rounds)  # without a correction there is nothing to learn
-        refine, distil = (torch.rand(2, generator=of_step) < torch.tensor([REFINE_ODDS, ODDS])).tolist()
-        distilled = self.distilled if distil and not refine else None
+        refine = bool(torch.rand((), generator=of_step) < REFINE_ODDS)
+        distilled = None if refine else self.distilled
         size = int(torch.randint(len(args.resolution), (), generator=of_step))
         batch = batch.resized(args.resolution[size])
         edits = draw_edits(batch.mask, of_batch)
