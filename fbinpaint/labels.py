@@ -3,7 +3,7 @@
 A semantic map is an array of class ids; `IGNORE` (255) marks pixels without a label (in a map edited by the user: "let
 the model decide").
 
-Two label spaces are built in; any other is a JSON object with the attributes of `LabelSpace`, in a file of the user's or
+Two label spaces are built in; any other is a JSON object with the attributes of `LabelSpace`, in a file of the user or
 in the configuration of a saved segmenter:
 
     {"name": "rooms", "classes": ["wall", "left door", "right door"],
@@ -149,7 +149,7 @@ def load_label_space(name_or_file: str) -> LabelSpace:
 
 
 def label_space_of(config: Any, origin: str | Path) -> LabelSpace:
-    """The inverse of `LabelSpace.to_config`. Raises InputError, opening with `origin`, for what it cannot have given."""
+    """The inverse of `LabelSpace.to_config`. Raises InputError, opening with `origin`, for what that never gives."""
     if isinstance(config, str) and config in LABEL_SPACES:
         return LABEL_SPACES[config]
     return parse_label_space(config, origin)
@@ -192,7 +192,8 @@ def parse_label_space(content: Any, origin: str | Path) -> LabelSpace:
             )
         require((twice := _twice(lists[key])) is None, f"{key}: {twice!r:.80} occurs twice; rename one")
     for item in classes:  # so that commands can list names, and tell them from ids
-        require("," not in item and not item.isdecimal(), f"classes: {item!r:.80} has a comma, or is a number; rename it")
+        clear = "," not in item and not item.isdecimal()
+        require(clear, f"classes: {item!r:.80} has a comma, or is a number; rename it")
     require(len(palette) == number, f"palette: {len(palette)} colours for {number} classes; give one each")
     for colour in palette:
         require(
