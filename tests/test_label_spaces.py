@@ -1,7 +1,9 @@
 """Label spaces and data sets of the user's own: read, refused where they make no sense, trained on, saved, used."""
 
+import functools
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.data.hub import HubOptions
 from fbinpaint.data.label_map import read_label_map
-from fbinpaint.data.photos import read_labels, read_photo
+from fbinpaint.data.photos import PhotoCrops, read_labels, read_photo
 from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.data.sources import load_photos, stream_photos
@@ -58,9 +60,12 @@ def classes_json(tmp_path) -> Path:
     return write_json(tmp_path / "classes.json", CONTENT)
 
 
+draw_street = functools.cache(lambda index: street_scene((96, 64), np.random.default_rng(index)))
+
+
 def street(index: int) -> tuple[Image.Image, np.ndarray]:
     """A photo and its map of categories."""
-    photo, ids = street_scene((96, 64), np.random.default_rng(index))
+    photo, ids = draw_street(index)
     return photo, CATEGORIES[ids]
 
 
@@ -155,6 +160,12 @@ def test_a_label_space_that_makes_no_sense_is_one_line_with_its_file(content, pr
         load_label_space(str(path))
 
 
+def test_the_example_in_the_readme_is_a_label_space(tmp_path):
+    example = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    space = load_label_space(str(write_json(tmp_path / "classes.json", example)))
+    assert space.num_classes == 4 and space.flip(np.arange(4)).tolist() == [0, 1, 3, 2] and space.ignored_ids == (254,)
+
+
 def test_a_label_space_that_is_not_there_is_one_line():
     with pytest.raises(InputError, match="^unknown label space 'ade20k': .*cityscapes, or a JSON file"):
         load_label_space("ade20k")
@@ -189,6 +200,11 @@ def test_a_label_map_renumbers_and_leaves_the_rest_unknown(classes_json, tmp_pat
         expected[0] = IGNORE
         assert np.array_equal(read_labels(row, space, label_map), expected)
         assert np.array_equal(read_photo(row, 64, space, label_map)[0], np.asarray(street(index)[0]))
+    streamed, _ = stream_photos([str(source)], [], 0, HubOptions("pixel_values", "annotation"))
+    crops = PhotoCrops(rows, space, 32, label_map=label_map)
+    for row, kept in zip(streamed, rows, strict=True):
+        (a, b) = (crops.example([x], True, seed=3) for x in (row, kept))
+        assert np.array_equal(a["labels"], b["labels"]) and a["labels"].min() < 7
     with pytest.raises(InputError, match="row 0: not an index image with ids 0..6 or 255.*--label_map"):
         read_labels(rows[0], space)
 
@@ -419,7 +435,7 @@ def test_every_command_takes_a_model_of_any_label_space(trained, tmp_path, capsy
     settings = ["--repo-id", "user/name", "--dry-run", "--report", str(report)]
     assert main(["publish", "--model", str(trained), *settings]) == 0
     card = capsys.readouterr().out
-    assert "the label space `categories`" in card and "- categories" in card
+    assert "the label space `categories`" in card and "- categories" in card and ", ".join(CLASSES) in card
 
 
 def test_labels_in_folders_have_the_ids_of_the_label_space(classes_json, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
