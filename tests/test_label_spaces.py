@@ -5,13 +5,16 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
+import gradio as gr
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageColumn
+from gradio_client import Client
 from PIL import Image
 
 import app
@@ -31,7 +34,7 @@ from fbinpaint.saved import read_label_space
 
 from .conftest import make_tiny_networks
 from .fake_hub import FakeHub
-from .test_hub import Client
+from .test_hub import Client as HubClient
 
 ROOT = Path(train_accelerate.__file__).parent
 CLASSES = ["flat", "construction", "object", "nature", "sky", "human", "vehicle"]  # the categories of Cityscapes
@@ -299,7 +302,7 @@ def test_a_hub_data_set_is_read_by_configuration_split_and_revision(tmp_path):
     try:
         hub.add_dataset("user/streets", {"README.md": card.encode(), "night/test.parquet": parquet.read_bytes()}, "v1")
         hub.add_dataset("user/streets", {"README.md": b"# gone"})
-        client = Client(hub, tmp_path / "home")
+        client = HubClient(hub, tmp_path / "home")
         done = client.python("-c", DATASETS)
     finally:
         hub.close()
@@ -500,3 +503,24 @@ def test_a_model_of_an_unknown_label_space_has_no_examples(trained, tiny_pipelin
     assert app.list_examples({"own": space, "streets": CITYSCAPES}) == known
     for models in ({"own": str(trained)}, {"own": str(trained), "streets": str(tiny_pipeline_dir)}):
         assert app.build_demo(models).fns
+
+
+def test_a_map_on_the_page_has_the_colours_of_its_label_space(tmp_path):
+    palette = list(CITYSCAPES.palette)
+    palette[10] = (3, 99, 251)
+    other = replace(CITYSCAPES, name="other", palette=tuple(palette))
+    spaces, sky = {space.name: space for space in (CITYSCAPES, other)}, np.full((20, 20), 10, np.uint8)
+    with gr.Blocks() as demo:
+        name, shown = gr.Textbox(), gr.AnnotatedImage(format="png")
+        photo = np.zeros((20, 20, 3), np.uint8)
+        gr.on([], lambda name: app.annotate(photo, sky, spaces[name]), name, shown, api_name="x")
+    try:
+        _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+        client = Client(url, verbose=False, download_files=tmp_path)
+        for space in spaces.values():
+            found = client.predict(space.name, api_name="/x")
+            (mask,) = found.get("value", found)["annotations"]
+            colour = tuple(np.asarray(Image.open(mask["image"]))[5, 5, :3].tolist())
+            assert mask["label"] == "sky" and colour == space.palette[10]
+    finally:
+        demo.close()
