@@ -19,7 +19,6 @@ except ImportError:
 import argparse
 import functools
 import io
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,9 +41,10 @@ from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.images import load_image, resize_image, to_index_map, to_mask, to_rgb
-from fbinpaint.labels import IGNORE, LABEL_SPACES, LabelSpace, get_label_space
+from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.saved import one_line, read_label_space
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipelineOutput, RoundOutput
@@ -58,16 +58,11 @@ QUEUE_LENGTH = 32  # visitors who wait; the next ones are told to come back
 KEEP_FILES = 3600  # seconds
 
 EXAMPLE_PHOTOS = Path(__file__).resolve().parent / "examples"
-# A photo of that folder, or the number of a procedural scene and of its mask: small and medium holes.
+# By built-in label space; models of others have no examples. A photo of that folder, or the number of a procedural
+# scene and of its mask: small and medium holes.
 EXAMPLES = {"celebamask-hq": ("portrait", 0, 5), "cityscapes": (0, 1, 5)}
 EXAMPLE_SIZES = {"celebamask-hq": (256, 256), "cityscapes": (256, 192)}  # of a scene, (width, height)
 EXAMPLE_SEED = 7
-
-COLOURS = {
-    name: "#{:02x}{:02x}{:02x}".format(*colour)
-    for space in LABEL_SPACES.values()
-    for name, colour in zip(space.shown_names, space.palette, strict=True)
-}
 
 HINT = "Drop in a photo or pick an example, mark a hole, and press **Restore**."
 TITLE = """# fbinpaint
@@ -79,12 +74,20 @@ Pick a class, paint it **into the hole** of the map, and restore again: the hole
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # the themes' own are fetched from Google
 
 
-def class_swatches() -> str:
-    """CSS that shows each class's colour in front of its name in the class pickers."""
+def hex_colours(space: LabelSpace) -> dict[str, str]:
+    """The colour of each class, by the name that is shown; another label space may call another colour the same."""
+    return {
+        name: "#{:02x}{:02x}{:02x}".format(*colour)
+        for name, colour in zip(space.shown_names, space.palette, strict=True)
+    }
+
+
+def class_swatches(pickers: list[tuple[str, LabelSpace]]) -> str:
+    """CSS that shows each class's colour in front of its name in the class pickers, which are found by their id."""
     return "\n".join(
-        f".classes-{space.name} label:nth-of-type({i + 1})::before {{ background: {COLOURS[name]}; }}"
-        for space in LABEL_SPACES.values()
-        for i, name in enumerate(space.shown_names)
+        f"#{elem_id} label:nth-of-type({i + 1})::before {{ background: {colour}; }}"
+        for elem_id, space in pickers
+        for i, colour in enumerate(hex_colours(space).values())
     )
 
 
@@ -106,8 +109,7 @@ STYLE = {
             #rounds .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
             .gradio-container { padding: 4px !important; }
         }
-    """
-    + class_swatches(),
+    """,
 }
 
 SERVING = {"ssr_mode": False, "max_file_size": "100mb"}
@@ -144,15 +146,18 @@ def bundled_models() -> dict[str, str]:
     return {path.parent.name: str(path.parent) for path in sorted(CHECKPOINTS.glob("*/model_index.json"))}
 
 
-def read_label_space(model: str) -> LabelSpace:
+def label_space_of_model(model: str) -> LabelSpace:
     """The label space of a pipeline folder or Hub id, without loading its weights. Raises InputError without one."""
-    try:
-        folder = Path(model)
-        index = folder / "model_index.json" if folder.is_dir() else Path(hf_hub_download(model, "model_index.json"))
-        return get_label_space(json.loads(index.read_text())["label_space"])
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{model}: is no fbinpaint pipeline ({reason}); name a saved folder or a Hub id") from error
+    folder = Path(model)
+    if not folder.is_dir():
+        try:
+            folder = Path(hf_hub_download(model, "model_index.json")).parent
+            hf_hub_download(model, "segmenter/config.json")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{model}: is no fbinpaint pipeline ({one_line(error)}); name a saved folder or a Hub id"
+            ) from error
+    return read_label_space(folder)
 
 
 @gpu
@@ -166,7 +171,7 @@ def restore(
 @functools.cache
 def restored_example(model: str, name: str | int, rounds: int) -> "FeedbackInpaintPipelineOutput":
     """An example's output, computed when it is first asked for."""
-    photo, mask = example(read_label_space(model).name, name)
+    photo, mask = example(label_space_of_model(model).name, name)
     *_, output = restore(model, np.asarray(photo), np.asarray(mask), rounds)
     return output
 
@@ -282,13 +287,14 @@ def feathered(photo: np.ndarray, fill: np.ndarray, hole: np.ndarray, pixels: int
     return np.where(hole[..., None], np.rint(weights * fill + (1 - weights) * photo), photo).astype(np.uint8)
 
 
-def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, list]:
-    """A picture and a map as `gr.AnnotatedImage` takes them: the picture, and a mask per class that is present."""
+def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
+    """A picture with a mask in its colour for each class that is present in the map."""
     ids = [i for i in np.unique(labels) if i < space.num_classes]
-    return picture, [((labels == i).astype(float), space.shown_names[i]) for i in ids]
+    masks = [((labels == i).astype(float), space.shown_names[i]) for i in ids]
+    return gr.AnnotatedImage((picture, masks), color_map=hex_colours(space))
 
 
-def changes(output: "FeedbackInpaintPipelineOutput", photo: np.ndarray, space: LabelSpace) -> tuple[np.ndarray, list]:
+def changes(output: "FeedbackInpaintPipelineOutput", photo: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
     """The greyed photo, with the pixels of another class than before feedback in the colour of their new one."""
     before, after = output.semantic_before[0], output.semantic_after[0]
     grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -355,9 +361,9 @@ def example(space: str, name: str | int) -> tuple[Image.Image, Image.Image]:
 
 
 def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, str | int]]:
-    """(model, name) of each example: those of every label space, with the first model that knows it."""
+    """(model, name) of each example: those of every label space that has some, with the first model that knows it."""
     first_models = {space.name: model for model, space in reversed(spaces_of_models.items())}
-    return [(model, name) for space, model in reversed(first_models.items()) for name in EXAMPLES[space]]
+    return [(model, name) for space, model in reversed(first_models.items()) for name in EXAMPLES.get(space, ())]
 
 
 # ---------------------------------------------------------------------------------------------- page
@@ -365,7 +371,7 @@ def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, st
 
 def build_demo(models: dict[str, str]) -> gr.Blocks:
     """The page for these models, name on the page -> folder or Hub id. Raises InputError if one is neither."""
-    label_spaces = {name: read_label_space(model) for name, model in models.items()}
+    label_spaces = {name: label_space_of_model(model) for name, model in models.items()}
     examples = list_examples(label_spaces)
 
     def run(photo, hole, model, rounds, edits, progress) -> Iterator["FeedbackInpaintPipelineOutput"]:
@@ -459,7 +465,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             photo = to_rgb(open_upload(image))
             size, space = photo.shape[1::-1], label_spaces[model]
             hole = read_hole([] if mask is None else [open_upload(mask)], size)
-            edits = semantic_map and to_index_map(open_upload(semantic_map), size, space.num_classes)
+            edits = semantic_map and to_index_map(
+                open_upload(semantic_map), size, space.num_classes, space.ignored_ids
+            )
             *_, output = run(photo, hole, model, int(rounds), edits, progress)
         maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
         return output.images[0], *maps, figures(output, hole, space)
@@ -497,16 +505,18 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                 raise InputError("The seed is empty: type a number from 0 up.")
         return Image.fromarray(protocol_mask(height, width, int(seed)))
 
-    def on_model(model):
-        """The class picker of the model's label space."""
-        name = label_spaces[model].name
-        return [gr.Radio(visible=space == name) for space in pickers]
+    def on_model(model, *picked):
+        """The class picker of the model's label space, and a brush of the class that is picked there."""
+        space = label_spaces[model]
+        name = dict(zip(pickers, picked, strict=True))[space]
+        return [*(gr.Radio(visible=other == space) for other in pickers), on_class(name, model)]
 
-    def on_class(name):
-        return gr.ImageEditor(brush=brush_of(name))
+    def on_class(name, model):
+        return gr.ImageEditor(brush=brush_of(label_spaces[model], name))
 
-    def brush_of(name: str) -> gr.Brush:
-        return gr.Brush(colors=[COLOURS[name]], default_color=COLOURS[name], color_mode="fixed", default_size=24)
+    def brush_of(space: LabelSpace, name: str) -> gr.Brush:
+        colour = hex_colours(space)[name]
+        return gr.Brush(colors=[colour], default_color=colour, color_mode="fixed", default_size=24)
 
     with gr.Blocks(title="fbinpaint", analytics_enabled=False, delete_cache=(KEEP_FILES, KEEP_FILES)) as demo:
         state = gr.State(None, time_to_live=KEEP_FILES)
@@ -550,32 +560,34 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                         [with_hole(*map(np.asarray, example(label_spaces[model].name, name)))]
                         for model, name in examples
                     ],
-                    type="index", layout="gallery", label="Examples", elem_id="examples",
+                    type="index", layout="gallery", label="Examples", visible=bool(examples), elem_id="examples",
                 )  # fmt: skip
         with gr.Column(visible=False) as details:
             with gr.Row():
-                maps = {"format": "png", "color_map": COLOURS, "min_width": 300, "elem_classes": "map"}
+                maps = {"format": "png", "min_width": 300, "elem_classes": "map"}
                 map_before = gr.AnnotatedImage(label="Semantic map before feedback", elem_id="map-before", **maps)
                 map_after = gr.AnnotatedImage(label="Semantic map after feedback", elem_id="map-after", **maps)
                 map_changes = gr.AnnotatedImage(label="What feedback changed", elem_id="map-changes", **maps)
             with gr.Row(elem_id="map-editing"):
                 with gr.Column(min_width=300):
                     gr.Markdown(EDIT_HINT)
-                    first = label_spaces[next(iter(models))].name
+                    first = label_spaces[next(iter(models))]
                     pickers = {
-                        space.name: gr.Radio(
+                        space: gr.Radio(
                             list(space.shown_names), value=space.shown_names[0], show_label=False, container=False,
-                            visible=space.name == first, elem_classes=["classes", f"classes-{space.name}"],
+                            visible=space == first, elem_classes="classes", elem_id=f"classes-{number}",
                         )
-                        for space in {space.name: space for space in label_spaces.values()}.values()
+                        for number, space in enumerate(dict.fromkeys(label_spaces.values()))
                     }  # fmt: skip
+                    swatches = class_swatches([(picker.elem_id, space) for space, picker in pickers.items()])
+                    gr.HTML(f"<style>{swatches}</style>", visible="hidden")
                     with gr.Row():
                         again = gr.Button("Restore with this map", variant="primary", elem_id="restore-again")
                         forget = gr.Button("Forget my edits", elem_id="forget")
                 with gr.Column(min_width=300):
                     map_editor = gr.ImageEditor(
                         type="numpy", image_mode="RGBA", format="png", label="Map: paint in the hole", sources=(),
-                        brush=brush_of(get_label_space(first).shown_names[0]), eraser=gr.Eraser(), layers=False,
+                        brush=brush_of(first, first.shown_names[0]), eraser=gr.Eraser(), layers=False,
                         transforms=(), height=440, elem_id="map-editor",
                     )  # fmt: skip
             gallery = gr.Gallery(
@@ -604,9 +616,12 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         editor.clear(on_clear, outputs=forgotten, **quick)
         reuse.click(on_reuse, state, [editor, *forgotten], **quick)
         random_hole.click(on_random_hole, [editor, seed], mask_upload, **quick)
-        model_picker.change(on_model, model_picker, list(pickers.values()), show_progress="hidden", **quick)
-        for picker in pickers.values():
-            picker.change(on_class, picker, map_editor, show_progress="hidden", **quick)
+        of_classes = list(pickers.values())
+        model_picker.change(
+            on_model, [model_picker, *of_classes], [*of_classes, map_editor], show_progress="hidden", **quick
+        )
+        for picker in of_classes:
+            picker.change(on_class, [picker, model_picker], map_editor, show_progress="hidden", **quick)
 
         # The endpoint for programs: plain files instead of the editor's layers, and no trigger on the page.
         image_in = image_path(label="Photo", visible=False)

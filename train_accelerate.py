@@ -3,11 +3,12 @@
     accelerate launch train_accelerate.py --train_data_dir data/streets --label_space cityscapes \
         --encoder_weights lite0.safetensors --perceptual_weights vgg16.safetensors --output_dir runs/streets
 
-A data folder holds `images/` and, for labelled photos, `labels/` (same stem, index PNG), or CelebAMask-HQ, Cityscapes,
-parquet or WebDataset files as their owners distribute them (README.md, Data); give as many folders as you
-like, labelled and unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never
-stopped; on SIGTERM a checkpoint is written first. The result, `<output_dir>/pipeline`, and the best of the validated
-ones, `<output_dir>/best`, load with `FeedbackInpaintPipeline.from_pretrained`.
+The label space is one of those built in, or a JSON file with classes of your own (README.md, Data). A data folder holds
+`images/` and, for labelled photos, `labels/` (same stem, index PNG), or CelebAMask-HQ, Cityscapes, parquet or
+WebDataset files as their owners distribute them (README.md, Data); give as many folders as you like, labelled and
+unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never stopped; on SIGTERM
+a checkpoint is written first. The result, `<output_dir>/pipeline`, and the best of the validated ones,
+`<output_dir>/best`, load with `FeedbackInpaintPipeline.from_pretrained`.
 
 A step takes `--gradient_accumulation_steps` batches on each process. The exemplars are made anew, by the averaged
 segmenter, at the start and at each validation.
@@ -60,9 +61,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--train_data_dir", nargs="+", default=[], help="folders: images/ (and labels/), or a layout README.md lists")
     add("--dataset_name", nargs="+", default=[], help="Hub data sets: columns image and, where labelled, semantic_map")
+    add("--dataset_config_name", help="of the data sets, where they have several")
+    add("--split", default="train", help="of the data sets (default: %(default)s)")
+    add("--revision", help="branch, tag or commit of the Hub data sets")
+    add("--image_column", help="of parquet, WebDataset and Hub data, if another than image")
+    add("--label_column", help="of the index images, if another than semantic_map")
+    add("--label_map", metavar="ids.json", help="ids in index images -> names or ids of classes; the rest is unknown")
     add("--streaming", action="store_true", help="read parquet, WebDataset and Hub as they come, without a copy")
     add("--skip_bad_images", action="store_true", help="name, count and pass over photos that cannot be read")
-    add("--label_space", choices=sorted(LABEL_SPACES), required=True)
+    spaces = "|".join(sorted(LABEL_SPACES))
+    add("--label_space", required=True, metavar=f"{spaces}|classes.json", help="the classes, built in or of a file")
     add("--variant", choices=VARIANTS, default="feedback", help="what guides the inpainter; the others are controls")
     add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
     add("--label_fraction", type=float, default=1.0, help="share of the labels to use; the other photos lose theirs")
@@ -122,6 +130,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.train_data_dir + args.dataset_name:
         parser.error("no data: give --train_data_dir or --dataset_name")
+    if args.revision and not args.dataset_name:
+        parser.error("--revision: is of Hub data sets; give --dataset_name")
     if args.streaming and args.label_fraction < 1:
         parser.error("--label_fraction: a stream does not know how many labels it has; leave out --streaming")
     if odd := [side for side in args.resolution if side % 16]:

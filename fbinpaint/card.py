@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fbinpaint.errors import InputError
 from fbinpaint.report import COLUMNS, markdown, sizes
-from fbinpaint.saved import read_json, weight_files
+from fbinpaint.saved import read_json, read_label_space, weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
@@ -32,7 +32,8 @@ TEXT = """
 # {name}
 
 Restores missing parts of photos, guided by a semantic map that the restoration corrects. A pipeline of fbinpaint for
-the label space `{label_space}`: four networks, {megabytes:.1f} MB, and a bank of {exemplars} labelled exemplars.
+the label space `{label_space}`: four networks, {megabytes:.1f} MB, and a bank of {exemplars} labelled exemplars. Its
+classes are {classes}.
 
 ## Use
 
@@ -99,6 +100,7 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         name=name,
         repo_id=repo_id,
         label_space=index["label_space"],
+        classes=", ".join(read_label_space(folder).classes),
         sample_size=index["sample_size"],
         megabytes=sum(file.stat().st_size for part in folder.iterdir() for file in weight_files(part)) / 1e6,
         exemplars=read_json(folder / "recorrector" / "config.json")["num_exemplars"],

@@ -131,7 +131,7 @@ def load_sample(
     truth = None
     if label is not None:
         with naming(label):
-            truth = to_index_map(load_image(label), size, label_space.num_classes)
+            truth = to_index_map(load_image(label), size, label_space.num_classes, label_space.ignored_ids)
         truth = truth if (truth != IGNORE).any() else None
     return Sample(pair.stem, photo, hole, truth)
 
@@ -456,9 +456,10 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
 
     Raises InputError also for models of different label spaces, whose maps cannot be compared.
     """
-    spaces = {pipe.label_space.name for pipe in pipes.values()}
+    spaces = {pipe.label_space.classes: pipe.label_space.name for pipe in pipes.values()}
     if len(spaces) > 1:
-        raise InputError(f"models of different label spaces ({', '.join(sorted(spaces))}) cannot be compared")
+        names = ", ".join(sorted(spaces.values()))
+        raise InputError(f"models of different label spaces ({names}) cannot be compared")
     baselines = settings.pop("baselines", tuple(BASELINES))
     variants, paired, intact, scores, protocols = {}, {}, {}, {}, {}
     for number, (name, pipe) in enumerate(pipes.items()):

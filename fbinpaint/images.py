@@ -7,6 +7,7 @@ can get wrong (a broken file, an odd dtype); everything else is a programming er
 import os
 import struct
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -180,11 +181,13 @@ def to_mask(mask: Image.Image | np.ndarray, size: tuple[int, int]) -> np.ndarray
     return _resize_nearest(hole.astype(np.uint8), size).astype(bool)
 
 
-def to_index_map(semantic_map: Image.Image | np.ndarray, size: tuple[int, int], num_classes: int) -> np.ndarray:
+def to_index_map(
+    semantic_map: Image.Image | np.ndarray, size: tuple[int, int], num_classes: int, ignored_ids: Sequence[int] = ()
+) -> np.ndarray:
     """A semantic map edited by the user as (H, W) uint8 class ids of the given (width, height), 255 = undecided.
 
     Takes a palette image (its INDICES, never its colours), a greyscale image or an (H, W) integer array; resized with
-    nearest when it has another size.
+    nearest when it has another size. `ignored_ids` (of the label space) mean undecided, too.
 
     Raises InputError for anything else and for an id that is neither in 0..num_classes-1 nor 255.
     """
@@ -198,6 +201,8 @@ def to_index_map(semantic_map: Image.Image | np.ndarray, size: tuple[int, int], 
 
     if ids.dtype.kind not in "biu" or ids.ndim != 2 or not ids.size:
         raise InputError(f"the semantic map is a {ids.dtype} array of shape {ids.shape}; give integers of shape (H, W)")
+    if ignored_ids:
+        ids = np.where(np.isin(ids, ignored_ids), 255, ids)
     unknown = ((ids < 0) | (ids >= num_classes)) & (ids != 255)
     if unknown.any():
         raise InputError(

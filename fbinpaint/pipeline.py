@@ -73,7 +73,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
     """Restores the holes of photos, guided by a semantic map that the restoration itself corrects.
 
     Args:
-        label_space: name of the label space, see `fbinpaint.labels`.
+        label_space: of the classes, or its name if it is built in, see `fbinpaint.labels`; None = as the segmenter has
+            it. A segmenter that knows none is told.
         sample_size: crops whose shorter side is longer than this are worked on at this size, pixels.
         variant: what guides the inpainter, one of `fbinpaint.loop.VARIANTS`; all but "feedback" are controls.
         format_version: not to be given; diffusers wants an argument for each entry of model_index.json.
@@ -95,13 +96,20 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         segmenter: Segmenter,
         recorrector: Recorrector,
         guided_inpainter: GuidedInpainter,
-        label_space: str = "cityscapes",
+        label_space: LabelSpace | str | None = None,
         sample_size: int = 256,
         variant: str = "feedback",
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
-        get_label_space(label_space)  # refuses an unknown one
+        label_space = agreed_label_space(label_space, segmenter)
+        for network in (segmenter, recorrector, guided_inpainter):
+            if network.config.num_classes != label_space.num_classes:
+                raise InputError(
+                    f"the {type(network).__name__} is of {network.config.num_classes} classes, the label space "
+                    f"{label_space.name} has {label_space.num_classes}; give networks of that one"
+                )
+        segmenter.register_to_config(label_space=label_space.to_config())
         self.register_modules(
             initial_inpainter=initial_inpainter,
             segmenter=segmenter,
@@ -109,7 +117,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             guided_inpainter=guided_inpainter,
         )
         self.register_to_config(
-            label_space=label_space, sample_size=sample_size, variant=variant, format_version=FORMAT_VERSION
+            label_space=label_space.name, sample_size=sample_size, variant=variant, format_version=FORMAT_VERSION
         )
         self.networks.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -120,7 +128,9 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         return Networks(**parts, variant=self.config.variant)
 
     @classmethod
-    def from_networks(cls, networks: Networks, label_space: str, sample_size: int = 256) -> "FeedbackInpaintPipeline":
+    def from_networks(
+        cls, networks: Networks, label_space: LabelSpace | str | None = None, sample_size: int = 256
+    ) -> "FeedbackInpaintPipeline":
         """A pipeline of trained networks; they are put into evaluation mode."""
         parts = dict(networks.named_children())
         return cls(**parts, label_space=label_space, sample_size=sample_size, variant=networks.variant)
@@ -173,7 +183,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
     @property
     def label_space(self) -> LabelSpace:
-        return get_label_space(self.config.label_space)
+        """What the segmenter says its classes are; a segmenter put into the pipeline later may know nothing."""
+        return self.segmenter.label_space or get_label_space(self.config.label_space)
 
     @torch.no_grad()
     def __call__(
@@ -294,7 +305,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                 pixels, _ = self._read_image(photo)
                 map_ = map_.detach().cpu().numpy() if isinstance(map_, Tensor) else map_
                 size = shorter_side(pixels.shape[1::-1], self.config.sample_size)
-                yield resize_image(pixels, size), to_index_map(map_, size, self.label_space.num_classes)
+                yield resize_image(pixels, size), self._read_map(map_, size)
 
         own = make_exemplars(self.segmenter, self.label_space, labelled())
         if not own.counts.any():
@@ -352,10 +363,13 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                 m = (m.float() if m.is_floating_point() else m).detach().cpu().squeeze(0).numpy()
             s = s.detach().cpu().numpy() if isinstance(s, Tensor) else s
             size = (pixels.shape[1], pixels.shape[0])
-            drawn = None if s is None else to_index_map(s, size, self.label_space.num_classes)
+            drawn = None if s is None else self._read_map(s, size)
             patches = [[] for _ in range(num_rounds + 1)]
             photos.append(Photo(pixels, to_mask(m, size), drawn, original, patches))
         return photos
+
+    def _read_map(self, semantic_map: Any, size: tuple[int, int]) -> np.ndarray:
+        return to_index_map(semantic_map, size, self.label_space.num_classes, self.label_space.ignored_ids)
 
     @staticmethod
     def _read_image(image: Any) -> tuple[np.ndarray, Tensor | None]:
@@ -446,6 +460,28 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles)
             fill = to_uint8(finer)[0]
         return fill
+
+
+def agreed_label_space(given: LabelSpace | str | None, segmenter: Segmenter) -> LabelSpace:
+    """That of the segmenter, which the argument `label_space` may repeat, or give where the segmenter knows none.
+
+    Raises InputError where they differ, or there is none.
+    """
+    known = segmenter.label_space
+    if given is None:
+        if known is None:
+            raise InputError("the segmenter does not say what its classes are; give label_space=")
+        return known
+    if known is not None and given == known.name:
+        return known
+    if not isinstance(given, LabelSpace):
+        given = get_label_space(given)
+    if known is not None and given != known:
+        raise InputError(
+            f"label_space is {given.name!r}, the segmenter's own is {known.name!r}, and these are not the same; leave "
+            "the argument out"
+        )
+    return given
 
 
 def with_grain(job: _Job, fill: np.ndarray, seed: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fbinpaint.errors import InputError
+from fbinpaint.labels import LabelSpace, get_label_space, label_space_of
 
 # What model_index.json names: component, class. A component's module is fbinpaint.models.<component>.
 COMPONENTS = {
@@ -54,6 +55,40 @@ def check_pipeline(folder: Path, variant: str | None = None) -> None:
         raise InputError(f"{folder}: holds no {variant} weights; load it without variant=")
     for name, class_name in COMPONENTS.items():
         check_network(folder / name, class_name, variant if name in of_variant else None)
+    read_label_space(folder)
+
+
+def read_label_space(folder: Path) -> LabelSpace:
+    """The label space of the pipeline saved in `folder`: that of its segmenter or, where that one knows none, as before
+    label spaces could be the user's, the one that model_index.json names.
+
+    Raises InputError where there is none, or the two are not the same.
+    """
+    path, config = folder / "model_index.json", folder / "segmenter" / "config.json"
+    name, found = read_json(path).get("label_space"), check_label_space(read_json(config), config)
+    if not isinstance(name, str):
+        raise InputError(f"{path}: names no label space; save the pipeline again")
+    if found is None:
+        try:
+            return get_label_space(name)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    if found.name != name:
+        raise InputError(f"{path}: is of {name}, but its segmenter of {found.name}; copy or save the pipeline again")
+    return found
+
+
+def check_label_space(config: dict, path: Path) -> LabelSpace | None:
+    """The label space in the configuration of a segmenter, if any. Raises InputError where it is none, or has another
+    number of classes than the network."""
+    if config.get("label_space") is None:
+        return None
+    label_space = label_space_of(config["label_space"], f"{path}: label_space")
+    if label_space.num_classes != config.get("num_classes"):
+        raise InputError(
+            f"{path}: label_space has {label_space.num_classes} classes, not num_classes; copy or save the model again"
+        )
+    return label_space
 
 
 def check_format_version(folder: Path) -> None:

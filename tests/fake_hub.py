@@ -1,5 +1,6 @@
 """A Hugging Face Hub on 127.0.0.1, as much of it as huggingface_hub and diffusers ask for: repositories with revisions,
-commits of regular and LFS files, private repositories, tokens. One user, `user`, with the token `TOKEN`."""
+commits of regular and LFS files, private repositories, tokens; data sets to read. One user, `user`, with the token
+`TOKEN`."""
 
 import base64
 import hashlib
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_good"
 REPO = r"(?P<repo>[^/]+/[^/]+)"
+DATASET = r"(?P<repo>datasets/[^/]+/[^/]+)"  # the name a data set has in `repos`
 
 
 @dataclass
@@ -42,6 +44,14 @@ class FakeHub(ThreadingHTTPServer):
         self.sent: list[str] = []  # the files that were downloaded, USER/NAME/path
         self.broken_commits = 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def add_dataset(self, name: str, files: dict[str, bytes], tag: str | None = None) -> None:
+        """A commit that leaves these files alone, by path."""
+        repo = self.repos.setdefault(f"datasets/{name}", Repo(False))
+        commit = sha1(repr(sorted(files)).encode())
+        repo.commits[commit] = files
+        if tag:
+            repo.tags[tag] = commit
 
     def close(self) -> None:
         self.shutdown()
@@ -110,6 +120,11 @@ class Handler(BaseHTTPRequestHandler):
         files = self.server.repos[repo].commits[commit].items()
         self.answer(200, [{"type": "file", "path": p, "size": len(d), "oid": sha1(d)} for p, d in files])
 
+    def paths_info(self, repo: str, commit: str) -> None:
+        files = self.server.repos[repo].commits[commit]
+        asked = [path for path in json.loads(self.body)["paths"] if path in files]
+        self.answer(200, [{"type": "file", "path": p, "size": len(files[p]), "oid": sha1(files[p])} for p in asked])
+
     def resolve(self, repo: str, commit: str, path: str) -> None:
         data = self.server.repos[repo].commits[commit].get(path)
         if data is None:
@@ -160,6 +175,10 @@ ROUTES = [
     (("POST",), "/api/validate-yaml", lambda self: self.answer(200, {"errors": [], "warnings": []})),
     (("GET",), f"/api/models/{REPO}(/revision/(?P<rev>.+))?", Handler.info),
     (("GET",), f"/api/models/{REPO}/tree/(?P<rev>[^/]+)", Handler.tree),
+    (("GET",), f"/api/{DATASET}(/revision/(?P<rev>.+))?", Handler.info),
+    (("GET",), f"/api/{DATASET}/tree/(?P<rev>[^/]+)(/.*)?", Handler.tree),
+    (("POST",), f"/api/{DATASET}/paths-info/(?P<rev>[^/]+)", Handler.paths_info),
+    (("GET", "HEAD"), f"/{DATASET}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", Handler.resolve),
     (("POST",), f"/api/models/{REPO}/preupload/(?P<rev>[^/]+)", Handler.preupload),
     (("POST",), f"/api/models/{REPO}/commit/(?P<rev>[^/]+)", Handler.commit),
     (("GET", "HEAD"), f"/{REPO}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", Handler.resolve),

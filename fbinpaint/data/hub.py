@@ -1,16 +1,18 @@
 """Data sets of the Hugging Face Hub, and local folders of parquet or WebDataset files: whatever `load_dataset` reads.
 
-Their photos are in a column `image`, their labels, if any, in a column `semantic_map` (index images). In a WebDataset
-these are the files `<key>.jpg` (or png, webp) and `<key>.semantic_map.png`.
+Unless the options say otherwise, photos are in a column `image`, labels, if any, in a column `semantic_map` (index
+images). In a WebDataset these are the files `<key>.jpg` (or png, webp) and `<key>.semantic_map.png`.
 """
 
+import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Image, IterableDataset, load_dataset
+from datasets import ClassLabel, Dataset, Image, IterableDataset, Value, load_dataset
 from datasets.exceptions import DatasetsError
 
 from ..errors import InputError
@@ -22,12 +24,31 @@ LABEL_COLUMNS = ("semantic_map", "semantic_map.png")
 UNREADABLE = (OSError, ValueError, DatasetsError, tarfile.TarError)  # what `datasets` raises; Arrow's are ValueErrors
 
 
-def load_hub(source: str | Path) -> Dataset:
-    """Rows as in `rows.FEATURES` of the split train of a Hub data set or a folder, memory-mapped from the cache.
+@dataclass(frozen=True)
+class HubOptions:
+    """Which part of a data set is read, and what its columns are called.
 
-    Raises InputError where it cannot be loaded, or has no column of photos.
+    image_column, label_column: None = the first of IMAGE_COLUMNS, LABEL_COLUMNS that is there
+    config_name, split: as in `load_dataset`
+    revision: branch, tag or commit on the Hub; folders have none
     """
-    stored, image, label = _open(str(source), streaming=False)
+
+    image_column: str | None = None
+    label_column: str | None = None
+    config_name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
+USUAL = HubOptions()
+
+
+def load_hub(source: str | Path, options: HubOptions = USUAL) -> Dataset:
+    """Rows as in `rows.FEATURES` of one split of a Hub data set or a folder, memory-mapped from the cache.
+
+    Raises InputError where it cannot be loaded, or has no column of photos, or not those that are asked for.
+    """
+    stored, image, label = _open(str(source), options, streaming=False)
     # By columns, not by `map`, which would write a copy of all photos.
     table, count = stored.data, len(stored)
     paths = pc.struct_field(table.column(image), "path").to_pylist()
@@ -42,30 +63,53 @@ def load_hub(source: str | Path) -> Dataset:
     return Dataset(pa.table(columns, schema=FEATURES.arrow_schema))
 
 
-def stream_hub(source: str | Path) -> tuple[IterableDataset, bool]:
+def stream_hub(source: str | Path, options: HubOptions = USUAL) -> tuple[IterableDataset, bool]:
     """The same rows, read from front to back without a copy on disk; and whether there is a column of labels.
 
     Iterating raises InputError where the source turns out to be broken.
     """
-    stored, image, label = _open(str(source), streaming=True)
+    stored, image, label = _open(str(source), options, streaming=True)
     origin = {"stored": stored, "source": str(source), "image": image, "label": label}
     return IterableDataset.from_generator(_stream, features=FEATURES, gen_kwargs=origin), label is not None
 
 
-def _open(source: str, streaming: bool) -> tuple[Dataset | IterableDataset, str, str | None]:
+def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | IterableDataset, str, str | None]:
     """The stored data set, and what its columns of photos and labels are called."""
     try:
-        stored = load_dataset(source, split="train", streaming=streaming)
+        stored = load_dataset(
+            source,
+            name=options.config_name,
+            split=options.split,
+            revision=None if os.path.isdir(source) else options.revision,
+            streaming=streaming,
+        )
     except UNREADABLE as error:
-        raise InputError(f"{source}: cannot be loaded as a data set with a split train ({_line(error)})") from error
+        raise InputError(
+            f"{source}: cannot be loaded as a data set with a split {options.split} ({_line(error)}); --split, "
+            "--dataset_config_name and --revision choose others"
+        ) from error
     columns = stored.column_names or []
-    image = next((name for name in IMAGE_COLUMNS if name in columns), None)
-    label = next((name for name in LABEL_COLUMNS if name in columns), None)
+    image = _column(source, columns, "--image_column", options.image_column, IMAGE_COLUMNS)
+    label = _column(source, columns, "--label_column", options.label_column, LABEL_COLUMNS)
     if image is None:
-        raise InputError(f"{source}: no column of photos; looked for {', '.join(IMAGE_COLUMNS)}, found {columns}")
-    for name in filter(None, (image, label)):
+        raise InputError(
+            f"{source}: no column of photos; looked for {', '.join(IMAGE_COLUMNS)}, found {columns}; name it with "
+            "--image_column"
+        )
+    for option, name in (("--image_column", image), ("--label_column", label)):
+        if name is None:
+            continue
+        kind = (stored.features or {}).get(name)
+        if isinstance(kind, ClassLabel) or (isinstance(kind, Value) and kind.dtype not in ("string", "binary")):
+            raise InputError(f"{source}: the column {name} holds {kind.dtype}, no pictures; name another {option}")
         stored = stored.cast_column(name, Image(decode=False))
     return stored, image, label
+
+
+def _column(source: str, columns: list[str], option: str, asked: str | None, usual: tuple[str, ...]) -> str | None:
+    if asked is not None and asked not in columns:
+        raise InputError(f"{source}: has no column {asked!r} ({option}); found {columns}")
+    return asked or next((name for name in usual if name in columns), None)
 
 
 def _stream(stored: IterableDataset, source: str, image: str, label: str | None) -> Iterator[dict]:

@@ -20,6 +20,7 @@ from ..labels import CELEBAMASK_HQ, CITYSCAPES, IGNORE, LabelSpace
 from ..masks import training_mask
 from .celebamask_hq import merge_parts
 from .cityscapes import to_train_ids
+from .label_map import map_ids
 from .rows import evenly_spaced, has_label, open_picture, read_first, rows_from
 
 CLASS_COUNT_PHOTOS = 512  # enough to balance the classes; all 30,000 faces would take a quarter of an hour
@@ -59,11 +60,17 @@ class Batch:
         return Batch(image, (mask >= 0.5).float(), labels, self.has_label, self.names, self.labelled_share)
 
 
-def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+def read_photo(
+    row: dict, shorter: int, label_space: LabelSpace, label_map: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The photo of a row with its shorter side resized to `shorter` pixels: (H,W,3) uint8 and labels (H,W) uint8.
 
-    Without a label all are 255. Raises InputError, naming the file, where one is broken or missing, and where the label
-    is of another size (part masks excepted, whose owners made them smaller) or of another label space.
+    Without a label all are 255.
+
+    label_map: the classes of the ids in index images, as of `read_label_map`; None = these are the label space's own
+
+    Raises InputError, naming the file, where one is broken or missing, and where the label is of another size (part
+    masks excepted, whose owners made them smaller) or of another label space.
     """
     picture = open_picture(row["image"], row["name"])
     size = picture.size
@@ -78,26 +85,36 @@ def read_photo(row: dict, shorter: int, label_space: LabelSpace) -> tuple[np.nda
     image = resize_image(image, resized)
     if row["label_format"] is None:
         return image, np.full(image.shape[:2], IGNORE, np.uint8)
-    labels = read_labels(row, label_space)
+    labels = read_labels(row, label_space, label_map)
     if labels.shape[::-1] != size and row["label_format"] != CELEBAMASK_HQ.name:
         raise InputError(f"{label_name(row)}: {labels.shape[::-1]} pixels, but the photo has {size}; resize the label")
     return image, np.array(Image.fromarray(labels).resize(resized, Image.Resampling.NEAREST))
 
 
-def read_labels(row: dict, label_space: LabelSpace) -> np.ndarray:
-    """The label of a row at its own size, (H,W) uint8. Raises as `read_photo` does."""
+def read_labels(row: dict, label_space: LabelSpace, label_map: np.ndarray | None = None) -> np.ndarray:
+    """The label of a row at its own size, (H,W) uint8. Arguments and errors as of `read_photo`."""
     name, label_format = label_name(row), row["label_format"]
     if label_format not in ("ids", label_space.name):
         raise InputError(f"{name}: a label of {label_format}, not of {label_space.name}; check --label_space")
     if label_format == CELEBAMASK_HQ.name:
         return merge_parts(row["semantic_map"]["path"])
-    labels = np.asarray(decode_image(open_picture(row["semantic_map"], name), name))
+    picture = open_picture(row["semantic_map"], name)
+    if picture.format == "JPEG":
+        raise InputError(f"{name}: is a JPEG, which does not keep ids as they were; label with PNG files")
+    labels = np.asarray(decode_image(picture, name))
+    if labels.ndim != 2 or labels.dtype.kind not in "biu":
+        raise InputError(f"{name}: not an index image but one of mode {picture.mode}; its pixels must be ids")
     if label_format == CITYSCAPES.name:
         labels = to_train_ids(labels)
-    if labels.ndim != 2 or ((labels >= label_space.num_classes) & (labels != IGNORE)).any():
+    elif label_map is not None:
+        labels = map_ids(labels, label_map)
+    if label_space.ignored_ids:
+        labels = np.where(np.isin(labels, label_space.ignored_ids), IGNORE, labels)
+    known = labels[labels != IGNORE]
+    if known.size and not 0 <= known.min() <= known.max() < label_space.num_classes:
         raise InputError(
             f"{name}: not an index image with ids 0..{label_space.num_classes - 1} or 255; "
-            f"is {label_space.name} its label space?"
+            f"is {label_space.name} its label space? Ids of another numbering need --label_map"
         )
     return labels.astype(np.uint8)
 
@@ -141,6 +158,7 @@ class PhotoCrops(TorchDataset):
             the unlabelled ones; None = as for the others.
         label_fraction: the share of the labels that is used, evenly spaced; the others' photos count as unlabelled.
         colour_jitter: largest relative change of brightness, contrast and saturation.
+        label_map: as of `read_photo`.
         skip_bad: in place of a photo that cannot be read the next one of its kind, labelled or not, is taken, and the
             example's `skipped` tells the problem by the bad photo's name; without, InputError is raised.
     """
@@ -155,10 +173,11 @@ class PhotoCrops(TorchDataset):
         label_fraction: float = 1.0,
         colour_jitter: float = 0.2,
         skip_bad: bool = False,
+        label_map: np.ndarray | None = None,
     ):
         self.photos, self.label_space, self.resolution = photos, label_space, resolution
         self.max_zoom, self.labelled_zoom, self.colour_jitter = max_zoom, labelled_zoom, colour_jitter
-        self.skip_bad = skip_bad
+        self.skip_bad, self.label_map = skip_bad, label_map
         with_label = np.flatnonzero(has_label(photos))
         self.labelled = np.zeros(len(photos), bool)
         used = max(1, round(label_fraction * len(with_label)))
@@ -182,7 +201,7 @@ class PhotoCrops(TorchDataset):
         def read(row: dict) -> tuple[np.ndarray, np.ndarray, dict]:
             if not use_label:
                 row = row | {"label_format": None}
-            return *read_photo(row, round(self.resolution * zoom), self.label_space), row
+            return *self.read_photo(row, round(self.resolution * zoom)), row
 
         image, labels, row = read_first(rows, read, skipped.__setitem__ if self.skip_bad else None)
         free = np.array(labels.shape) - self.resolution  # how far a window can move
@@ -203,6 +222,10 @@ class PhotoCrops(TorchDataset):
             "skipped": skipped,
         }
 
+    def read_photo(self, row: dict, shorter: int) -> tuple[np.ndarray, np.ndarray]:
+        """`read_photo` of a row, with the labels as they are read here."""
+        return read_photo(row, shorter, self.label_space, self.label_map)
+
     def labelled_photos(self) -> Dataset:
         """The rows whose labels are used."""
         return self.photos.select(np.flatnonzero(self.labelled))
@@ -216,7 +239,9 @@ class PhotoCrops(TorchDataset):
         photos = self.labelled_photos()
         counts, pixels = [], 0
         for index in evenly_spaced(len(photos), CLASS_COUNT_PHOTOS):
-            labels = read_first(rows_from(photos, index), lambda row: read_labels(row, self.label_space), skip)
+            labels = read_first(
+                rows_from(photos, index), lambda row: read_labels(row, self.label_space, self.label_map), skip
+            )
             counts.append(np.bincount(labels.ravel(), minlength=256)[: self.label_space.num_classes])
             pixels += labels.size
         counts = torch.from_numpy(np.stack(counts))

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .celebamask_hq import load_celebamask_hq
 from .cityscapes import load_cityscapes
 from .folder import load_photo_folder
-from .hub import load_hub, stream_hub
+from .hub import USUAL, HubOptions, load_hub, stream_hub
 from .rows import has_label
 
 # What a folder of each layout holds, and who reads it.
@@ -34,14 +34,32 @@ def find_layout(folder: Path) -> Callable[[Path], Dataset]:
     raise InputError(f"{folder}: no data in a known layout; looked for {', '.join(LAYOUTS)} in it")
 
 
-def load_photos(folders: Sequence[str], hub_names: Sequence[str] = ()) -> Dataset:
+def find_readers(
+    folders: Sequence[str], hub_names: Sequence[str], options: HubOptions
+) -> list[tuple[str, Callable[[Path], Dataset]]]:
+    """The sources, each with who reads it. Raises InputError as `find_layout`, and for options that none of them has
+    use for."""
+    readers = [(folder, find_layout(Path(folder))) for folder in folders] + [(name, load_hub) for name in hub_names]
+    if options != USUAL and all(load is not load_hub for _, load in readers):
+        raise InputError(
+            f"{' '.join(map(str, folders))}: holds photos as files; --image_column, --label_column, --split, "
+            "--dataset_config_name and --revision are for parquet, WebDataset and the Hub: leave them out"
+        )
+    return readers
+
+
+def load_photos(
+    folders: Sequence[str], hub_names: Sequence[str] = (), options: HubOptions = USUAL
+) -> Dataset:
     """All rows (`rows.FEATURES`) of the folders and the Hub data sets, one after the other. Raises as these do."""
-    found = [find_layout(Path(folder))(Path(folder)) for folder in folders]
-    return concatenate_datasets(found + [load_hub(name) for name in hub_names])
+    readers = find_readers(folders, hub_names, options)
+    return concatenate_datasets(
+        [load_hub(source, options) if load is load_hub else load(Path(source)) for source, load in readers]
+    )
 
 
 def stream_photos(
-    folders: Sequence[str], hub_names: Sequence[str], seed: int
+    folders: Sequence[str], hub_names: Sequence[str], seed: int, options: HubOptions = USUAL
 ) -> tuple[IterableDataset | None, IterableDataset | None]:
     """The labelled and the unlabelled rows as streams, None where there are none; several sources take turns.
 
@@ -49,10 +67,9 @@ def stream_photos(
     column of labels; a row of theirs that lacks its label remains an unlabelled one. Folders of photos are shuffled.
     """
     labelled, unlabelled = [], []
-    readers = [(folder, find_layout(Path(folder))) for folder in folders]
-    for source, load in readers + [(name, load_hub) for name in hub_names]:
+    for source, load in find_readers(folders, hub_names, options):
         if load is load_hub:
-            rows, with_labels = stream_hub(source)
+            rows, with_labels = stream_hub(source, options)
             (labelled if with_labels else unlabelled).append(rows)
             continue
         photos = load(Path(source))

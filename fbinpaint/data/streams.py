@@ -28,6 +28,7 @@ class StreamedCrops:
     def __init__(self, streams: Streams, crops: PhotoCrops, seed: int):
         self.streams, self.crops, self.seed = streams, crops, seed
         self.labelled_photos, self.class_counts = crops.labelled_photos, crops.class_counts
+        self.read_photo = crops.read_photo
         # For `MixedBatches`: one entry stands for each stream.
         self.labelled = np.array([True, False])[[stream is not None for stream in streams]]
 

@@ -61,7 +61,10 @@ class SafeLoading:
 
 
 def fits(value: Any, default: Any) -> bool:
-    """Whether a setting read from JSON is of the kind of its default, and no number is absurd."""
+    """Whether a setting read from JSON is of the kind of its default, and no number is absurd. What has no default of a
+    kind, its network checks itself."""
+    if default is None:
+        return True
     if isinstance(default, tuple):
         return isinstance(value, list) and all(fits(item, default[0]) for item in value)
     if isinstance(default, int):

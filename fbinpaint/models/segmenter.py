@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 from diffusers import ConfigMixin, ModelMixin
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 from ..errors import InputError
-from ..saved import one_line
+from ..labels import LabelSpace, label_space_of
+from ..saved import check_label_space, one_line, read_json
 from .layers import ResBlock, cat_channels, conv3x3, resize_like
 from .safe_loading import SafeLoading
 
@@ -81,10 +83,17 @@ class Segmenter(SafeLoading, ModelMixin, ConfigMixin):
         num_classes: size of the label space.
         encoder_name: any timm model with `features_only` at strides 2, 4, 8, 16, 32 that takes inputs in [-1,1].
         channels: width of the decoder and of its level of the pyramid, a multiple of 8.
+        label_space: what the classes are, as `LabelSpace.to_config` has it; None = the pipeline knows.
     """
 
     @register_to_config
-    def __init__(self, num_classes: int = 19, encoder_name: str = "tf_efficientnet_lite0", channels: int = 64):
+    def __init__(
+        self,
+        num_classes: int = 19,
+        encoder_name: str = "tf_efficientnet_lite0",
+        channels: int = 64,
+        label_space: str | dict[str, Any] | None = None,
+    ):
         super().__init__()
         self.encoder = build_encoder(encoder_name)
         widths = self.encoder.feature_info.channels()[1:]  # strides 4, 8, 16, 32
@@ -93,6 +102,17 @@ class Segmenter(SafeLoading, ModelMixin, ConfigMixin):
             [nn.Sequential(nn.SiLU(), conv3x3(channels, channels))] + [ResBlock(channels) for _ in widths[1:]]
         )
         self.classify = nn.Conv2d(channels, num_classes, 1)
+
+    @property
+    def label_space(self) -> LabelSpace | None:
+        """What the classes are. None: of a segmenter that was saved before it knew."""
+        config = self.config.label_space
+        return None if config is None else label_space_of(config, "label_space of the segmenter")
+
+    @classmethod
+    def check_settings(cls, path: Path) -> None:
+        super().check_settings(path)
+        check_label_space(read_json(path), path)
 
     def load_encoder(self, weights: str | Path | None) -> None:
         """Start from ImageNet weights: those of a local safetensors file, or timm's own from the Hub when None."""

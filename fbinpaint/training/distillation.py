@@ -21,8 +21,10 @@ def load_teacher(model: str | None, label_space: LabelSpace, device: torch.devic
     if model is None:
         return None
     pipeline = FeedbackInpaintPipeline.from_pretrained(model)
-    if pipeline.label_space.name != label_space.name:
-        raise InputError(f"--distilled_model {model}: is of {pipeline.label_space.name}, not of {label_space.name}")
+    if pipeline.label_space.classes != label_space.classes:
+        raise InputError(
+            f"--distilled_model {model}: is of {pipeline.label_space.name}, not of {label_space.name}; name another"
+        )
     return pipeline.networks.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from ..data.hub import HubOptions
+from ..data.label_map import read_label_map
 from ..data.photos import PhotoCrops
 from ..data.rows import evenly_spaced
 from ..data.sources import load_photos, stream_photos
@@ -23,6 +25,8 @@ def build_data(
     args: argparse.Namespace, label_space: LabelSpace, skip: Callable[[str, str], None] | None
 ) -> tuple[PhotoCrops | StreamedCrops, Validator]:
     """The training crops, at the largest `--resolution`, and the photos that are held out of them."""
+    label_map = None if args.label_map is None else read_label_map(args.label_map, label_space)
+    options = HubOptions(args.image_column, args.label_column, args.dataset_config_name, args.split, args.revision)
 
     def make_crops(photos: Dataset) -> PhotoCrops:
         return PhotoCrops(
@@ -33,14 +37,15 @@ def build_data(
             args.labelled_zoom,
             args.label_fraction,
             skip_bad=args.skip_bad_images,
+            label_map=label_map,
         )
 
     if args.streaming:
-        streams = stream_photos(args.train_data_dir, args.dataset_name, args.seed)
+        streams = stream_photos(args.train_data_dir, args.dataset_name, args.seed, options)
         streams, validation, known = set_aside(streams, args.num_validation_images, args.num_exemplars)
         crops = StreamedCrops(streams, make_crops(known), args.seed)
     else:
-        photos = load_photos(args.train_data_dir, args.dataset_name)
+        photos = load_photos(args.train_data_dir, args.dataset_name, options)
         if len(photos) <= args.num_validation_images:
             raise InputError(f"{len(photos)} photos, and all of them held out; lower --num_validation_images")
         held_out = evenly_spaced(len(photos), args.num_validation_images)
@@ -49,7 +54,7 @@ def build_data(
     if not len(crops.labelled_photos()):
         sources = " ".join(args.train_data_dir + args.dataset_name)
         raise InputError(f"{sources}: no labelled photo; one folder at least needs labels/ (or what its layout has)")
-    return crops, Validator(validation, label_space, max(args.resolution), skip=skip)
+    return crops, Validator(validation, label_space, max(args.resolution), skip=skip, label_map=label_map)
 
 
 def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Callable[[str], None] = print) -> Networks:
@@ -60,7 +65,7 @@ def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Call
     if args.pretrained_model:
         pipeline = FeedbackInpaintPipeline.from_pretrained(args.pretrained_model)
         networks = pipeline.networks
-        if pipeline.label_space.name != label_space.name:
+        if pipeline.label_space.classes != label_space.classes:
             networks, anew = with_other_classes(networks, label_space.num_classes)
             if frozen := sorted({key.split(".")[0] for key in anew} & set(args.frozen)):
                 raise InputError(
@@ -70,8 +75,9 @@ def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Call
             tell(f"{args.pretrained_model} is of {pipeline.label_space.name}; these start anew: {', '.join(anew)}")
         networks.requires_grad_(True)
         networks.variant = args.variant
+        networks.segmenter.register_to_config(label_space=label_space.to_config())
     else:
-        segmenter = Segmenter(num_classes=label_space.num_classes)
+        segmenter = Segmenter(num_classes=label_space.num_classes, label_space=label_space.to_config())
         segmenter.load_encoder(args.encoder_weights)
         networks = Networks(
             initial_inpainter=InitialInpainter(),
@@ -91,7 +97,7 @@ def with_other_classes(networks: Networks, num_classes: int) -> tuple[Networks, 
     parts, anew = {}, []
     for name, network in networks.named_children():
         if "num_classes" in network.config:
-            config = dict(network.config)
+            config = {key: value for key, value in network.config.items() if key != "label_space"}
             # Of one class more as well: a shape that is the same then does not depend on the classes.
             network_, other = (type(network)(**config | {"num_classes": n}) for n in (num_classes, num_classes + 1))
             shapes = {key: value.shape for key, value in other.state_dict().items()}

@@ -19,12 +19,12 @@ from torch.profiler import record_function
 from torch.utils.checkpoint import checkpoint
 
 from ..data.loader import BadPhotos
-from ..data.photos import Batch, read_photo
+from ..data.photos import Batch
 from ..data.rows import evenly_spaced, read_first, rows_from
 from ..errors import InputError
 from ..exemplars import make_exemplars
 from ..files import save_folder
-from ..labels import get_label_space
+from ..labels import load_label_space
 from ..loop import Networks
 from ..losses import PerceptualLoss, class_balance
 from ..pipeline import FeedbackInpaintPipeline
@@ -51,7 +51,7 @@ class Trainer:
 
     def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
         self.args, self.accelerator = args, accelerator
-        self.folder, self.label_space = Path(args.output_dir), get_label_space(args.label_space)
+        self.folder, self.label_space = Path(args.output_dir), load_label_space(args.label_space)
         self.bad_photos = BadPhotos()
         self.skip = self.bad_photos.add if args.skip_bad_images else None
         self.crops, self.validator = build_data(args, self.label_space, self.skip)
@@ -169,7 +169,7 @@ class Trainer:
         names = []
 
         def read(row: dict) -> tuple[np.ndarray, np.ndarray]:
-            photo, semantic_map = read_photo(row, resolution, self.label_space)
+            photo, semantic_map = self.crops.read_photo(row, resolution)
             names.append(row["name"])
             return photo, semantic_map
 
@@ -198,7 +198,7 @@ class Trainer:
     def save_pipeline(self, name: str) -> Path:
         """The averaged networks as `<output_dir>/<name>`, in `--save_dtype`."""
         networks = copy.deepcopy(self.ema.module).to(getattr(torch, self.args.save_dtype))
-        pipeline = FeedbackInpaintPipeline.from_networks(networks, self.label_space.name)
+        pipeline = FeedbackInpaintPipeline.from_networks(networks, self.label_space)
 
         def write(folder: Path) -> None:
             pipeline.save_pretrained(folder)

@@ -33,6 +33,7 @@ class Validator:
         photos: rows as in `rows.FEATURES`.
         resolution: side of the crop and shorter side of the resized photo, pixels.
         skip: as in `read_first`; the next photo stands in for a bad one.
+        label_map: as of `read_photo`.
     """
 
     def __init__(
@@ -42,13 +43,14 @@ class Validator:
         resolution: int,
         num_rounds: int = 2,
         skip: Callable[[str, str], None] | None = None,
+        label_map: np.ndarray | None = None,
     ):
         self.label_space, self.num_rounds = label_space, num_rounds
         self.lpips = LPIPS("alex")
         images, labels, masks = [], [], []
         for index in range(len(photos)):
             photo, semantic_map = read_first(
-                rows_from(photos, index), lambda row: read_photo(row, resolution, label_space), skip
+                rows_from(photos, index), lambda row: read_photo(row, resolution, label_space, label_map), skip
             )
             height, width = semantic_map.shape
             left, top = (width - resolution) // 2, (height - resolution) // 2
