@@ -15,8 +15,8 @@ TENSORS = ("image", "probabilities")  # of a Round
 def make_callback(
     pipe: Any, function: Callable[[Any, int, int, dict], dict | None] | None, names: Sequence[str] | None
 ) -> Callable[[Round], bool] | None:
-    """What calls `function` with the tensors of these names (None = all), puts those it returns into the round, and says
-    whether any is another than before. None without a function.
+    """What calls `function` with the tensors of these names (None = all), puts those it returns into the round, and
+    says whether any is another than before. None without a function.
 
     Raises InputError for unknown names; what is made does so for anything else than a dict of tensors of the same
     shapes, or None.
