@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
@@ -40,9 +41,10 @@ from .labels import LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.layers import in_cells, in_pixels
+from .origin import NOT_STATED, inherited, read_origin, write_origin
 from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, as_output
 from .refinement import refine
-from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
+from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, fetch
 from .segmentation import pyramid, segment_photos
 
 STRIDE = 16  # the networks' inputs are multiples of this
@@ -70,7 +72,7 @@ class _Job:
         return (self.image.shape, self.drawn is None, self.overview)
 
 
-class FeedbackInpaintPipeline(DiffusionPipeline):
+class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
     """Restores the holes of photos, guided by a semantic map that the restoration itself corrects.
 
     Args:
@@ -91,6 +93,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
     model_cpu_offload_seq = "initial_inpainter->segmenter->recorrector->guided_inpainter"
     _callback_tensor_inputs = list(TENSORS)
     _interrupt = False
+    _origin: dict | None = None
 
     def __init__(
         self,
@@ -142,12 +145,48 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             InputError: not there, not this pipeline, incomplete, damaged, or pickled.
         """
         name = os.fspath(name)
+        folder = name
         if os.path.isdir(name):
             check_pipeline(Path(name), options.get("variant"))
         else:
             check_repo_id(name)
         with naming(name):
-            return super().from_pretrained(name, **options)
+            if not os.path.isdir(name):
+                folder = cls.download(name, **options)
+            options = {key: value for key, value in options.items() if key not in HUB_OPTIONS}
+            pipe = super().from_pretrained(folder, **options)
+            pipe._origin = read_origin(Path(folder))
+        return pipe
+
+    @property
+    def origin(self) -> dict:
+        """What is on file about where the model comes from (see `fbinpaint.origin`); it is saved with the pipeline."""
+        if self._origin is None:  # not loaded, or by `DiffusionPipeline.from_pretrained`
+            folder = self.config.get("_name_or_path")
+            self._origin = read_origin(Path(folder)) if folder else {}
+        return self._origin
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **options: Any,
+    ) -> None:
+        """As in diffusers, with the model's origin. `push_to_hub=True` publishes the folder as `push_to_hub` does;
+        options: `repo_id` (default: the folder's name), `private`, `token`, `commit_message`."""
+        folder = Path(save_directory)
+        super().save_pretrained(str(folder), safe_serialization, variant, max_shard_size)
+        if self.origin:
+            write_origin(folder, self.origin)
+        if push_to_hub:
+            publish(folder, options.pop("repo_id", folder.name), variant=variant, **options)
+
+    def to(self, *args: Any, **options: Any) -> "FeedbackInpaintPipeline":
+        # diffusers warns of float16 on CPUs, where these networks run as well.
+        return super().to(*args, **{"silence_dtype_warnings": True} | options)
 
     @classmethod
     def download(cls, name: str, variant: str | None = None, **options: Any) -> str:
@@ -317,6 +356,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         if not own.counts.any():
             raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
         self.recorrector.set_bank(self.recorrector.bank.to("cpu").adapted(own))
+        exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
+        self._origin = self.origin | inherited([exemplars], {"the model they were added to": self.origin})
 
     def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
@@ -467,6 +508,10 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles)
             fill = to_uint8(finer)[0]
         return fill
+
+
+# `DiffusionPipeline.from_pretrained` looks for the classes that saved pipelines name among those of diffusers.
+diffusers.FeedbackInpaintPipeline = FeedbackInpaintPipeline
 
 
 def with_grain(job: _Job, fill: np.ndarray, seed: int) -> np.ndarray:
