@@ -318,6 +318,6 @@ def publish_command(args: argparse.Namespace) -> int:
         print(f"{path.stat().st_size:12,}  {path.relative_to(args.model).as_posix()}")
     print(f"{sum(path.stat().st_size for path in files):12,}  bytes in {len(files)} files")
     if not has_card:
-        print("with this card, unless the repository has a README.md that fbinpaint did not write:\n")
+        print("with this card, unless the repository has one that fbinpaint did not write, or that states more:\n")
         print(model_card(args.model, args.repo_id, args.report))
     return 0

@@ -11,6 +11,7 @@ Every key is optional; what it does not say, a card calls "not stated":
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from fbinpaint.errors import InputError
@@ -56,14 +57,14 @@ def named_origin(model: str) -> tuple[str, dict]:
     return model, checked_origin(fetch(model, []))
 
 
-def inherited(data: list[dict[str, str]], bases: dict[str, dict]) -> dict:
-    """Licence and data of a model that learnt from `data` and started from these bases, origins by name.
+def inherited(data: list[dict[str, str]], bases: Sequence[tuple[str, dict]]) -> dict:
+    """Licence and data of a model that learnt from `data` and from these bases, each a name and an origin.
 
     Of a base that names no data, that much is said. Where the bases' licences differ, none of them is the model's.
     """
-    for name, base in bases.items():
+    for name, base in bases:
         data = data + (base.get("data") or [{"name": f"what {name} was trained on", "licence": NOT_STATED}])
-    licences = [{key: base[key] for key in LICENCE if key in base} for base in bases.values()]
+    licences = [{key: base[key] for key in LICENCE if key in base} for _, base in bases]
     stated = [licence for i, licence in enumerate(licences) if licence and licence not in licences[:i]]
     if len(stated) > 1:
         stated = [{"license": "other", "license_name": "those-of-several-base-models"}]

@@ -357,7 +357,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
         self.recorrector.set_bank(self.recorrector.bank.to("cpu").adapted(own))
         exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
-        self._origin = self.origin | inherited([exemplars], {"the model they were added to": self.origin})
+        self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])
 
     def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""

@@ -83,14 +83,14 @@ def test_exemplars_are_data_of_the_model_too(licensed, tiny_pipeline_dir):
 
 def test_a_model_inherits_data_and_licences():
     own, other = [{"name": "mine", "licence": "CC0"}], {"name": "theirs", "licence": "MIT"}
-    assert inherited(own, {}) == {"data": own}
-    assert inherited(own, {"a": ORIGIN, "b": ORIGIN}) == {
+    assert inherited(own, []) == {"data": own}
+    assert inherited(own, [("best", ORIGIN), ("best", ORIGIN)]) == {
         "license": "other", "license_name": "research-only", "data": own + ORIGIN["data"],
     }  # fmt: skip
-    several = inherited(own, {"a": ORIGIN, "b": {"license": "mit", "data": [other]}})
+    several = inherited(own, [("best", ORIGIN), ("best", {"license": "mit", "data": [other]})])
     assert several["data"] == [*own, *ORIGIN["data"], other]
     assert several["license"] == "other" and "several" in several["license_name"]
-    unknown = inherited(own, {"runs-1": {}})
+    unknown = inherited(own, [("runs-1", {})])
     assert unknown == {"data": [*own, {"name": "what runs-1 was trained on", "licence": "not stated"}]}
 
 

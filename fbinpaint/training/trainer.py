@@ -53,7 +53,7 @@ class Trainer:
         self.bad_photos = BadPhotos()
         self.skip = self.bad_photos.add if args.skip_bad_images else None
         self.crops, self.validator = build_data(args, self.label_space, self.skip)
-        self.bases = dict(named_origin(model) for model in (args.pretrained_model, args.distilled_model) if model)
+        self.bases = [named_origin(model) for model in (args.pretrained_model, args.distilled_model) if model]
         networks = build_networks(args, self.label_space, accelerator.print)
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
         self.paint_learns = networks.paint_learns
@@ -212,7 +212,7 @@ class Trainer:
         processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         sources = self.args.train_data_dir + self.args.dataset_name
         data = [{"name": without_folders(source), "licence": NOT_STATED} for source in sources]
-        base = {"base_model": next(iter(self.bases))} if self.args.pretrained_model else {}
+        base = {"base_model": self.bases[0][0]} if self.args.pretrained_model else {}
         return inherited(data, self.bases) | base | {
             "command": "accelerate launch " + shlex.join(map(without_folders, sys.argv)),
             "time": f"{minutes:.0f} minutes on {self.accelerator.num_processes} x {processor}",
