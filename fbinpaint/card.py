@@ -22,6 +22,8 @@ METRICS = {  # keys of a report -> types of metrics on the Hub
     "miou_hole_after": "mean_iou",
 }  # fmt: skip
 
+STATED = ("license", "license_name", "license_link", "base_model", "co2_eq_emissions", "model-index")  # of the metadata
+
 TEXT = """
 {mark}
 
@@ -120,7 +122,8 @@ def says_less(new: "ModelCard", old: "ModelCard") -> bool:
     """Whether a card leaves open what another one of ours states: figures, licence, data, base model, time."""
 
     def stated(card: "ModelCard") -> set[str]:
-        return {key for key, value in card.data.to_dict().items() if value != "unknown"}
+        metadata = card.data.to_dict()
+        return {key for key in STATED if metadata.get(key, "unknown") != "unknown"}
 
     def left_open(card: "ModelCard") -> int:
         return card.text.lower().count("not stated") + card.text.count("Not measured")
