@@ -41,13 +41,13 @@ def test_gradient_checkpointing_recomputes_each_network_and_changes_no_gradient(
     networks = make_tiny_networks()
     calls = {}
     for name, network in networks.named_children():
-        network.register_forward_hook(lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1}))
+        network.register_forward_pre_hook(lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1}))
 
     def gradients() -> dict[str, torch.Tensor]:
         calls.clear()
         networks.zero_grad()
         *_, last = feedback_rounds(networks, image, mask, 1)
-        (last.prediction.square().mean() + last.probabilities[:, 0].mean()).backward()
+        (last.initial.square().mean() + last.prediction.square().mean() + last.probabilities[:, 0].mean()).backward()
         return {name: p.grad.clone() for name, p in networks.named_parameters() if p.grad is not None}
 
     plain, plain_calls = gradients(), dict(calls)
