@@ -279,6 +279,11 @@ def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
     return np.where(hole[..., None], np.uint8(HOLE_COLOUR), photo)
 
 
+def levels(image: np.ndarray) -> np.ndarray:
+    """A picture of the pipeline's, (H,W,3) float in [0,1], as uint8."""
+    return np.rint(image * 255).astype(np.uint8)
+
+
 def feathered(photo: np.ndarray, fill: np.ndarray, hole: np.ndarray, pixels: int) -> np.ndarray:
     """The fill of a hole that was grown by so many pixels, blended into the photo over that band. All (H,W,3) uint8."""
     if pixels == 0:
@@ -319,7 +324,7 @@ def album(output: "FeedbackInpaintPipelineOutput") -> list[tuple[np.ndarray, str
     pictures = []
     for index, round_ in enumerate(output.rounds[0]):
         changed = f"{round_.changed:.1%} changed" if index else "one-way"
-        pictures.append((round_.image, f"Round {index}: {changed}, confidence {round_.confidence:.0%}"))
+        pictures.append((levels(round_.image), f"Round {index}: {changed}, confidence {round_.confidence:.0%}"))
         pictures.append((doubt_picture(round_), f"Doubt fed into round {index}"))
     return pictures
 
@@ -390,7 +395,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
     def show_first(output, model) -> dict:
         """What round 0 already decides."""
         return {
-            map_before: annotate(output.rounds[0][0].image, output.semantic_before[0], label_spaces[model]),
+            map_before: annotate(levels(output.rounds[0][0].image), output.semantic_before[0], label_spaces[model]),
             details: gr.Column(visible=True),
         }
 
@@ -411,7 +416,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             download_map: space.to_palette_image(output.semantic_after[0]),
         }
         return {
-            map_after: annotate(output.images[0], output.semantic_after[0], space),
+            map_after: annotate(levels(output.images[0]), output.semantic_after[0], space),
             map_changes: changes(output, session.photo, space),
             gallery: album(output),
             reuse: gr.Button(interactive=True),
@@ -441,9 +446,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             for step, output in enumerate(run(photo, hole, model, rounds, used, progress)):
                 if step == 0:
                     marked = save_marked(photo, hole)
-                    first = (marked, feathered(photo, output.images[0], hole, feather))
+                    first = (marked, feathered(photo, levels(output.images[0]), hole, feather))
                     yield {status: "Round 0: the rest follows …", comparison: first} | show_first(output, model)
-            result = feathered(photo, output.images[0], hole, feather)
+            result = feathered(photo, levels(output.images[0]), hole, feather)
             session = Session(model, photo, hole, result, edits)
             yield show_result(output, marked, session)
             yield show_details(output, session)
@@ -470,7 +475,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             )
             *_, output = run(photo, hole, model, int(rounds), edits, progress)
         maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
-        return output.images[0], *maps, figures(output, hole, space)
+        return levels(output.images[0]), *maps, figures(output, hole, space)
 
     def on_example(index):
         """The example and, at once, its result with the settings it was restored with before."""
@@ -483,7 +488,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         given = {editor: {"background": photo, "layers": [], "composite": None}, mask_upload: mask}
         settings = {model_picker: model, rounds: 2, grow: 0, feather: 0, invert: False}
         nothing = np.full(hole.shape, IGNORE, np.uint8)
-        session = Session(model, pixels, hole, output.images[0], nothing)
+        session = Session(model, pixels, hole, levels(output.images[0]), nothing)
         shown = show_first(output, model) | show_result(output, save_marked(pixels, hole), session)
         return given | settings | shown | show_details(output, session)
 

@@ -61,7 +61,7 @@ def loop(networks: Networks, num_rounds: int, size: int) -> Callable[[], object]
 def call(pipe: FeedbackInpaintPipeline, num_rounds: int, size: int) -> Callable[[], object]:
     photo = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     mask = centre_mask(size, size)
-    return lambda: pipe(photo, mask, num_feedback_rounds=num_rounds, output_type="np").images[0]
+    return lambda: pipe(photo, mask, num_feedback_rounds=num_rounds).images[0]
 
 
 def convolution_gflop(channels: int, side: int) -> float:

@@ -127,7 +127,7 @@ def measure_grain(pipe: FeedbackInpaintPipeline) -> dict:
     ratios = {}
     for sigma in tqdm(SIGMAS, desc="grain", unit="photo"):
         photo, hole = noisy_gradient(SIZE, DISC, sigma)
-        result = pipe(photo, hole, num_feedback_rounds=ROUNDS, output_type="np").images[0]
+        result = np.asarray(pipe(photo, hole, num_feedback_rounds=ROUNDS).images[0])
         inside, around = high_frequencies(result, hole)
         ratios[str(sigma)] = round(float((inside / around).mean()), 4)
     return ratios

@@ -1,6 +1,8 @@
 """fbinpaint: photo restoration guided by a semantic map that the restoration itself corrects."""
 
-__version__ = "0.1.0"
+import sys
+
+__version__ = "0.1.0"  # pyproject.toml reads it
 __all__ = ["FeedbackInpaintPipeline", "InputError", "__version__"]
 
 
@@ -15,3 +17,7 @@ def __getattr__(name: str):
 
         return InputError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "diffusers" in sys.modules:  # `DiffusionPipeline.from_pretrained` finds the pipeline once it has been imported
+    from . import pipeline  # noqa: F401

@@ -1,12 +1,7 @@
 """The card of a published model: what it is for, measured figures, and what is on file about its training.
 
-Figures come from reports of `evaluate`. How it was trained comes from a `training.json` beside model_index.json, every
-key of which is optional; what it does not say, the card calls "not stated":
-
-    {"license": "other", "license_name": "...", "license_link": "...",     as in the metadata of a Hub card
-     "data": [{"name": "...", "licence": "..."}],
-     "command": "accelerate launch train_accelerate.py ...", "time": "51 minutes on two CPU cores",
-     "co2_eq_emissions": {"emissions": 12.0, "source": "...", "hardware_used": "..."}}     grams; as in the metadata
+Figures come from reports of `evaluate`, how it was trained from its `training.json` (see `fbinpaint.origin`). What
+nobody wrote down is "not stated".
 """
 
 from collections.abc import Iterable
@@ -14,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint.errors import InputError
+from fbinpaint.origin import checked_origin
 from fbinpaint.report import COLUMNS, markdown, sizes
 from fbinpaint.saved import read_json, read_label_space, weight_files
 
@@ -26,6 +22,8 @@ METRICS = {  # keys of a report -> types of metrics on the Hub
     "miou_hole_after": "mean_iou",
 }  # fmt: skip
 
+STATED = ("license", "license_name", "license_link", "base_model", "co2_eq_emissions", "model-index")  # of the metadata
+
 TEXT = """
 {mark}
 
@@ -36,6 +34,10 @@ the label space `{label_space}`: four networks, {megabytes:.1f} MB, and a bank o
 classes are {classes}.
 
 ## Use
+
+The pipeline is no part of diffusers: install fbinpaint (Python 3.10 or newer) from a copy of its sources, with
+`pip install path/to/fbinpaint`. `from fbinpaint import FeedbackInpaintPipeline` also lets
+`DiffusionPipeline.from_pretrained(FOLDER)` load a copy of this repository.
 
 ```python
 from fbinpaint import FeedbackInpaintPipeline
@@ -56,7 +58,7 @@ Licence of the model: {license}.
 
 ## Training
 
-Time: {time}. Carbon dioxide: {carbon}. Command: {command}
+{base}Time: {time}. Carbon dioxide: {carbon}. Command: {command}
 
 ## Evaluation
 
@@ -80,9 +82,9 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
     from huggingface_hub import ModelCard, ModelCardData
 
     index = read_json(folder / "model_index.json")
-    training = _read_training(folder / "training.json")
+    training = checked_origin(folder)
     read = [_read_report(report, index["label_space"]) for report in reports]
-    name = repo_id.split("/")[-1]
+    name, base = repo_id.split("/")[-1], training.get("base_model", "")
     metadata = ModelCardData(
         license=training.get("license", "unknown"),
         license_name=training.get("license_name"),
@@ -91,6 +93,7 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         pipeline_tag="image-to-image",
         tags=["inpainting", "semantic-segmentation", index["label_space"]],
         model_name=name,
+        base_model=base if "/" in base else None,  # others are no names on the Hub
         co2_eq_emissions=training.get("co2_eq_emissions"),
         eval_results=[result for report in read for result in _eval_results(report)] or None,
     )
@@ -106,6 +109,7 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         exemplars=read_json(folder / "recorrector" / "config.json")["num_exemplars"],
         data="\n".join(f"- {data['name']}: {data['licence']}" for data in training.get("data", [])) or "Not stated.",
         license=f"[{license}]({training['license_link']})" if "license_link" in training else license,
+        base=f"Base model: {base}. " if base else "",
         time=training.get("time", "not stated"),
         carbon="{emissions:g} g ({source})".format(**training["co2_eq_emissions"])
         if "co2_eq_emissions" in training
@@ -116,20 +120,17 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n{text}")
 
 
-def _read_training(path: Path) -> dict:
-    training = read_json(path) if path.exists() else {}
-    texts = [training.get(key, "") for key in ("license", "license_name", "license_link", "command", "time")]
-    try:
-        texts += [data[key] for data in training.get("data", []) for key in ("name", "licence")]
-    except (KeyError, TypeError) as error:
-        raise InputError(f'{path}: "data" is not a list of {{"name": ..., "licence": ...}}; correct it') from error
-    if carbon := training.get("co2_eq_emissions"):
-        if not isinstance(carbon, dict) or not isinstance(carbon.get("emissions"), int | float):
-            raise InputError(f'{path}: "co2_eq_emissions" is not {{"emissions": grams, "source": ...}}; correct it')
-        texts.append(carbon.get("source"))
-    if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{path}: licence, data, command, time and source must be text; correct it")
-    return training
+def says_less(new: "ModelCard", old: "ModelCard") -> bool:
+    """Whether a card leaves open what another one of ours states: figures, licence, data, base model, time."""
+
+    def stated(card: "ModelCard") -> set[str]:
+        metadata = card.data.to_dict()
+        return {key for key in STATED if metadata.get(key, "unknown") != "unknown"}
+
+    def left_open(card: "ModelCard") -> int:
+        return card.text.lower().count("not stated") + card.text.count("Not measured")
+
+    return not stated(old) <= stated(new) or left_open(new) > left_open(old)
 
 
 def _read_report(path: Path, label_space: str) -> dict:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fbinpaint import __version__
 from fbinpaint.arguments import count, positive, seed
 from fbinpaint.errors import InputError, printable
 from fbinpaint.files import save_folder, whole_file
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fbinpaint", description="Fill holes in photos, guided by a semantic map that the fill corrects."
     )
+    parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="run | segment | exemplars | evaluate | publish"
     )
@@ -196,6 +198,7 @@ def exemplars_command(args: argparse.Namespace) -> int:
     from fbinpaint.data.photos import read_photo
     from fbinpaint.data.rows import labelled_rows
     from fbinpaint.data.sources import load_photos
+    from fbinpaint.origin import write_origin
     from fbinpaint.pipeline import FeedbackInpaintPipeline
     from fbinpaint.saved import WEIGHTS
 
@@ -214,6 +217,7 @@ def exemplars_command(args: argparse.Namespace) -> int:
     def write(target: Path) -> None:
         shutil.copytree(folder, target)
         pipe.recorrector.to(stored).save_pretrained(target / "recorrector")
+        write_origin(target, pipe.origin)
 
     save_folder(args.output, write)
     print(f"{args.output}: {args.model} with {len(photos)} exemplars")
@@ -314,6 +318,6 @@ def publish_command(args: argparse.Namespace) -> int:
         print(f"{path.stat().st_size:12,}  {path.relative_to(args.model).as_posix()}")
     print(f"{sum(path.stat().st_size for path in files):12,}  bytes in {len(files)} files")
     if not has_card:
-        print("with this card, unless the repository has a README.md that fbinpaint did not write:\n")
+        print("with this card, unless the repository has one that fbinpaint did not write, or that states more:\n")
         print(model_card(args.model, args.repo_id, args.report))
     return 0

@@ -3,21 +3,24 @@
 Whose card it is:
 - README.md in the folder is somebody's work and is published as it is;
 - otherwise one in the repository that does not bear `card.MARK` is somebody's work too, and is kept;
-- otherwise a card is written (`fbinpaint.card`).
+- otherwise a card is written (`fbinpaint.card`), unless the one that is there says more, such as measured figures.
 """
 
+import logging
 import tempfile
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fbinpaint.card import MARK, model_card
+from fbinpaint.card import MARK, model_card, says_less
 from fbinpaint.errors import InputError
 from fbinpaint.saved import WEIGHTS, check_pipeline, one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
+
+logger = logging.getLogger(__name__)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -51,7 +54,7 @@ def publish(
     Raises:
         InputError: not a pipeline that loads, or the Hub did not take it.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
     from huggingface_hub.errors import HTTPError  # of the client that huggingface_hub uses
 
     check_pipeline(folder, variant)
@@ -67,10 +70,14 @@ def publish(
             raise InputError(f"{repo_id}: exists and is public; make it private on the Hub or name another")
         there = {file.rfilename for file in info.siblings}
         # A variant is an addition: what the card says of the other weights stays true.
-        if card and ("README.md" not in there or (not variant and MARK in _readme(api, repo_id))):
+        old = _readme(api, repo_id) if card and "README.md" in there and not variant else ""
+        if MARK in old and says_less(card, ModelCard(old)):
+            logger.warning(f"{repo_id}: its card is kept, as it states more than a new one would; give --report, or "
+                           "licence and data in training.json, or remove it")  # fmt: skip
+        elif card and ("README.md" not in there or MARK in old):
             operations.append(CommitOperationAdd("README.md", str(card).encode()))
-        old = f"*/{WEIGHTS}*.{variant}*" if variant else f"*/{WEIGHTS}*"
-        operations += [CommitOperationDelete(name) for name in there - set(files) if fnmatch(name, old)]
+        weights = f"*/{WEIGHTS}*.{variant}*" if variant else f"*/{WEIGHTS}*"
+        operations += [CommitOperationDelete(name) for name in there - set(files) if fnmatch(name, weights)]
         return api.create_commit(repo_id, operations, commit_message=commit_message)
     except InputError:
         raise

@@ -124,6 +124,9 @@ def feedback_rounds(
 ) -> Iterator[Round]:
     """Yield rounds 0..num_rounds, each as soon as it is done.
 
+    Who takes a round may replace its `image` and `probabilities`: the next one segments that fill, and corrects that
+    map instead of the first.
+
     Args:
         image: (B,3,H,W) in [-1,1], H and W multiples of 16; what lies under the mask is never read.
         mask: (B,1,H,W) in {0,1}, 1 = hole.
@@ -186,8 +189,7 @@ def feedback_rounds(
         with torch.set_grad_enabled(recorded):
             painted = networks.guided_inpainter(guide, conditioning)
         result = composite(painted.image, image, mask)
-        last, fill = fill, result.detach()
-        yield Round(
+        round_ = Round(
             index=index,
             initial=first,
             image=result,
@@ -201,3 +203,9 @@ def feedback_rounds(
             consistency=consistency,
             layout=None if correction is None else layout,
         )
+        yield round_
+        last, fill = fill, round_.image.detach()
+        if round_.probabilities is not probabilities:
+            probabilities = keep_user_pixels(round_.probabilities, semantic_map)
+            first_map = probabilities
+            guide = guide if networks.variant == "unguided" else probabilities

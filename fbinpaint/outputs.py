@@ -10,9 +10,8 @@ import numpy as np
 import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
-from torch import Tensor
 
-from .images import Crop, resize_image, to_tensor
+from .images import Crop, resize_image
 from .labels import IGNORE, LabelSpace
 
 
@@ -36,15 +35,15 @@ class Patch:
 class Photo:
     """A photo on its way through.
 
-    pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (3,H,W), the
-    float photo of a caller who gave one; overview (h,w) uint8, a small map of the whole photo, which the known part's
-    labels come from; patches[k], those of round k so far.
+    pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (H,W,3)
+    float32 in [0,1], the photo of a caller who gave floats; overview (h,w) uint8, a small map of the whole photo, which
+    the known part's labels come from; patches[k], those of round k so far.
     """
 
     pixels: np.ndarray
     hole: np.ndarray
     drawn: np.ndarray | None
-    original: Tensor | None
+    original: np.ndarray | None
     patches: list[list[Patch]]
     overview: np.ndarray | None = None
 
@@ -80,10 +79,10 @@ class RoundOutput:
             self._paste(pixels, patch.crop, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
             return PIL.Image.fromarray(pixels)
-        if self.output_type == "np":
-            return pixels
-        tensor, original = to_tensor(pixels)[0], self.photo.original
-        return tensor if original is None else torch.where(torch.from_numpy(self.photo.hole), tensor, original)
+        floats = pixels.astype(np.float32) / 255
+        if self.photo.original is not None:
+            np.copyto(floats, self.photo.original, where=~self.photo.hole[..., None])
+        return floats if self.output_type == "np" else torch.from_numpy(floats).permute(2, 0, 1).contiguous()
 
     @property
     def semantic_map(self) -> Any:
@@ -138,14 +137,15 @@ def as_output(labels: np.ndarray, label_space: LabelSpace, output_type: str) -> 
 
 @dataclass
 class FeedbackInpaintPipelineOutput(BaseOutput):
-    """Lists as long as the batch.
+    """As long as the batch, and lists but for `images`.
 
-    images: restored photos. semantic_before / semantic_after: class ids before and after feedback, at the photo's size
-    ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64). rounds[i][k]: round k
-    of photo i, k = 0 being the one-way pass.
+    images: restored photos, "pil": RGB images, "np": (B,H,W,3) and "pt": (B,3,H,W), float32 in [0,1]; of photos that
+    differ in size a list of (H,W,3) or (3,H,W). semantic_before / semantic_after: class ids before and after feedback,
+    at the photo's size ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64).
+    rounds[i][k]: round k of photo i, k = 0 being the one-way pass.
     """
 
-    images: list[Any]
+    images: Any
     semantic_before: list[Any]
     semantic_after: list[Any]
     rounds: list[list[RoundOutput]]

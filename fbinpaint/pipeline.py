@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
@@ -16,6 +17,7 @@ from huggingface_hub import CommitInfo
 from torch import Tensor
 from torch.nn import functional as F
 
+from .callbacks import TENSORS, make_callback
 from .errors import InputError
 from .exemplars import make_exemplars
 from .folders import naming
@@ -30,18 +32,19 @@ from .images import (
     shorter_side,
     to_index_map,
     to_mask,
-    to_rgb,
     to_tensor,
     to_uint8,
     working_size,
 )
+from .inputs import is_batch, read_photo, split_photos, split_planes
 from .labels import LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.layers import in_cells, in_pixels
+from .origin import NOT_STATED, inherited, read_origin, write_origin
 from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, as_output
 from .refinement import refine
-from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
+from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, fetch
 from .segmentation import pyramid, segment_photos
 
 STRIDE = 16  # the networks' inputs are multiples of this
@@ -69,7 +72,7 @@ class _Job:
         return (self.image.shape, self.drawn is None, self.overview)
 
 
-class FeedbackInpaintPipeline(DiffusionPipeline):
+class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
     """Restores the holes of photos, guided by a semantic map that the restoration itself corrects.
 
     Args:
@@ -89,6 +92,9 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
     # `enable_model_cpu_offload` keeps one network at a time on the accelerator, in this order.
     model_cpu_offload_seq = "initial_inpainter->segmenter->recorrector->guided_inpainter"
+    _callback_tensor_inputs = list(TENSORS)
+    _interrupt = False
+    _origin: dict | None = None
 
     def __init__(
         self,
@@ -149,12 +155,48 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             InputError: not there, not this pipeline, incomplete, damaged, or pickled.
         """
         name = os.fspath(name)
+        folder = name
         if os.path.isdir(name):
             check_pipeline(Path(name), options.get("variant"))
         else:
             check_repo_id(name)
         with naming(name):
-            return super().from_pretrained(name, **options)
+            if not os.path.isdir(name):
+                folder = cls.download(name, **options)
+            options = {key: value for key, value in options.items() if key not in HUB_OPTIONS}
+            pipe = super().from_pretrained(folder, **options)
+            pipe._origin = read_origin(Path(folder))
+        return pipe
+
+    @property
+    def origin(self) -> dict:
+        """What is on file about where the model comes from (see `fbinpaint.origin`); it is saved with the pipeline."""
+        if self._origin is None:  # not loaded, or by `DiffusionPipeline.from_pretrained`
+            folder = self.config.get("_name_or_path")
+            self._origin = read_origin(Path(folder)) if folder else {}
+        return self._origin
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **options: Any,
+    ) -> None:
+        """As in diffusers, with the model's origin. `push_to_hub=True` publishes the folder as `push_to_hub` does;
+        options: `repo_id` (default: the folder's name), `private`, `token`, `commit_message`."""
+        folder = Path(save_directory)
+        super().save_pretrained(str(folder), safe_serialization, variant, max_shard_size)
+        if self.origin:
+            write_origin(folder, self.origin)
+        if push_to_hub:
+            publish(folder, options.pop("repo_id", folder.name), variant=variant, **options)
+
+    def to(self, *args: Any, **options: Any) -> "FeedbackInpaintPipeline":
+        # diffusers warns of float16 on CPUs, where these networks run as well.
+        return super().to(*args, **{"silence_dtype_warnings": True} | options)
 
     @classmethod
     def download(cls, name: str, variant: str | None = None, **options: Any) -> str:
@@ -190,7 +232,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
     def __call__(
         self,
         image: Any,
-        mask: Any,
+        mask: Any = None,
         num_feedback_rounds: int = 2,
         semantic_map: Any = None,
         generator: torch.Generator | None = None,
@@ -198,44 +240,57 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[["FeedbackInpaintPipeline", int, int, dict], dict | None] | None = None,
         grain: bool = True,
+        mask_image: Any = None,
+        value_range: tuple[float, float] = (0, 1),
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
     ) -> FeedbackInpaintPipelineOutput | tuple:
         """Restore the photos.
 
         Args:
-            image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white) or (H,W,3)
-                uint8; or a float tensor (B,3,H,W) in [-1,1]. At least 16 pixels a side.
-            mask: as many masks, PIL, (H,W) arrays, or a tensor (B,1,H,W); non-zero = hole; another size is resized with
-                nearest. One mask for several photos is used for each.
+            image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white), an array
+                (H,W,3), uint8 or float, or a tensor (3,H,W); or a batch, array (B,H,W,3) or tensor (B,3,H,W). At least
+                16 pixels a side.
+            mask: as many masks, PIL, arrays (H,W), (B,H,W) or (B,H,W,1), or a tensor (H,W), (B,H,W) or (B,1,H,W);
+                non-zero = hole; another size is resized with nearest. One mask for several photos is used for each.
             num_feedback_rounds: K, corrections of the map; 0 = the usual one-way pipeline. Rounds after one that
                 changes nothing are not run but repeat it.
             semantic_map: a map per photo, edited by the user: PIL "P"/"L" or (H,W) ids, 255 = let the model decide. The
                 loop starts from it and keeps the user's pixels.
             generator: of the grain; None = the same grain in every call. The loop draws no random numbers.
-            output_type: "pil", "np" ((H,W,3) uint8) or "pt" ((3,H,W) float in [-1,1]).
+            output_type: "pil"; "np", (B,H,W,3) float in [0,1]; "pt", (B,3,H,W) float in [0,1]; of photos that differ
+                in size "np" and "pt" give a list, as "pil" always does.
             return_dict: False gives a plain tuple.
-            callback_on_step_end: called as f(pipeline, round, round, {"image", "probabilities"}) after every round of
-                every batch of crops; the tensors are the crops' fills (B,3,h,w) and soft maps (B,C,h/4,w/4).
+            callback_on_step_end: called as f(pipeline, round, round, tensors) after every round of every batch of
+                crops. tensors: "image", the crops' fills (B,3,h,w) in [-1,1], and "probabilities", their soft maps
+                (B,C,h/4,w/4). Those in the dict it returns, of the same shapes, take their place: in the result, and in
+                what the next round corrects. `pipeline._interrupt = True` ends the work after this round: what is done
+                so far is returned, and holes whose turn has not come still show the photo's own pixels.
             grain: whether fills that were enlarged get the noise of the photo around them; see `fbinpaint.grain`.
+            mask_image: the same as `mask`, by the name it has in diffusers.
+            value_range: the lowest and the highest value of float tensors and arrays, as (-1, 1) or (0, 255).
+            callback_on_step_end_tensor_inputs: which of the tensors the callback is given; None = all.
 
         Raises:
             InputError: an argument is not of this form.
         """
-        photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
+        photos = self._read(image, mask, mask_image, semantic_map, num_feedback_rounds, output_type, value_range)
+        callback = make_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         grain_seed = draw_seed(generator) if grain else None
-        for _ in self._steps(photos, num_feedback_rounds, callback_on_step_end, grain_seed):
-            pass
-        output = self._output(photos, num_feedback_rounds + 1, output_type)
+        reached = max(self._steps(photos, num_feedback_rounds, callback, grain_seed), default=0)
+        output = self._output(photos, (reached if self._interrupt else num_feedback_rounds) + 1, output_type)
         return output if return_dict else output.to_tuple()
 
     @torch.no_grad()
     def stream(
         self,
         image: Any,
-        mask: Any,
+        mask: Any = None,
         num_feedback_rounds: int = 2,
         semantic_map: Any = None,
         output_type: str = "pil",
         grain: bool = True,
+        mask_image: Any = None,
+        value_range: tuple[float, float] = (0, 1),
     ) -> Iterator[FeedbackInpaintPipelineOutput]:
         """Restore the photos, yielding what there is after every step; the last output is what calling the pipeline
         gives.
@@ -244,29 +299,29 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         several crops, holes whose turn has not come still show the photo's own pixels, and 255 in the map; details and
         grain are added to the last round.
         """
-        photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
+        photos = self._read(image, mask, mask_image, semantic_map, num_feedback_rounds, output_type, value_range)
         reached = 0
         for index in self._steps(photos, num_feedback_rounds, None, draw_seed(None) if grain else None):
             reached = max(reached, index)
             yield self._output(photos, reached + 1, output_type)
 
-    def segment(self, image: Any, output_type: str = "pil") -> Any:
+    def segment(self, image: Any, output_type: str = "pil", value_range: tuple[float, float] = (0, 1)) -> Any:
         """The semantic map of an intact photo, at the photo's own size: to look at, to edit and pass back as
         `semantic_map=`, or to make a mask from one of its classes.
 
         Args:
-            image: as when calling the pipeline.
+            image, value_range: as when calling the pipeline.
             output_type: "pil" (mode "P": the pixel values are class ids, the palette shows them), "np" ((H,W) uint8) or
                 "pt" ((H,W) int64).
 
         Returns:
-            One map for one photo, a list for a list or a tensor, which is a batch.
+            One map for one photo, a list for a list or a batch.
 
         Raises:
             InputError: an argument is not of this form.
         """
         check_output_type(output_type)
-        photos = [self._read_image(x)[0] for x in as_list(image)]
+        photos = [read_photo(x, value_range)[0] for x in split_photos(image)]
         places: dict[tuple, list[int]] = {}  # those of one size are segmented together
         for place, photo in enumerate(photos):
             places.setdefault(photo.shape, []).append(place)
@@ -281,29 +336,30 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                 )
                 maps |= dict(zip(some, found, strict=True))
         results = [as_output(maps[i], self.label_space, output_type) for i in range(len(photos))]
-        return results if isinstance(image, list | tuple | Tensor) else results[0]
+        return results if isinstance(image, list | tuple) or is_batch(image) else results[0]
 
-    def set_exemplars(self, photos: Sequence[Any], semantic_maps: Sequence[Any]) -> None:
+    def set_exemplars(
+        self, photos: Sequence[Any], semantic_maps: Sequence[Any], value_range: tuple[float, float] = (0, 1)
+    ) -> None:
         """Consult labelled photos of one's own, five to a hundred, instead of the model's; saved with the pipeline.
 
         What they show of a class counts as far as there is enough of it; for the rest their statistics lean on those of
         the exemplars that the pipeline had before. No network is trained.
 
         Args:
-            photos: as when calling the pipeline, whole photos of the kind that is to be restored.
+            photos, value_range: as when calling the pipeline, whole photos of the kind that is to be restored.
             semantic_maps: a map per photo, as `semantic_map` there; 255 = unknown, so partial labels will do.
 
         Raises:
             InputError: an argument is not of this form, or no pixel is labelled.
         """
-        photos, maps = as_list(photos), as_list(semantic_maps)
+        photos, maps = split_photos(photos), split_planes(semantic_maps)
         if not photos or len(photos) != len(maps):
             raise InputError(f"{len(photos)} exemplars, {len(maps)} semantic maps: give one or more, and as many maps")
 
         def labelled() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for photo, map_ in zip(photos, maps, strict=True):
-                pixels, _ = self._read_image(photo)
-                map_ = map_.detach().cpu().numpy() if isinstance(map_, Tensor) else map_
+                pixels, _ = read_photo(photo, value_range)
                 size = shorter_side(pixels.shape[1::-1], self.config.sample_size)
                 yield resize_image(pixels, size), self._read_map(map_, size)
 
@@ -311,6 +367,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         if not own.counts.any():
             raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
         self.recorrector.set_bank(self.recorrector.bank.to("cpu").adapted(own))
+        exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
+        self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])
 
     def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
@@ -318,16 +376,22 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         # Overviews first: they lay down the map of the known part, the crops then write the holes.
         batches = self._batches(sorted(jobs, key=lambda job: not job.overview))
         total = sum(1 if batch[0].overview else num_rounds + 1 for batch in batches)
+        self._interrupt = False
         with self.progress_bar(total=total) as progress:
             for batch in batches:
+                if self._interrupt:
+                    break
                 for index in self._run(batch, num_rounds, callback, grain_seed):
                     progress.update()
                     yield index
 
     def _output(self, photos: list[Photo], num_rounds: int, output_type: str) -> FeedbackInpaintPipelineOutput:
         rounds = [[self._round(photo, k, output_type) for k in range(num_rounds)] for photo in photos]
+        images = [r[-1].image for r in rounds]
+        if output_type != "pil" and len({image.shape for image in images}) == 1:
+            images = (np if output_type == "np" else torch).stack(images)
         return FeedbackInpaintPipelineOutput(
-            images=[r[-1].image for r in rounds],
+            images=images,
             semantic_before=[r[0].semantic_map for r in rounds],
             semantic_after=[r[-1].semantic_map for r in rounds],
             rounds=rounds,
@@ -345,23 +409,30 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         )
 
     def _read(
-        self, image: Any, mask: Any, semantic_map: Any, num_rounds: int, output_type: str
+        self,
+        image: Any,
+        mask: Any,
+        mask_image: Any,
+        semantic_map: Any,
+        num_rounds: int,
+        output_type: str,
+        value_range: tuple[float, float],
     ) -> list[Photo]:
         """The arguments of a call, checked."""
         check_output_type(output_type)
+        if (mask is None) == (mask_image is None):
+            raise InputError(f"{'no mask' if mask is None else 'mask and mask_image'}: give one of mask and mask_image")
         if not isinstance(num_rounds, Integral) or not 0 <= num_rounds <= MAX_ROUNDS:
             raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number from 0 to {MAX_ROUNDS}")
-        images, masks, maps = as_list(image), as_list(mask), as_list(semantic_map)
+        images, maps = split_photos(image), split_planes(semantic_map)
+        masks = split_planes(mask_image if mask is None else mask)
         masks = masks * len(images) if len(masks) == 1 else masks
         maps = maps * len(images) if len(maps) == 1 else maps
         if len(masks) != len(images) or len(maps) != len(images):
             raise InputError(f"{len(images)} photos, {len(masks)} masks, {len(maps)} semantic maps: one each, please")
         photos = []
         for x, m, s in zip(images, masks, maps, strict=True):
-            pixels, original = self._read_image(x)
-            if isinstance(m, Tensor):
-                m = (m.float() if m.is_floating_point() else m).detach().cpu().squeeze(0).numpy()
-            s = s.detach().cpu().numpy() if isinstance(s, Tensor) else s
+            pixels, original = read_photo(x, value_range)
             size = (pixels.shape[1], pixels.shape[0])
             drawn = None if s is None else self._read_map(s, size)
             patches = [[] for _ in range(num_rounds + 1)]
@@ -370,15 +441,6 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
     def _read_map(self, semantic_map: Any, size: tuple[int, int]) -> np.ndarray:
         return to_index_map(semantic_map, size, self.label_space.num_classes, self.label_space.ignored_ids)
-
-    @staticmethod
-    def _read_image(image: Any) -> tuple[np.ndarray, Tensor | None]:
-        """A photo as (H,W,3) uint8 and, of a caller who gave a tensor, as (3,H,W) float."""
-        if not isinstance(image, Tensor):
-            return to_rgb(image), None
-        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point() or not torch.isfinite(image).all():
-            raise InputError("an image tensor must be (B,3,H,W), floating point in [-1,1] and finite")
-        return to_rgb(to_uint8(image[None].float().cpu())[0]), image.detach().cpu().float()
 
     def _plan(self, photo: Photo) -> list[_Job]:
         """The crops around the holes and, unless one of them is the whole photo, an overview for the map."""
@@ -421,10 +483,11 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             return
         before = last = None
         for round_ in feedback_rounds(self.networks, image, mask, num_rounds, semantic_map=drawn):
+            replaced = callback is not None and callback(round_)
             labels = round_.labels()
             before = labels if before is None else before
-            done = round_.index == num_rounds
-            done |= last is not None and settled(round_.image, last, labels, before, mask)
+            done = round_.index == num_rounds or self._interrupt
+            done |= last is not None and not replaced and settled(round_.image, last, labels, before, mask)
             patches = make_patches(jobs, round_, labels, before, mask)
             if done:
                 guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
@@ -433,15 +496,14 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
                     if grain_seed is not None:
                         patch.fill = with_grain(job, patch.fill, grain_seed)
             before, last = labels, round_.image
-            if callback is not None:
-                tensors = {"image": round_.image, "probabilities": round_.probabilities}
-                callback(self, round_.index, round_.index, tensors)
-            # After an early stop the rounds to come would repeat this one.
+            # After an early stop the rounds to come would repeat this one; when interrupted, they may be needed beside
+            # those of other crops, but were not reached.
             for index in range(round_.index, num_rounds + 1 if done else round_.index + 1):
                 for job, patch in zip(jobs, patches, strict=True):
                     repeated = patch if index == round_.index else replace(patch, changed=0.0)
                     job.photo.patches[index].append(repeated)
-                yield index
+                if index == round_.index or not self._interrupt:
+                    yield index
             if done:
                 return
 
@@ -460,6 +522,10 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles)
             fill = to_uint8(finer)[0]
         return fill
+
+
+# `DiffusionPipeline.from_pretrained` looks for the classes that saved pipelines name among those of diffusers.
+diffusers.FeedbackInpaintPipeline = FeedbackInpaintPipeline
 
 
 def agreed_label_space(given: LabelSpace | str | None, segmenter: Segmenter) -> LabelSpace:
@@ -575,12 +641,3 @@ def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]
 def check_output_type(output_type: str) -> None:
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")
-
-
-def as_list(x: Any) -> list[Any]:
-    """One photo (or mask, or map), a list of them, or a batch tensor -> a list."""
-    if isinstance(x, Tensor):
-        if x.ndim not in (3, 4):
-            raise InputError(f"a tensor of shape {tuple(x.shape)}: images are (B,3,H,W), masks (B,1,H,W), maps (B,H,W)")
-        return list(x)
-    return list(x) if isinstance(x, list | tuple) else [x]

@@ -31,6 +31,15 @@ FORMAT_VERSION = 3
 LAST_COMMITS = {0: "82617c5", 1: "a4fb447", 2: "9046780"}
 
 
+class WithoutPath:
+    """A diffusers configuration that is saved without the path it was loaded from; to be named before ConfigMixin."""
+
+    def to_json_string(self) -> str:
+        config = json.loads(super().to_json_string())
+        config.pop("_name_or_path", None)
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
 def check_pipeline(folder: Path, variant: str | None = None) -> None:
     """Raises InputError unless `folder` is a whole saved fbinpaint pipeline that loads without running foreign code.
 
@@ -202,7 +211,8 @@ def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, *
 
     def download(subfolders: Iterable[str], names: list[str]) -> Path:
         patterns = [f"{folder}/{name}".lstrip("/") for folder in subfolders for name in names]
-        return Path(snapshot_download(repo_id, allow_patterns=["model_index.json", *patterns], **options))
+        patterns += ["model_index.json", "training.json"]
+        return Path(snapshot_download(repo_id, allow_patterns=patterns, **options))
 
     check_repo_id(repo_id)
     options = {name: value for name, value in options.items() if value is not None}

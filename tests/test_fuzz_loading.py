@@ -179,7 +179,7 @@ def load_and_run(folder: Path, what: str) -> str:
     try:
         pipe = FeedbackInpaintPipeline.from_pretrained(folder)
         pipe.set_progress_bar_config(disable=True)
-        (result,) = pipe(SCENE, HOLE, num_feedback_rounds=1, output_type="np").images
+        (result,) = map(np.asarray, pipe(SCENE, HOLE, num_feedback_rounds=1).images)
     except InputError as error:
         assert str(folder) in str(error) and len(str(error).splitlines()) == 1 and len(str(error)) < 1000, what
         return "refused"

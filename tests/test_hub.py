@@ -34,6 +34,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.models import Segmenter
 
 pipe = FeedbackInpaintPipeline.from_pretrained(sys.argv[1])
+pipe.save_pretrained("saved", push_to_hub=True, repo_id="user/saved")
 pipe.push_to_hub("user/pushed")
 pipe.segmenter.push_to_hub("user/segmenter")
 pipe.push_to_hub("user/secret", private=True)
@@ -74,6 +75,7 @@ json.dump({
     "segmenter is the same": same(Segmenter.from_pretrained("user/segmenter"), pipe.segmenter),
     "half": [str(half.segmenter.dtype), half.recorrector.gates.bias[0].item()],
     "mixed": [str(mixed.segmenter.dtype), same(mixed.initial_inpainter, pipe.initial_inpainter)],
+    "origin": FeedbackInpaintPipeline.from_pretrained("user/pushed").origin,
     "weights": [weight(), weight(revision=sys.argv[1]), weight(revision="v1")],
     "no revision": refused(weight, revision="v2"),
     "not for all": refused(FeedbackInpaintPipeline.from_pretrained, "user/secret", token=False),
@@ -82,6 +84,9 @@ json.dump({
     "nobody": refused(FeedbackInpaintPipeline.from_pretrained, "user/nothing"),
 }, open("said.json", "w"))
 """
+
+
+ORIGIN = {"license": "mit", "data": [{"name": "procedural streets", "licence": "CC0"}]}
 
 
 def photo_and_mask() -> tuple[Image.Image, Image.Image]:
@@ -143,7 +148,9 @@ def story(hub, client, tiny_pipeline_dir, tiny_pipeline, tmp_path_factory) -> Si
     hub.broken_commits = 1
     broken = publish(folder / "broken-off")
 
-    pushed = client.python("-c", PUSH, tiny_pipeline_dir)
+    licensed = shutil.copytree(tiny_pipeline_dir, folder / "licensed")
+    (licensed / "training.json").write_text(json.dumps(ORIGIN))
+    pushed = client.python("-c", PUSH, licensed)
     assert pushed.returncode == 0, pushed.stderr
     hub.repos["user/pushed"].tags["v1"] = first = list(hub.repos["user/pushed"].commits)[1]
 
@@ -159,10 +166,22 @@ def story(hub, client, tiny_pipeline_dir, tiny_pipeline, tmp_path_factory) -> Si
     )  # fmt: skip
 
 
+def test_licence_and_origin_are_pushed_and_loaded_again(hub, story):
+    assert story.said["origin"] == ORIGIN
+    for repo in ("user/pushed", "user/saved"):
+        files = hub.repos[repo].files
+        card = ModelCard(files["README.md"].decode())
+        assert json.loads(files["training.json"]) == ORIGIN and card.data.license == "mit" and MARK in card.text
+        assert not any(b"_name_or_path" in data for path, data in files.items() if path.endswith(".json"))
+
+
 def test_training_can_publish_its_result(hub, client, street_folder, tiny_pipeline_dir, vgg_file, tmp_path):
+    """With the licence and the data of the model it started from, and no path of this machine."""
+    base = shutil.copytree(tiny_pipeline_dir, tmp_path / "base")
+    (base / "training.json").write_text(json.dumps(ORIGIN))
     run = client.python(
         ROOT / "train_accelerate.py", "--train_data_dir", street_folder, "--label_space", "cityscapes",
-        "--pretrained_model", tiny_pipeline_dir, "--perceptual_weights", vgg_file, "--output_dir", tmp_path / "run",
+        "--pretrained_model", base, "--perceptual_weights", vgg_file, "--output_dir", tmp_path / "run",
         "--resolution", "32", "--perceptual_crop", "16", "--num_validation_images", "1", "--max_train_steps", "1",
         "--dataloader_num_workers", "0", "--push_to_hub", "--hub_model_id", "user/trained",
     )  # fmt: skip
@@ -170,7 +189,14 @@ def test_training_can_publish_its_result(hub, client, street_folder, tiny_pipeli
     weights = f"segmenter/{WEIGHTS}.safetensors"
     files = hub.repos["user/trained"].files
     assert files[weights] == (tmp_path / "run/pipeline" / weights).read_bytes()
-    assert b"Time: 0 minutes on 1 x" in files["README.md"] and b"--max_train_steps 1 " in files["README.md"]
+    card, origin = ModelCard(files["README.md"].decode()), json.loads(files["training.json"])
+    assert "Time: 0 minutes on 1 x" in card.text and "--max_train_steps 1 " in card.text
+    assert card.data.license == "mit" and "Base model: base." in card.text
+    assert origin["data"] == [{"name": "streets", "licence": "not stated"}, *ORIGIN["data"]]
+    assert origin["base_model"] == "base" and "--pretrained_model base " in origin["command"]
+    for path in (tmp_path / "run/pipeline").rglob("*.json"):
+        text = path.read_text()
+        assert not any(str(folder) in text for folder in (tmp_path, street_folder, vgg_file.parent, ROOT)), path
 
 
 def fetched(hub: FakeHub, repo: str) -> list[str]:
@@ -298,6 +324,9 @@ def test_cards_by_hand_are_kept(hub, client, tiny_pipeline_dir, tmp_path):
 
     assert MARK in publish()
     assert "| telea |" in publish("--report", REPORT)
+    done = client.publish("--model", folder, "--repo-id", "user/cards")  # a worse one is not written over it
+    assert "| telea |" in hub.repos["user/cards"].files["README.md"].decode() and done.returncode == 0
+    assert done.stderr.startswith("user/cards: its card is kept") and len(done.stderr.splitlines()) == 1
     (folder / "README.md").write_text("---\nlicense: mit\n---\nBy hand.\n")
     assert publish().endswith("By hand.\n")
     (folder / "README.md").unlink()

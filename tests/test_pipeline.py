@@ -218,26 +218,125 @@ def test_the_users_map_is_kept_and_followed(tiny_pipeline):
     assert undecided.images[0].tobytes() == free.images[0].tobytes()
 
 
+def as_tensor(image: Image.Image) -> torch.Tensor:
+    """(3,H,W) float in [0,1]."""
+    return torch.from_numpy(np.array(image)).movedim(2, 0) / 255
+
+
 def test_output_types_and_tuple(tiny_pipeline):
+    """As diffusers has them: "np" (B,H,W,3), "pt" (B,3,H,W), both float32 in [0,1]; the same values as "pil"."""
+    photos, masks = [photo(40, 36, 1), photo(40, 36, 2)], [box(40, 36)] * 2
+    pil, array, tensor = (tiny_pipeline(photos, masks, output_type=kind) for kind in ("pil", "np", "pt"))
+    levels = np.stack([np.asarray(image) for image in pil.images])
+    assert array.images.shape == (2, 36, 40, 3) and array.images.dtype == np.float32
+    assert np.array_equal(array.images, levels.astype(np.float32) / 255)
+    assert tensor.images.shape == (2, 3, 36, 40) and tensor.images.dtype == torch.float32
+    assert np.array_equal(tensor.images.movedim(1, -1), array.images)
+    assert np.array_equal(array.semantic_after[1], np.asarray(pil.semantic_after[1]))
+    assert array.semantic_after[1].dtype == np.uint8 and tensor.semantic_before[0].dtype == torch.int64
+    assert np.array_equal(array.rounds[1][-1].image, array.images[1])
+    images, before, after, rounds = tiny_pipeline(photos, masks, return_dict=False)
+    assert images[0].tobytes() == pil.images[0].tobytes() and len(before) == len(after) == len(rounds) == 2
+
+
+def test_photos_that_differ_in_size_come_back_as_a_list(tiny_pipeline):
+    photos, masks = [photo(40, 36), photo(50, 32)], [box(40, 36), box(50, 32)]
+    for kind, shapes in (("np", [(36, 40, 3), (32, 50, 3)]), ("pt", [(3, 36, 40), (3, 32, 50)])):
+        images = tiny_pipeline(photos, masks, num_feedback_rounds=0, output_type=kind).images
+        assert isinstance(images, list) and [tuple(image.shape) for image in images] == shapes
+
+
+@pytest.mark.parametrize("value_range", [(0, 1), (-1, 1), (0, 255)])
+def test_floats_mean_what_value_range_says(tiny_pipeline, value_range):
+    """Tensors and arrays of floats are the photo that they are made of; known values come back, in [0,1]."""
     image, mask = photo(40, 36), box(40, 36)
-    pil = tiny_pipeline(image, mask)
-    array = tiny_pipeline(np.asarray(image), np.asarray(mask), output_type="np")
-    assert np.array_equal(array.images[0], np.asarray(pil.images[0]))
-    assert np.array_equal(array.semantic_after[0], np.asarray(pil.semantic_after[0]))
-    images, before, after, rounds = tiny_pipeline(image, mask, return_dict=False)
-    assert images[0].tobytes() == pil.images[0].tobytes() and len(before) == len(after) == len(rounds) == 1
+    expected, known = tiny_pipeline(image, mask, output_type="np").images[0], np.asarray(mask) == 0
+    low, high = value_range
+    tensor = as_tensor(image) * (high - low) + low
+    array = tensor.movedim(0, -1).numpy().astype(np.float64)
+    for given in (tensor, tensor[None], array, array[None], [tensor[None]], [array]):
+        out = tiny_pipeline(given, mask, output_type="np", value_range=value_range)
+        assert abs(out.images[0] - expected).max() < 1e-6 and np.array_equal(out.images[0][~known], expected[~known])
+    found, same = tiny_pipeline.segment(tensor, value_range=value_range), tiny_pipeline.segment(image)
+    assert found.tobytes() == same.tobytes()
+    assert isinstance(tiny_pipeline.segment(tensor[None], value_range=value_range), list)
 
 
-def test_float_tensors_keep_their_own_known_values(tiny_pipeline):
-    image = torch.rand(2, 3, 40, 36) * 2 - 1
+@pytest.mark.parametrize("kind", ["pt", "np"])
+def test_known_values_of_floats_are_bit_identical(tiny_pipeline, kind):
+    """Also those between two grey levels."""
+    image = torch.rand(2, 3, 40, 36)
     mask = torch.zeros(2, 1, 40, 36)
     mask[..., 10:20, 10:20] = 1
-    out = tiny_pipeline(image, mask, output_type="pt")
-    for i in range(2):
-        known = (mask[i] == 0).expand(3, -1, -1)
-        assert torch.equal(out.images[i][known], image[i][known])
-        assert out.semantic_after[i].dtype == torch.int64
-        assert not torch.equal(out.images[i], image[i]) and out.images[i].abs().max() <= 1
+    result = tiny_pipeline(image if kind == "pt" else image.movedim(1, -1).numpy(), mask, output_type=kind).images
+    result = result if kind == "pt" else torch.from_numpy(result).movedim(-1, 1)
+    hole = mask.bool().expand_as(image)
+    assert torch.equal(result[~hole], image[~hole])
+    assert (result != image)[hole].float().mean() > 0.9 and 0 <= result.min() <= result.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "value_range", "words"),
+    [
+        (torch.linspace(-1, 1, 3 * 32 * 32), (0, 1), "from -1 to 1"),
+        (torch.linspace(0, 255, 3 * 32 * 32), (0, 1), "from 0 to 255"),
+        (torch.linspace(0, 255, 3 * 32 * 32), (-1, 1), "from 0 to 255"),
+        (torch.linspace(0, 1.001, 3 * 32 * 32), (0, 1), "from 0 to 1.001"),
+        (torch.zeros(3 * 32 * 32), (1, 0), "two numbers"),
+        (torch.zeros(3 * 32 * 32), 255, "two numbers"),
+        (torch.zeros(3 * 32 * 32), (0, float("inf")), "two numbers"),
+    ],
+)
+def test_values_outside_the_range_are_an_error_that_names_value_range(tiny_pipeline, image, value_range, words):
+    image = image.view(1, 3, 32, 32)
+    for given in (image, image.movedim(1, -1).numpy()):
+        for call in (
+            lambda x: tiny_pipeline(x, box(32, 32), value_range=value_range),
+            lambda x: list(tiny_pipeline.stream(x, box(32, 32), value_range=value_range)),
+            lambda x: tiny_pipeline.segment(x, value_range=value_range),
+        ):
+            with pytest.raises(InputError, match=words) as error:
+                call(given)
+            assert "value_range" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "bool"])
+def test_masks_of_every_shape_are_taken(tiny_pipeline, kind):
+    """(H,W), (1,H,W), (B,H,W), (B,1,H,W) tensors; the same arrays, with channels last."""
+    photos = [photo(40, 36, 1), photo(40, 36, 2)]
+    plane = torch.from_numpy(np.array(box(40, 36)) / 255)
+    plane = plane.bool() if kind == "bool" else plane
+    other = plane.flip(0)
+    expected = [
+        tiny_pipeline(x, m.numpy(), num_feedback_rounds=0).images[0].tobytes()
+        for x, m in zip(photos, (plane, other), strict=True)
+    ]
+    one = [plane, plane[None], plane[None, None], [plane], [plane[None]]]
+    both = torch.stack([plane, other])
+    two = [both, both[:, None], [plane, other], [plane[None], other[None]]]
+    if kind == "array":
+        one = [plane.numpy(), plane[None].numpy(), plane[..., None].numpy(), plane[None, ..., None].numpy()]
+        two = [both.numpy(), both[..., None].numpy()]
+    for mask in one:
+        out = tiny_pipeline(photos[0], mask_image=mask, num_feedback_rounds=0)
+        assert [image.tobytes() for image in out.images] == expected[:1]
+    for masks in two:
+        assert [x.tobytes() for x in tiny_pipeline(photos, masks, num_feedback_rounds=0).images] == expected
+    with pytest.raises(InputError, match="1 photos, 3 masks"):
+        tiny_pipeline(photos[0], torch.stack([plane] * 3))
+
+
+def test_mask_image_is_the_mask_by_its_name_in_diffusers(tiny_pipeline):
+    image, mask = photo(48, 48), box(48, 48)
+    expected = tiny_pipeline(image, mask).images[0].tobytes()
+    assert tiny_pipeline(image=image, mask_image=mask).images[0].tobytes() == expected
+    *_, last = tiny_pipeline.stream(image, mask_image=mask)
+    assert last.images[0].tobytes() == expected
+    both = {"mask": mask, "mask_image": mask}
+    for masks, words in (({}, "no mask: give one"), (both, "mask and mask_image: give one")):
+        with pytest.raises(InputError, match=words) as error:
+            tiny_pipeline(image, **masks)
+        assert "\n" not in str(error.value)
 
 
 def test_an_empty_mask_returns_the_photo(tiny_pipeline):
@@ -268,10 +367,110 @@ def test_callback_sees_every_round(tiny_pipeline):
     assert seen == [(k, (1, 3, 48, 64), 19) for k in range(3)]
 
 
+def test_callback_is_given_the_tensors_it_asks_for(tiny_pipeline):
+    given = []
+    options = {"num_feedback_rounds": 0, "callback_on_step_end": lambda *x: given.append(set(x[3]))}
+    for names in (None, ["image"], ["probabilities"], []):
+        tiny_pipeline(photo(48, 48), box(48, 48), callback_on_step_end_tensor_inputs=names, **options)
+    assert given == [{"image", "probabilities"}, {"image"}, {"probabilities"}, set()]
+    with pytest.raises(InputError, match="'latents' is none of image, probabilities"):
+        tiny_pipeline(photo(48, 48), box(48, 48), callback_on_step_end_tensor_inputs=["latents"], **options)
+
+
+def test_what_a_callback_returns_takes_the_place_of_the_loops_tensors(tiny_pipeline):
+    """In the result, and in what the next round starts from; whether it is returned or changed in place."""
+    image, mask = photo(64, 48), box(64, 48)
+    hole, options = np.asarray(mask) > 0, {"num_feedback_rounds": 2, "output_type": "np"}
+    plain = tiny_pipeline(image, mask, **options)
+
+    def untouched(pipe, step, timestep, tensors):
+        return tensors
+
+    def grey_at_last(pipe, step, timestep, tensors):
+        return {"image": torch.zeros_like(tensors["image"])} if step == 2 else {}
+
+    def class_3(pipe, step, timestep, tensors):
+        tensors["probabilities"].zero_()[:, 3] = 1
+        return tensors
+
+    def grey_first(pipe, step, timestep, tensors):
+        return {"image": tensors["image"] * 0} if step == 0 else None
+
+    def class_3_first(pipe, step, timestep, tensors):
+        probabilities = torch.zeros_like(tensors["probabilities"])
+        probabilities[:, 3] = 1
+        return {"probabilities": probabilities} if step == 0 else None
+
+    def run(callback):
+        return tiny_pipeline(image, mask, callback_on_step_end=callback, **options)
+
+    with torch.inference_mode():
+        assert np.array_equal(run(untouched).images, plain.images)
+    grey = run(grey_at_last)
+    assert np.isin(np.rint(grey.images[0][hole] * 255), (127, 128)).all()
+    assert np.array_equal(grey.images[0][~hole], plain.images[0][~hole])
+    assert np.array_equal(grey.rounds[0][1].image, plain.rounds[0][1].image)
+    assert all((round_.semantic_map[hole] == 3).all() for round_ in run(class_3).rounds[0])
+    for callback in (grey_first, class_3_first):
+        corrected, usual = (x.rounds[0][1] for x in (run(callback), plain))
+        assert corrected.confidence != usual.confidence and (corrected.doubt != usual.doubt).any(), callback.__name__
+    other = (corrected.image != usual.image).any(-1)
+    assert other.any() and not other[~hole].any()
+    drawn = np.full((48, 64), 255, np.uint8)
+    drawn[14:20, 18:28] = 8
+    kept = tiny_pipeline(image, mask, semantic_map=drawn, callback_on_step_end=class_3, output_type="np")
+    assert (kept.semantic_after[0][14:20, 18:28] == 8).all()
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ({"image": torch.zeros(1, 3, 8, 8)}, r"image of shape \(1, 3, 8, 8\)"),
+        ({"probabilities": np.zeros(3)}, "probabilities that is a ndarray"),
+        (True, "returned a bool"),
+    ],
+)
+def test_a_callback_that_returns_something_else_is_an_error(tiny_pipeline, returned, words):
+    with pytest.raises(InputError, match=words):
+        tiny_pipeline(photo(48, 48), box(48, 48), callback_on_step_end=lambda *_: returned)
+
+
+def test_interrupt_stops_after_this_step_and_returns_what_is_done(tiny_pipeline):
+    image, mask, seen = photo(64, 48), box(64, 48), []
+
+    def stop_at_1(pipe, step, timestep, tensors):
+        seen.append(step)
+        pipe._interrupt = step == 1
+
+    out = tiny_pipeline(image, mask, num_feedback_rounds=3, callback_on_step_end=stop_at_1)
+    assert seen == [0, 1] and len(out.rounds[0]) == 2
+    assert out.images[0].tobytes() == tiny_pipeline(image, mask, num_feedback_rounds=1).images[0].tobytes()
+    assert len(tiny_pipeline(image, mask, num_feedback_rounds=3).rounds[0]) == 4  # the next call runs to its end
+
+
+def test_interrupt_leaves_holes_whose_turn_has_not_come(tiny_pipeline):
+    """Two photos of different sizes are worked on one after the other."""
+    photos, masks, seen = [photo(64, 48), photo(48, 64)], [box(64, 48), box(48, 64)], []
+
+    def stop_in_the_second(pipe, step, timestep, tensors):
+        seen.append(step)
+        pipe._interrupt = len(seen) == 4
+
+    out = tiny_pipeline(photos, masks, num_feedback_rounds=2, callback_on_step_end=stop_in_the_second)
+    assert seen == [0, 1, 2, 0] and [len(rounds) for rounds in out.rounds] == [3, 3]
+    assert out.images[0].tobytes() == tiny_pipeline(photos[0], masks[0]).images[0].tobytes()
+    first = tiny_pipeline(photos[1], masks[1], num_feedback_rounds=0).images[0]
+    assert abs(np.asarray(out.images[1], int) - np.asarray(first, int)).max() <= 1
+    stopped = tiny_pipeline(
+        photos, masks, num_feedback_rounds=2, callback_on_step_end=lambda pipe, *_: setattr(pipe, "_interrupt", True)
+    )
+    assert len(stopped.rounds[0]) == 1 and stopped.images[1].tobytes() == photos[1].tobytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image": np.zeros((32, 32, 3))}, "uint8"),
+        ({"image": np.zeros((32, 32))}, "floats"),
         ({"image": torch.full((1, 3, 32, 32), float("nan"))}, "finite"),
         ({"image": photo(8, 8)}, "16"),
         ({"image": [photo(32, 32)] * 3, "mask": [box(32, 32)] * 2}, "3 photos"),

@@ -35,7 +35,7 @@ def test_one_map_for_one_photo_and_a_list_for_several(tiny_pipeline):
     for one, found in zip(photos, maps, strict=True):  # whatever it is batched with
         alone = tiny_pipeline.segment(Image.fromarray(one))
         assert alone.mode == "P" and np.array_equal(np.asarray(alone), found)
-    batch = torch.stack([torch.from_numpy(photos[i]).permute(2, 0, 1) for i in (0, 2)]).float() / 127.5 - 1
+    batch = torch.stack([torch.from_numpy(photos[i]).permute(2, 0, 1) for i in (0, 2)]).float() / 255
     tensors = tiny_pipeline.segment(batch, output_type="pt")
     assert [t.dtype for t in tensors] == [torch.int64] * 2 and np.array_equal(tensors[1].numpy(), maps[2])
     assert len(tiny_pipeline.segment(batch[:1])) == len(tiny_pipeline.segment(photos[:1])) == 1

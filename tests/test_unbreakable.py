@@ -245,8 +245,12 @@ def closed() -> Image.Image:
 TENSOR = torch.zeros(1, 3, 40, 48)
 HOLES = torch.from_numpy(HOLE)[None, None]
 ARRAYS = {  # of a call of the pipeline: what differs from a good one, words of the InputError (None = it works)
-    "float": ({"image": SCENE / 255}, "uint8"),
-    "NaN": ({"image": np.full(SCENE.shape, np.nan)}, "uint8"),
+    "float": ({"image": SCENE / 255}, None),
+    "half precision": ({"image": (SCENE / 255).astype(np.float16)}, None),
+    "float beyond 1": ({"image": SCENE * 1.0}, "value_range"),
+    "float below 0": ({"image": SCENE / 127.5 - 1}, "value_range"),
+    "float, two channels": ({"image": SCENE[..., :2] / 255}, "shape"),
+    "NaN": ({"image": np.full(SCENE.shape, np.nan)}, "finite"),
     "int16": ({"image": SCENE.astype(np.int16)}, "uint8"),
     "bool": ({"image": SCENE > 9}, "uint8"),
     "complex": ({"image": SCENE * 1j}, "uint8"),
@@ -255,7 +259,8 @@ ARRAYS = {  # of a call of the pipeline: what differs from a good one, words of 
     "two channels": ({"image": SCENE[..., :2]}, "shape"),
     "five channels": ({"image": np.zeros((40, 48, 5), np.uint8)}, "shape"),
     "a row": ({"image": SCENE[0, :, 0]}, "shape"),
-    "four axes": ({"image": SCENE[None]}, "shape"),
+    "four axes": ({"image": SCENE[None]}, None),
+    "five axes": ({"image": SCENE[None, None]}, "shape"),
     "no pixels": ({"image": SCENE[:0]}, "16x16"),
     "no pixels, PIL": ({"image": Image.new("RGB", (0, 0))}, "16x16"),
     "15 columns": ({"image": SCENE[:, :15]}, "16x16"),
@@ -269,7 +274,8 @@ ARRAYS = {  # of a call of the pipeline: what differs from a good one, words of 
     "tensor of NaN": ({"image": TENSOR * np.nan}, "finite"),
     "tensor of infinity": ({"image": TENSOR + np.inf}, "finite"),
     "tensor of one channel": ({"image": TENSOR[:, :1]}, r"\(B,3,H,W\)"),
-    "tensor of three axes": ({"image": TENSOR[0]}, r"\(B,3,H,W\)"),
+    "tensor of three axes": ({"image": torch.from_numpy(SCENE).movedim(2, 0) / 255}, None),
+    "tensor of bytes": ({"image": torch.from_numpy(SCENE).movedim(2, 0)[None]}, None),
     "tensor of two axes": ({"image": TENSOR[0, 0]}, r"\(B,3,H,W\)"),
     "tensor of five axes": ({"image": TENSOR[None]}, r"\(B,3,H,W\)"),
     "tensor of 15 columns": ({"image": TENSOR[..., :15]}, "16x16"),
@@ -285,7 +291,7 @@ ARRAYS = {  # of a call of the pipeline: what differs from a good one, words of 
     "mask tensor of two channels": ({"mask": HOLES.expand(1, 2, 40, 48)}, "shape"),
     "mask of no pixels": ({"mask": HOLE[:0]}, "shape"),
     "mask is a path": ({"mask": "mask.png"}, "str"),
-    "mask is nothing": ({"mask": None}, "NoneType"),
+    "mask is nothing": ({"mask": None}, "no mask"),
     "two masks for one photo": ({"mask": [HOLE, HOLE]}, "2 masks"),
     "no masks": ({"mask": []}, "0 masks"),
     "map of floats": ({"semantic_map": HOLE * 1.0}, "semantic map"),
@@ -317,6 +323,7 @@ def test_odd_arrays(case, tiny_pipeline):
     arguments = {"image": SCENE, "mask": HOLE, "num_feedback_rounds": 0, "output_type": "np"} | changes
     if words is None:
         (result,) = tiny_pipeline(**arguments).images
+        result = np.rint(result * 255)
         assert np.array_equal(result[~HOLE], SCENE[~HOLE]) and not np.array_equal(result[HOLE], SCENE[HOLE])
     else:
         with pytest.raises(InputError, match=words) as caught:

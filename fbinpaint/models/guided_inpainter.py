@@ -10,6 +10,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .gradient_checkpointing import GradientCheckpointing
 from .layers import (
     Details,
     GuidedBlock,
@@ -47,7 +48,7 @@ class Conditioning:
     window: Window | None
 
 
-class GuidedInpainter(SafeLoading, ModelMixin, ConfigMixin):
+class GuidedInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
     """A shallow U-Net on the first fill, modulated by map and styles, with same-class attention at stride 8.
 
     Every round adds its details to the first fill, so that what a later round changes is the map's doing: details added

@@ -8,6 +8,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .gradient_checkpointing import GradientCheckpointing
 from .harmonic_fill import harmonic_fill
 from .layers import Details, ResBlock, Window, add_detail, conv3x3, crop, resize_like, unshuffle
 from .safe_loading import SafeLoading
@@ -22,7 +23,7 @@ class InitialInpainterOutput(BaseOutput):
     context8: Tensor
 
 
-class InitialInpainter(SafeLoading, ModelMixin, ConfigMixin):
+class InitialInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
     """A U-Net from half resolution (pixel-unshuffled) down to 1/16, where dilated blocks see the whole picture.
 
     It paints what a smooth continuation of the known pixels lacks: untrained it returns the harmonic fill itself, which

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..labels import IGNORE
 from .exemplar_bank import MAP_SIDE, Exemplars, Layout, at_least_float32, discriminate, retrieve_layout
+from .gradient_checkpointing import GradientCheckpointing
 from .layers import ResBlock, cat_channels, zero_init
 from .safe_loading import SafeLoading
 
@@ -33,7 +34,7 @@ class RecorrectorOutput(BaseOutput):
     gates: Tensor
 
 
-class Recorrector(SafeLoading, ModelMixin, ConfigMixin):
+class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
     """log P_k(c|x) = sum over opinions i of q_i(x) s_i log V_i(c|x), normalised: a logarithmic opinion pool (Genest &
     Zidek, Statistical Science 1986).
 

@@ -1,17 +1,23 @@
 """How every network is loaded: from safetensors only, complete, or not at all."""
 
 import inspect
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..saved import HUB_OPTIONS, check_format_version, check_network, fetch, one_line, read_json
+from ..saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch, one_line, read_json
 
 MAX_SETTING = 2**16  # widths, numbers of classes and of exemplars are far below
 
+# diffusers 0.42 warns of this at each `.to(dtype)` of any model, even if there are no such modules.
+logging.getLogger("diffusers.models.modeling_utils").addFilter(
+    lambda record: "should be kept in float32: []" not in record.getMessage()
+)
 
-class SafeLoading:
+
+class SafeLoading(WithoutPath):
     """`from_pretrained` of a diffusers model, made strict; to be named before `ModelMixin` among the base classes."""
 
     @classmethod

@@ -18,6 +18,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from ..errors import InputError
 from ..labels import LabelSpace, label_space_of
 from ..saved import check_label_space, one_line, read_json
+from .gradient_checkpointing import GradientCheckpointing
 from .layers import ResBlock, cat_channels, conv3x3, resize_like
 from .safe_loading import SafeLoading
 
@@ -76,7 +77,7 @@ def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool
     return encoder.requires_grad_(True)  # folding leaves the new biases frozen
 
 
-class Segmenter(SafeLoading, ModelMixin, ConfigMixin):
+class Segmenter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
     """timm encoder, feature pyramid decoder at stride 4 that is told where the photo was filled.
 
     Args:

@@ -2,8 +2,6 @@
 
 import argparse
 import copy
-import functools
-import json
 import math
 import shlex
 import sys
@@ -16,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.profiler import record_function
-from torch.utils.checkpoint import checkpoint
 
 from ..data.loader import BadPhotos
 from ..data.photos import Batch
@@ -27,6 +24,7 @@ from ..files import save_folder
 from ..labels import load_label_space
 from ..loop import Networks
 from ..losses import PerceptualLoss, class_balance
+from ..origin import NOT_STATED, inherited, named_origin, without_folders, write_origin
 from ..pipeline import FeedbackInpaintPipeline
 from ..saved import COMPONENTS
 from .adversary import Adversary
@@ -55,6 +53,7 @@ class Trainer:
         self.bad_photos = BadPhotos()
         self.skip = self.bad_photos.add if args.skip_bad_images else None
         self.crops, self.validator = build_data(args, self.label_space, self.skip)
+        self.bases = [named_origin(model) for model in (args.pretrained_model, args.distilled_model) if model]
         networks = build_networks(args, self.label_space, accelerator.print)
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
         self.paint_learns = networks.paint_learns
@@ -70,7 +69,7 @@ class Trainer:
         self.progress = Progress(accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps)
         if args.gradient_checkpointing:  # the average, a copy, keeps the plain networks
             for network in networks.children():
-                network.forward = functools.partial(checkpoint, network.forward, use_reentrant=False)
+                network.enable_gradient_checkpointing()
         if args.compile:
             for network in networks.children():
                 network.compile()
@@ -202,18 +201,19 @@ class Trainer:
 
         def write(folder: Path) -> None:
             pipeline.save_pretrained(folder)
-            (folder / "training.json").write_text(json.dumps(self.origin(), indent=2) + "\n")
+            write_origin(folder, self.origin())
 
         save_folder(self.folder / name, write)
         return self.folder / name
 
     def origin(self) -> dict:
-        """What a model card says of the training (see `fbinpaint.card`)."""
+        """Where the model comes from (see `fbinpaint.origin`): this run, and the models that it learns from."""
         minutes, device = (time.time() - self.began) / 60, self.accelerator.device
         processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         sources = self.args.train_data_dir + self.args.dataset_name
-        return {
-            "data": [{"name": source, "licence": "not stated"} for source in sources],
-            "command": "accelerate launch " + shlex.join(sys.argv),
+        data = [{"name": without_folders(source), "licence": NOT_STATED} for source in sources]
+        base = {"base_model": self.bases[0][0]} if self.args.pretrained_model else {}
+        return inherited(data, self.bases) | base | {
+            "command": "accelerate launch " + shlex.join(map(without_folders, sys.argv)),
             "time": f"{minutes:.0f} minutes on {self.accelerator.num_processes} x {processor}",
         }
