@@ -39,6 +39,9 @@ class Photo:
     pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (3,H,W), the
     float photo of a caller who gave one; overview (h,w) uint8, a small map of the whole photo, which the known part's
     labels come from; patches[k], those of round k so far.
+
+    What is filled without the networks is no longer hole but known; filled (H,W) bool remembers where, confidence is
+    that of the overview's classes there if nothing else was a hole.
     """
 
     pixels: np.ndarray
@@ -47,6 +50,8 @@ class Photo:
     original: Tensor | None
     patches: list[list[Patch]]
     overview: np.ndarray | None = None
+    filled: np.ndarray | None = None
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from .images import (
     to_uint8,
     working_size,
 )
-from .labels import LabelSpace, get_label_space
+from .labels import IGNORE, LabelSpace, get_label_space
 from .loop import Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.layers import in_cells, in_pixels
@@ -43,6 +43,8 @@ from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, a
 from .refinement import refine
 from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, check_pipeline, check_repo_id, fetch
 from .segmentation import pyramid, segment_photos
+from .smooth_surfaces import continue_surfaces
+from .thin_holes import fill_thin_holes, thin_depth
 
 STRIDE = 16  # the networks' inputs are multiples of this
 MAX_BATCH = 8  # crops run together
@@ -238,6 +240,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         for index in self._steps(photos, num_feedback_rounds, None, draw_seed(None) if grain else None):
             reached = max(reached, index)
             yield self._output(photos, reached + 1, output_type)
+        if reached < num_feedback_rounds:  # nothing was left to paint
+            yield self._output(photos, num_feedback_rounds + 1, output_type)
 
     def segment(self, image: Any, output_type: str = "pil") -> Any:
         """The semantic map of an intact photo, at the photo's own size: to look at, to edit and pass back as
@@ -303,6 +307,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
 
     def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
+        for photo in photos:
+            fill_what_is_plain(photo, self.config.sample_size, grain_seed)
         jobs = [job for photo in photos for job in self._plan(photo)]
         # Overviews first: they lay down the map of the known part, the crops then write the holes.
         batches = self._batches(sorted(jobs, key=lambda job: not job.overview))
@@ -330,7 +336,7 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             label_space=self.label_space,
             output_type=output_type,
             changed=sum((patch.changed for patch in patches), 0.0),
-            confidence=sum((patch.confidence for patch in patches), 0.0),
+            confidence=sum((patch.confidence for patch in patches), photo.confidence),
         )
 
     def _read(
@@ -401,8 +407,11 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
         if jobs[0].overview:
             round_ = next(feedback_rounds(self.networks, image, mask, 0, semantic_map=drawn))
-            for job, labels in zip(jobs, round_.labels().cpu().numpy().astype(np.uint8), strict=True):
+            sure = round_.probabilities.amax(1).float().cpu().numpy()
+            for i, (job, labels) in enumerate(zip(jobs, round_.labels().cpu().numpy().astype(np.uint8), strict=True)):
                 job.photo.overview = labels[: job.size[1], : job.size[0]]
+                if job.photo.filled is not None and not job.photo.hole.any():
+                    job.photo.confidence = mean_in(job.photo.filled, sure[i, : job.size[1] // 4, : job.size[0] // 4])
             yield 0
             return
         before = last = None
@@ -446,6 +455,37 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles)
             fill = to_uint8(finer)[0]
         return fill
+
+
+def fill_what_is_plain(photo: Photo, sample_size: int, grain_seed: int | None) -> None:
+    """Fill what takes no network, in place: thin holes, and those in plain surroundings; it is known from then on.
+
+    Pieces that the user drew a map into are left to the networks, which paint what it shows.
+    """
+    spared = pieces_with(photo.hole, photo.drawn)
+    depth = thin_depth(*photo.hole.shape[::-1], sample_size)
+    pixels, hole = fill_thin_holes(photo.pixels, photo.hole, spared, depth)
+    pixels, hole = continue_surfaces(pixels, hole, spared, grain_seed)
+    if pixels is photo.pixels:
+        return
+    photo.filled = photo.hole & ~hole
+    if photo.original is not None:
+        photo.original = torch.where(torch.from_numpy(photo.filled), to_tensor(pixels)[0], photo.original)
+    photo.pixels, photo.hole = pixels, hole
+
+
+def pieces_with(hole: np.ndarray, drawn: np.ndarray | None) -> np.ndarray:
+    """Those connected pieces of a hole (H,W) bool in which a map (H,W) uint8 says something."""
+    if drawn is None or not (drawn[hole] != IGNORE).any():
+        return np.zeros_like(hole)
+    labels = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)[1]
+    return hole & np.isin(labels, np.unique(labels[drawn != IGNORE]))
+
+
+def mean_in(mask: np.ndarray, plane: np.ndarray) -> float:
+    """The mean of a plane (h,w) where a mask (H,W) is; 0 if it is nowhere."""
+    weights = cv2.resize(mask.astype(np.float32), plane.shape[::-1], interpolation=cv2.INTER_AREA)
+    return float((weights * plane).sum() / max(weights.sum(), 1e-6))
 
 
 def with_grain(job: _Job, fill: np.ndarray, seed: int) -> np.ndarray:
