@@ -73,7 +73,8 @@ class Surface:
         self.coefficients = np.linalg.lstsq(roots * terms, roots * cells.colours, rcond=None)[0]
         self.covariance = np.linalg.pinv((roots * terms).T @ (roots * terms))
         residuals = roots * (terms @ self.coefficients - cells.colours)
-        self.misfit = float(np.sqrt((residuals**2).sum(0).max() / cells.weights.sum()))
+        freedom = cells.weights.sum() * (1 - terms.shape[1] / len(terms))  # more terms always leave less
+        self.misfit = float(np.sqrt((residuals**2).sum(0).max() / freedom))
         return self
 
 
@@ -176,7 +177,7 @@ def best_surface(cells: Cells) -> Surface:
     if 0.1 < smallest < 3:
         candidates.insert(3, fit_radial(candidates[2], cells))
         smallest = min(surface.misfit for surface in candidates)
-    return next(surface for surface in candidates if surface.misfit <= 1.25 * smallest + 0.05)
+    return next(surface for surface in candidates if surface.misfit <= 1.05 * smallest + 0.02)
 
 
 def fit_radial(quadratic: Surface, cells: Cells) -> Surface:
