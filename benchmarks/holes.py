@@ -6,8 +6,8 @@ thin holes: lines, a grid, scan lines and text, 1 to 16 pixels thick, over proce
 to 4000 pixels. The mean absolute error in the hole, in grey levels, of the model, and that divided by Telea's and by
 Navier-Stokes' (OpenCV): 1 = as good, less is better.
 
-plain surroundings: a disc of 200 pixels in flat colours and in smooth gradients, in a photo of 640x480. The mean and the
-maximum absolute error in the hole, grey levels.
+plain surroundings: a disc of 200 pixels in flat colours and in smooth gradients, in a photo of 640x480. The mean and
+the maximum absolute error in the hole, grey levels.
 """
 
 import argparse

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from .grain import add_grain
-from .images import Crop
+from .images import Crop, bounding_box
 
 MAX_PIECES = 64  # of a hole, the largest: bounds the time a speckled mask can take
 JOINED = 4  # pixels; pieces closer than twice this count as one
@@ -88,14 +88,19 @@ def continue_surfaces(
 
     Returns the photo with these pieces filled (H,W,3), a copy unless there are none, and what remains of the hole.
     """
-    joined = cv2.dilate(hole.astype(np.uint8), np.ones((2 * JOINED + 1,) * 2, np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    if not hole.any():
+        return pixels, hole
+    holes = bounding_box(hole, margin=JOINED)
+    joined = cv2.dilate(hole[holes.slices].astype(np.uint8), np.ones((2 * JOINED + 1,) * 2, np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     largest = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:MAX_PIECES]
     photo, remaining = pixels, hole
     for number in largest:
         left, top, width, height, _ = map(int, stats[number])
+        label = labels[top : top + height, left : left + width]
+        left, top = left + holes.left, top + holes.top
         box = Crop(left, top, left + width, top + height)
-        piece = (labels[box.slices] == number) & hole[box.slices]
+        piece = (label == number) & hole[box.slices]
         if (spared[box.slices] & piece).any() or at_the_border(piece, box, hole.shape) > 1 / 3:
             continue
         surface = fit_surroundings(photo, hole, piece, box)

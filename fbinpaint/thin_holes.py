@@ -9,7 +9,7 @@ Image and Video Inpainting", CVPR 2001), and what is filled is known from then o
 import cv2
 import numpy as np
 
-from .images import working_size
+from .images import bounding_box, working_size
 
 THIN = 12  # pixels from the nearest known one: lines of 16 cross, slanted ones too, without getting deeper
 RADIUS = 3  # pixels, of the neighbourhood that Navier-Stokes looks at
@@ -31,17 +31,17 @@ def fill_thin_holes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """pixels (H,W,3) uint8; hole (H,W) bool; spared (H,W) bool, what stays a hole; depth as `thin_depth` gives it.
 
-    A pixel of the hole is wide if it, or one within 1.5 times the depth, is farther than `depth` from all known pixels:
+    A pixel of the hole is wide if it, or one within twice the depth, is farther than `depth` from all known pixels:
     so a wide hole keeps its corners, and a line that leads into it is thin from a little way off.
 
     Returns the photo with its thin holes filled (H,W,3), a copy unless it has none, and what remains of the hole (H,W).
     """
     if depth < 1 or not hole.any():
         return pixels, hole
-    place = bounding_box(hole, margin=RADIUS + 1)
+    place = bounding_box(hole, margin=RADIUS + 1).slices
     inside = hole[place]
     core = distance(inside) > depth
-    wide = inside & (distance(~core) <= 1.5 * depth) if core.any() else core
+    wide = inside & (distance(~core) <= 2 * depth) if core.any() else core
     thin = inside & ~wide & ~spared[place]
     if not thin.any():
         return pixels, hole
@@ -58,9 +58,3 @@ def fill_thin_holes(
 def distance(inside: np.ndarray) -> np.ndarray:
     """(H,W) bool -> (H,W) float, how far each pixel inside is from the nearest one outside; 0 outside."""
     return cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5)
-
-
-def bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """Rows and columns that hold all of a mask (H,W) that is not empty, and a margin as far as there is one."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return tuple(slice(max(0, int(along[0]) - margin), int(along[-1]) + 1 + margin) for along in (rows, columns))
