@@ -69,6 +69,8 @@ class RoundOutput:
         first (number in the bank) that has the new class there; -1 elsewhere, and where none of them does.
     changed: share of the hole of another class than one round before.
     confidence: mean probability of the map's classes in the hole.
+
+    Holes that were filled without the networks count as known here, unless there are no others: of them confidence is.
     """
 
     photo: Photo = field(repr=False)

@@ -192,6 +192,10 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
     ) -> FeedbackInpaintPipelineOutput | tuple:
         """Restore the photos.
 
+        Thin holes of photos larger than `sample_size`, and holes in plain surroundings, are filled without the networks
+        (`fbinpaint.thin_holes`, `fbinpaint.smooth_surfaces`) and known from then on: no round paints them or changes
+        their map, unless `semantic_map` says something there.
+
         Args:
             image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white) or (H,W,3)
                 uint8; or a float tensor (B,3,H,W) in [-1,1]. At least 16 pixels a side.
@@ -206,7 +210,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             return_dict: False gives a plain tuple.
             callback_on_step_end: called as f(pipeline, round, round, {"image", "probabilities"}) after every round of
                 every batch of crops; the tensors are the crops' fills (B,3,h,w) and soft maps (B,C,h/4,w/4).
-            grain: whether fills that were enlarged get the noise of the photo around them; see `fbinpaint.grain`.
+            grain: whether fills that were enlarged, and those that continue plain surroundings, get the noise of the
+                photo around them; see `fbinpaint.grain`.
 
         Raises:
             InputError: an argument is not of this form.
