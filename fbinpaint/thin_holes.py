@@ -48,7 +48,9 @@ def fill_thin_holes(
     # Navier-Stokes marches inwards from known pixels. Into the wide holes it marches just as far as they might say
     # something to the thin ones: what lies in them is arbitrary.
     marched = inside & (distance(~thin) <= depth + 2 * RADIUS)
-    filled = cv2.inpaint(pixels[place], marched.astype(np.uint8), RADIUS, cv2.INPAINT_NS)
+    # Blank, for along the photo's border OpenCV lets what lies in a hole shine through by a level or two.
+    blank = np.where(inside[..., None], np.uint8(128), pixels[place])
+    filled = cv2.inpaint(blank, marched.astype(np.uint8), RADIUS, cv2.INPAINT_NS)
     pixels, remaining = pixels.copy(), hole.copy()
     np.copyto(pixels[place], filled, where=thin[..., None])
     remaining[place] &= ~thin
