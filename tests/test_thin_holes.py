@@ -39,7 +39,7 @@ def restore(pipe, photo: np.ndarray, hole: np.ndarray, **options) -> np.ndarray:
 
 
 def navier_stokes(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    return cv2.inpaint(photo, hole.astype(np.uint8), 3, cv2.INPAINT_NS)
+    return cv2.inpaint(blanked(photo, hole, (128, 128, 128)), hole.astype(np.uint8), 3, cv2.INPAINT_NS)
 
 
 @pytest.mark.parametrize(
