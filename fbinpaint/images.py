@@ -283,6 +283,13 @@ class Crop:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
+def bounding_box(mask: np.ndarray, margin: int) -> Crop:
+    """The rectangle that holds all of an (H, W) bool mask that is not empty, and a margin as far as there is one."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    (top, bottom), (left, right) = ((int(along[0]) - margin, int(along[-1]) + 1 + margin) for along in (rows, columns))
+    return Crop(max(0, left), max(0, top), min(mask.shape[1], right), min(mask.shape[0], bottom))
+
+
 def plan_crops(mask: np.ndarray, min_size: int, context: float) -> list[Crop]:
     """At most MAX_CROPS rectangles that together cover every hole of the (H, W) bool mask; none where it has no hole.
 

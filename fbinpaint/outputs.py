@@ -38,6 +38,9 @@ class Photo:
     pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (H,W,3)
     float32 in [0,1], the photo of a caller who gave floats; overview (h,w) uint8, a small map of the whole photo, which
     the known part's labels come from; patches[k], those of round k so far.
+
+    What is filled without the networks is no longer hole but known; filled (H,W) bool remembers where, confidence is
+    that of the overview's classes there if nothing else was a hole.
     """
 
     pixels: np.ndarray
@@ -46,6 +49,8 @@ class Photo:
     original: np.ndarray | None
     patches: list[list[Patch]]
     overview: np.ndarray | None = None
+    filled: np.ndarray | None = None
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class RoundOutput:
         first (number in the bank) that has the new class there; -1 elsewhere, and where none of them does.
     changed: share of the hole of another class than one round before.
     confidence: mean probability of the map's classes in the hole.
+
+    Holes that were filled without the networks count as known here, unless there are no others: of them confidence is.
     """
 
     photo: Photo = field(repr=False)

@@ -43,6 +43,7 @@ from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.layers import in_cells, in_pixels
 from .origin import NOT_STATED, inherited, read_origin, write_origin
 from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, as_output
+from .plain_holes import fill_plain_holes, mean_in
 from .refinement import refine
 from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, fetch
 from .segmentation import pyramid, segment_photos
@@ -246,6 +247,10 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
     ) -> FeedbackInpaintPipelineOutput | tuple:
         """Restore the photos.
 
+        Thin holes of photos larger than `sample_size`, and holes in plain surroundings, are filled without the networks
+        (`fbinpaint.thin_holes`, `fbinpaint.smooth_surfaces`) and known from then on: no round paints them or changes
+        their map, unless `semantic_map` says something there.
+
         Args:
             image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white), an array
                 (H,W,3), uint8 or float, or a tensor (3,H,W); or a batch, array (B,H,W,3) or tensor (B,3,H,W). At least
@@ -265,7 +270,8 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
                 (B,C,h/4,w/4). Those in the dict it returns, of the same shapes, take their place: in the result, and in
                 what the next round corrects. `pipeline._interrupt = True` ends the work after this round: what is done
                 so far is returned, and holes whose turn has not come still show the photo's own pixels.
-            grain: whether fills that were enlarged get the noise of the photo around them; see `fbinpaint.grain`.
+            grain: whether fills that were enlarged, and those that continue plain surroundings, get the noise of the
+                photo around them; see `fbinpaint.grain`.
             mask_image: the same as `mask`, by the name it has in diffusers.
             value_range: the lowest and the highest value of float tensors and arrays, as (-1, 1) or (0, 255).
             callback_on_step_end_tensor_inputs: which of the tensors the callback is given; None = all.
@@ -304,6 +310,8 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         for index in self._steps(photos, num_feedback_rounds, None, draw_seed(None) if grain else None):
             reached = max(reached, index)
             yield self._output(photos, reached + 1, output_type)
+        if reached < num_feedback_rounds:  # nothing was left to paint
+            yield self._output(photos, num_feedback_rounds + 1, output_type)
 
     def segment(self, image: Any, output_type: str = "pil", value_range: tuple[float, float] = (0, 1)) -> Any:
         """The semantic map of an intact photo, at the photo's own size: to look at, to edit and pass back as
@@ -372,6 +380,8 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
 
     def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
+        for photo in photos:
+            fill_plain_holes(photo, self.config.sample_size, grain_seed)
         jobs = [job for photo in photos for job in self._plan(photo)]
         # Overviews first: they lay down the map of the known part, the crops then write the holes.
         batches = self._batches(sorted(jobs, key=lambda job: not job.overview))
@@ -405,7 +415,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             label_space=self.label_space,
             output_type=output_type,
             changed=sum((patch.changed for patch in patches), 0.0),
-            confidence=sum((patch.confidence for patch in patches), 0.0),
+            confidence=sum((patch.confidence for patch in patches), photo.confidence),
         )
 
     def _read(
@@ -477,8 +487,11 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
         if jobs[0].overview:
             round_ = next(feedback_rounds(self.networks, image, mask, 0, semantic_map=drawn))
-            for job, labels in zip(jobs, round_.labels().cpu().numpy().astype(np.uint8), strict=True):
+            sure = round_.probabilities.amax(1).float().cpu().numpy()
+            for i, (job, labels) in enumerate(zip(jobs, round_.labels().cpu().numpy().astype(np.uint8), strict=True)):
                 job.photo.overview = labels[: job.size[1], : job.size[0]]
+                if job.photo.filled is not None and not job.photo.hole.any():
+                    job.photo.confidence = mean_in(job.photo.filled, sure[i, : job.size[1] // 4, : job.size[0] // 4])
             yield 0
             return
         before = last = None

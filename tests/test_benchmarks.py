@@ -2,12 +2,13 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks import coarse_faces, cost, edits, large, texture, training
+from benchmarks import coarse_faces, cost, edits, holes, large, texture, training
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.photos import collate
 from fbinpaint.data.scenes import face_scene
@@ -179,3 +180,34 @@ def test_a_training_step_is_told_by_its_parts(tiny_pipeline_dir, vgg_file, tmp_p
     assert sum(operations) == pytest.approx(found["operations_per_step"], abs=6) and min(operations) > 0
     flops = sum(part["gflop_per_photo"] for part in parts.values())
     assert 0 < flops == pytest.approx(found["gflop_per_photo"], abs=0.05)
+
+
+def test_holes_reports_both_tables(tiny_pipeline_dir, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "holes.json"
+    monkeypatch.setattr("sys.argv", ["holes", "--model", str(tiny_pipeline_dir), "--output", str(output)])
+    for name, value in {"SIZES": ((240, 180),), "DRAWN": (120, 90), "PLAIN_SIZE": (160, 120), "DISC": 50}.items():
+        monkeypatch.setattr(holes, name, value)
+    assert holes.main() == 0
+    printed = capsys.readouterr().out
+    (report,) = json.loads(output.read_text()).values()
+    assert len(report["thin_holes"]) == len(holes.PATTERNS) * len(holes.THICKNESSES)
+    for row in report["thin_holes"]:
+        assert row["error"] > 0 and row["telea"] > 0 and row["navier-stokes"] > 0
+        assert f"| {row['pattern']} | {row['thickness']} | 240x180 | {row['error']:.2f} |" in printed
+    assert set(report["plain_surroundings"]) == set(holes.plain_photos())
+    for name, off in report["plain_surroundings"].items():
+        assert off["mean"] <= off["maximum"] and f"| {name} | " in printed
+
+
+def test_holes_refuses_a_model_that_is_not_there(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["holes", "--model", "/nowhere/model"])
+    assert holes.main() == 1
+    assert "error:" in (out := capsys.readouterr().out) and "Traceback" not in out
+
+
+def test_masks_of_the_benchmark_are_as_thin_as_they_say():
+    for pattern in holes.PATTERNS:
+        for thickness in (1, 4, 16):
+            hole = holes.thin_mask(pattern, thickness, (320, 240))
+            depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5)
+            assert 0 < hole.mean() < 0.5 and np.median(depth[hole]) <= max(1.5, 0.6 * thickness)

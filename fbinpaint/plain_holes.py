@@ -1,0 +1,40 @@
+"""Holes that take no network: thin ones of large photos, and those in plain surroundings."""
+
+import cv2
+import numpy as np
+
+from .labels import IGNORE
+from .outputs import Photo
+from .smooth_surfaces import continue_surfaces
+from .thin_holes import fill_thin_holes, thin_depth
+
+
+def fill_plain_holes(photo: Photo, sample_size: int, grain_seed: int | None) -> None:
+    """Fill what takes no network, in place: thin holes, and those in plain surroundings; it is known from then on.
+
+    Pieces that the user drew a map into are left to the networks, which paint what it shows.
+    """
+    spared = pieces_with(photo.hole, photo.drawn)
+    depth = thin_depth(*photo.hole.shape[::-1], sample_size)
+    pixels, hole = fill_thin_holes(photo.pixels, photo.hole, spared, depth)
+    pixels, hole = continue_surfaces(pixels, hole, spared, grain_seed)
+    if pixels is photo.pixels:
+        return
+    photo.filled = photo.hole & ~hole
+    if photo.original is not None:
+        photo.original = np.where(photo.filled[..., None], np.float32(1 / 255) * pixels, photo.original)
+    photo.pixels, photo.hole = pixels, hole
+
+
+def pieces_with(hole: np.ndarray, drawn: np.ndarray | None) -> np.ndarray:
+    """Those connected pieces of a hole (H,W) bool in which a map (H,W) uint8 says something."""
+    if drawn is None or not (drawn[hole] != IGNORE).any():
+        return np.zeros_like(hole)
+    labels = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)[1]
+    return hole & np.isin(labels, np.unique(labels[drawn != IGNORE]))
+
+
+def mean_in(mask: np.ndarray, plane: np.ndarray) -> float:
+    """The mean of a plane (h,w) where a mask (H,W) is; 0 if it is nowhere."""
+    weights = cv2.resize(mask.astype(np.float32), plane.shape[::-1], interpolation=cv2.INTER_AREA)
+    return float((weights * plane).sum() / max(weights.sum(), 1e-6))
