@@ -19,7 +19,6 @@ except ImportError:
 import argparse
 import functools
 import io
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,24 +26,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fbinpaint.threads import openmp_settings
+
 # Read when Gradio is imported: without it, a machine without internet waits half a minute for the import.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.update(openmp_settings())  # read when torch is imported
 
 import cv2
 import gradio as gr
 import numpy as np
 from gradio import processing_utils
-from huggingface_hub import hf_hub_download
 from PIL import Image
 
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
+from fbinpaint.folders import naming
 from fbinpaint.images import load_image, resize_image, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import IGNORE, LABEL_SPACES, LabelSpace, get_label_space
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.saved import read_index
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipelineOutput, RoundOutput
@@ -144,15 +147,14 @@ def bundled_models() -> dict[str, str]:
     return {path.parent.name: str(path.parent) for path in sorted(CHECKPOINTS.glob("*/model_index.json"))}
 
 
+@functools.cache
 def read_label_space(model: str) -> LabelSpace:
     """The label space of a pipeline folder or Hub id, without loading its weights. Raises InputError without one."""
-    try:
-        folder = Path(model)
-        index = folder / "model_index.json" if folder.is_dir() else Path(hf_hub_download(model, "model_index.json"))
-        return get_label_space(json.loads(index.read_text())["label_space"])
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{model}: is no fbinpaint pipeline ({reason}); name a saved folder or a Hub id") from error
+    with naming(model):
+        index = read_index(model)
+        if "label_space" not in index:
+            raise InputError(f"{model}: is no fbinpaint pipeline; name a saved folder or a Hub id")
+        return get_label_space(index["label_space"])
 
 
 @gpu

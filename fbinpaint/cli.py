@@ -16,6 +16,7 @@ from fbinpaint.arguments import count, positive, seed
 from fbinpaint.errors import InputError, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.threads import openmp_settings
 
 if TYPE_CHECKING:
     from fbinpaint.batch import Job
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
     args = _parser().parse_args(argv)
     keep_freed_memory()
+    os.environ.update(openmp_settings())
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
     try:
         return args.command(args)
@@ -152,6 +154,8 @@ def _names(text: str) -> list[str]:
 
 def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     """The pipeline of a folder or a Hub id, on the GPU if there is one. Raises InputError if it cannot be loaded."""
+    if model == str(DEFAULT_MODEL) and not os.path.isdir(model):
+        raise InputError("no --model given, and the bundled ones are only in a clone; name a folder or a Hub id")
     import torch
     from diffusers.utils import logging
 
