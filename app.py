@@ -38,6 +38,7 @@ import numpy as np
 from gradio import processing_utils
 from PIL import Image
 
+from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
@@ -625,9 +626,11 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The demo page.", epilog="Example: python app.py --port 8000")
+    parser = argparse.ArgumentParser(
+        description="The demo page.", epilog="example: python app.py --port 8000", formatter_class=HelpWithDefaults
+    )
     parser.add_argument("--model", nargs="+", metavar="DIR|HUB_ID", help="default: those under checkpoints/")
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1, or of --host")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 = reachable from other machines")
     args = parser.parse_args()
     keep_freed_memory()
