@@ -127,7 +127,8 @@ def print_costs(args: argparse.Namespace) -> None:
             command += [option for name, path in names.items() for option in (f"--{name}", path)]
             child = subprocess.run(command, capture_output=True, text=True)
             if child.returncode:
-                raise InputError(child.stderr.strip().splitlines()[-1].removeprefix("error: "))
+                said = child.stderr.strip() or f"a fill ended with {child.returncode}"
+                raise InputError(said.splitlines()[-1].removeprefix("error: "))
             cost = json.loads(child.stdout.splitlines()[-1])
             found = cost | border(np.asarray(load_image(names["output"])), np.asarray(photo.convert("RGB")), mask)
             figures = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
