@@ -20,7 +20,6 @@ from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
-from fbinpaint.folders import naming
 from fbinpaint.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
 from fbinpaint.saved import read_json
 
@@ -55,9 +54,12 @@ def fill(page: Path) -> None:
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise InputError(f"{page}: cannot be read ({error}); name a page in Markdown") from error
-    with naming(page):
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{page}: cannot be read ({reason}); name a page in Markdown") from error
+    try:
         text = filled(text)
+    except InputError as error:
+        raise InputError(f"{page}: {error}") from error
     with whole_file(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
