@@ -1,5 +1,6 @@
 # make demo: set up, then the demo at http://127.0.0.1:7860 with the bundled models
-# make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo, whose browser wants both cores
+# make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo, whose
+# browser wants both cores
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
