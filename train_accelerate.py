@@ -107,7 +107,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--mixed_precision", choices=("no", "bf16"), help="default: as configured for accelerate")
     add("--compile", action="store_true", help="torch.compile the networks")
     add("--max_train_steps", type=positive, help="default: 3000, or without end where --max_train_minutes is given")
-    add("--max_train_minutes", type=float, help="by the clock, from the end of the first step on")
+    add("--max_train_minutes", type=float, help="by the clock, from the end of the first step on; default: no limit")
     add("--learning_rate", type=float, default=2e-3, help="at its peak")
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
     add("--discr_learning_rate", type=float, default=2e-4, help="of the discriminator")

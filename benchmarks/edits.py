@@ -117,7 +117,9 @@ def main() -> int:
     parser.add_argument("--judge", metavar="DIR|HUB_ID", help="whose segmenter looks at the results; default: its own")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/")
     parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
-    parser.add_argument("--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it")
+    parser.add_argument(
+        "--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it (default: not written)"
+    )
     parser.add_argument("--resolution", type=positive, default=256, help="shorter side, pixels")
     args = parser.parse_args()
     return print_report(
