@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/")
     parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
     parser.add_argument(
-        "--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it (default: not written)"
+        "--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it (default: none)"
     )
     parser.add_argument("--resolution", type=positive, default=256, help="shorter side, pixels")
     args = parser.parse_args()

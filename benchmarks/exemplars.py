@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--model", required=True, metavar="DIR|HUB_ID")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
-    parser.add_argument("--exemplars", type=Path, nargs="+", default=[], metavar="DIR", help="labelled photos (default: none)")
+    parser.add_argument("--exemplars", type=Path, nargs="+", default=[], metavar="DIR", help="labelled (default: none)")
     parser.add_argument("--resolution", type=positive, default=256, help="shorter side, pixels")
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
     parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")

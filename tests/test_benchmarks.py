@@ -89,7 +89,7 @@ def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir
         ("loader", "--train_data_dir nowhere --label_space cityscapes", "nowhere"),
         ("table", "{tmp}/page.md", "report.json: is not JSON"),
         ("table", "{tmp}/no.md", "no.md: cannot be read"),
-        ("texture", "--model {model} --data nowhere", "nowhere"),
+        ("texture", "--model {model} --data nowhere --resolution 48", "nowhere"),
         ("training", "--train_data_dir nowhere", "nowhere"),
     ],
 )
