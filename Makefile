@@ -1,10 +1,11 @@
 # make demo: set up, then the demo at http://127.0.0.1:7860 with the bundled models
-# make test: set up, then the tests: on two processes, but those of the demo, whose browser wants both cores
+# make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo, whose
+# browser wants both cores
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test lint
+.PHONY: setup browser demo test lint
 
 setup: $(VENV)/.installed
 
@@ -18,7 +19,13 @@ $(VENV)/.installed: requirements.txt requirements-test.txt pyproject.toml
 demo: setup
 	$(BIN)/python app.py
 
-test: setup
+# Debian's chromium, or playwright's own, which wants libraries that only root can install. Without either the tests of
+# the page are left out, which the last line of their run says.
+browser: setup
+	@command -v chromium > /dev/null || $(BIN)/playwright install $$([ $$(id -u) != 0 ] || echo --with-deps) chromium \
+		|| $(BIN)/playwright install chromium || true
+
+test: setup browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/test_app.py
 	$(BIN)/python -m pytest tests/test_app.py
 

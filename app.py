@@ -26,25 +26,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fbinpaint.threads import openmp_settings
+
 # Read when Gradio is imported: without it, a machine without internet waits half a minute for the import.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.update(openmp_settings())  # read when torch is imported
 
 import cv2
 import gradio as gr
 import numpy as np
 from gradio import processing_utils
-from huggingface_hub import hf_hub_download
 from PIL import Image
 
+from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
+from fbinpaint.folders import naming
 from fbinpaint.images import load_image, resize_image, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 from fbinpaint.memory import keep_freed_memory
-from fbinpaint.saved import one_line, read_label_space
+from fbinpaint.saved import fetch, read_label_space
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipelineOutput, RoundOutput
@@ -146,18 +150,11 @@ def bundled_models() -> dict[str, str]:
     return {path.parent.name: str(path.parent) for path in sorted(CHECKPOINTS.glob("*/model_index.json"))}
 
 
+@functools.cache
 def label_space_of_model(model: str) -> LabelSpace:
     """The label space of a pipeline folder or Hub id, without loading its weights. Raises InputError without one."""
-    folder = Path(model)
-    if not folder.is_dir():
-        try:
-            folder = Path(hf_hub_download(model, "model_index.json")).parent
-            hf_hub_download(model, "segmenter/config.json")
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{model}: is no fbinpaint pipeline ({one_line(error)}); name a saved folder or a Hub id"
-            ) from error
-    return read_label_space(folder)
+    with naming(model):
+        return read_label_space(Path(model) if os.path.isdir(model) else fetch(model, ()))
 
 
 @gpu
@@ -643,9 +640,11 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The demo page.", epilog="Example: python app.py --port 8000")
+    parser = argparse.ArgumentParser(
+        description="The demo page.", epilog="example: python app.py --port 8000", formatter_class=HelpWithDefaults
+    )
     parser.add_argument("--model", nargs="+", metavar="DIR|HUB_ID", help="default: those under checkpoints/")
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1, or of --host")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 = reachable from other machines")
     args = parser.parse_args()
     keep_freed_memory()

@@ -34,7 +34,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm.auto import tqdm
 
 from fbinpaint import InputError
-from fbinpaint.arguments import count, positive
+from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.data.loader import BatchLoader
 from fbinpaint.data.photos import MixedBatches
 from fbinpaint.hub import publish
@@ -57,16 +57,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description="Train the feedback loop on labelled and unlabelled photos.",
         epilog="example: accelerate launch train_accelerate.py --train_data_dir examples/streets "
         "--label_space cityscapes --num_validation_images 1",
+        formatter_class=HelpWithDefaults,
     )
     add = parser.add_argument
-    add("--train_data_dir", nargs="+", default=[], help="folders: images/ (and labels/), or a layout README.md lists")
-    add("--dataset_name", nargs="+", default=[], help="Hub data sets: columns image and, where labelled, semantic_map")
-    add("--dataset_config_name", help="of the data sets, where they have several")
-    add("--split", default="train", help="of the data sets (default: %(default)s)")
-    add("--revision", help="branch, tag or commit of the Hub data sets")
-    add("--image_column", help="of parquet, WebDataset and Hub data, if another than image")
-    add("--label_column", help="of the index images, if another than semantic_map")
-    add("--label_map", metavar="ids.json", help="ids in index images -> names or ids of classes; the rest is unknown")
+    add(
+        "--train_data_dir",
+        nargs="+",
+        default=[],
+        help="folders: images/ (and labels/), or a layout README.md lists; default: none",
+    )
+    add(
+        "--dataset_name",
+        nargs="+",
+        default=[],
+        help="Hub data sets: columns image and, where labelled, semantic_map; default: none",
+    )
+    add("--dataset_config_name", help="of the data sets; default: the only one")
+    add("--split", default="train", help="of the data sets")
+    add("--revision", help="branch, tag or commit of the Hub data sets; default: the newest")
+    add("--image_column", help="of parquet, WebDataset and Hub data; default: image")
+    add("--label_column", help="of the index images; default: semantic_map")
+    add("--label_map", metavar="ids.json", help="ids in index images -> classes, the rest unknown; default: none")
     add("--streaming", action="store_true", help="read parquet, WebDataset and Hub as they come, without a copy")
     add("--skip_bad_images", action="store_true", help="name, count and pass over photos that cannot be read")
     spaces = "|".join(sorted(LABEL_SPACES))
@@ -75,7 +86,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
     add("--label_fraction", type=float, default=1.0, help="share of the labels to use; the other photos lose theirs")
     add("--labelled_ratio", type=float, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
-    add("--output_dir", default="runs/model")
+    add("--output_dir", default="runs/model", help="checkpoints, log and pipelines")
     add("--pretrained_model", help="pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
     add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
@@ -87,46 +98,47 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PIXELS",
         help="sides of the training crops, multiples of 16; several: each step has one of them",
     )
-    add("--distilled_model", help="a pipeline; the fills should look as it paints them, with maps of its own")
+    add("--distilled_model", help="a pipeline; fills should look as it paints them, with its own maps; default: none")
     add(
         "--frozen",
         nargs="+",
         choices=COMPONENTS,
         default=[],
         help="networks that stay as --pretrained_model has them; with both inpainters frozen the maps learn, from "
-        "labels alone, at several times the speed",
+        "labels alone, at several times the speed; default: none",
     )
     add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
-    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="of labelled photos, if another")
+    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: as photos without labels")
     add("--train_batch_size", type=positive, default=8, help="photos per process and batch")
     add("--gradient_accumulation_steps", type=positive, default=1, help="batches per process and step")
     add("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
     add("--mixed_precision", choices=("no", "bf16"), help="default: as configured for accelerate")
     add("--compile", action="store_true", help="torch.compile the networks")
     add("--max_train_steps", type=positive, help="default: 3000, or without end where --max_train_minutes is given")
-    add("--max_train_minutes", type=float, help="by the clock, from the end of the first step on")
-    add("--learning_rate", type=float, default=2e-3)
+    add("--max_train_minutes", type=float, help="by the clock, from the end of the first step on; default: no limit")
+    add("--learning_rate", type=float, default=2e-3, help="at its peak")
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
-    add("--discr_learning_rate", type=float, default=2e-4)
-    add("--lr_warmup_steps", type=count, default=100)
+    add("--discr_learning_rate", type=float, default=2e-4, help="of the discriminator")
+    add("--lr_warmup_steps", type=count, default=100, help="in which the rates rise")
     add("--initial_steps", type=count, default=0, help="the first train the initial inpainter alone, at 5x the speed")
     add("--adversarial_start", type=float, default=0.3, help="share of the run before the discriminator joins")
     for field in fields(LossWeights):
-        add(f"--{field.name}_weight", type=float, default=field.default)
+        no_vgg = "; 0 = VGG16 is not needed" if field.name == "perceptual" else ""
+        add(f"--{field.name}_weight", type=float, default=field.default, help=f"of the {field.name} loss{no_vgg}")
     add("--perceptual_crop", type=positive, default=48, help="side of the window in each hole that VGG sees")
-    add("--ema_decay", type=float, default=0.998)
+    add("--ema_decay", type=float, default=0.998, help="of the average of the weights, by step")
     add("--num_exemplars", type=positive, default=200, help="labelled photos kept, as small maps, with the model")
     add("--num_validation_images", type=positive, default=20, help="photos held out of training")
-    add("--validation_steps", type=positive, default=500)
-    add("--checkpointing_steps", type=positive, default=500)
-    add("--checkpoints_total_limit", type=positive, default=2)
-    add("--resume_from_checkpoint", help="a checkpoint folder, or 'latest'")
-    add("--dataloader_num_workers", type=count, default=1)
+    add("--validation_steps", type=positive, default=500, help="from one validation to the next")
+    add("--checkpointing_steps", type=positive, default=500, help="from one checkpoint to the next")
+    add("--checkpoints_total_limit", type=positive, default=2, help="checkpoints kept, the latest")
+    add("--resume_from_checkpoint", help="a checkpoint folder, or 'latest'; default: a new run")
+    add("--dataloader_num_workers", type=count, default=1, help="processes that make crops")
     add("--push_to_hub", action="store_true", help="publish the result as --hub_model_id, with a card")
-    add("--hub_model_id", help="USER/NAME on the Hub")
-    add("--report_to", help="a tracker that accelerate knows, such as tensorboard")
+    add("--hub_model_id", help="USER/NAME on the Hub; default: none")
+    add("--report_to", help="a tracker that accelerate knows, such as tensorboard; default: none")
     add("--save_dtype", choices=("float32", "float16"), default="float32", help="of the saved pipelines")
-    add("--seed", type=count, default=0)
+    add("--seed", type=count, default=0, help="of all that is drawn at random")
     args = parser.parse_args(argv)
     if not args.train_data_dir + args.dataset_name:
         parser.error("no data: give --train_data_dir or --dataset_name")

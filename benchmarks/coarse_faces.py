@@ -13,11 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.reports import print_report
+from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import fill_with_pipeline, load_sample
 from fbinpaint.folders import files_by_stem, pair_by_stem
-from fbinpaint.labels import CELEBAMASK_HQ
+from fbinpaint.labels import CELEBAMASK_HQ, IGNORE
 from fbinpaint.metrics import confusion_matrix, iou_from_confusion, miou_from_confusion, paired_relative_miou
 
 SEED, BATCH_SIZE = 0, 8
@@ -47,6 +48,9 @@ def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
             load_sample(replace(pair, mask=None), pair.mask, start + i, resolution, SEED, CELEBAMASK_HQ)
             for i, pair in enumerate(pairs[start : start + BATCH_SIZE])
         ]
+        for pair, sample in zip(pairs[start:], samples, strict=False):
+            if sample.truth is not None and (sample.truth[sample.truth != IGNORE] >= len(GROUPS)).any():
+                raise InputError(f"{pair.mask}: its ids are not those of groups; 0 to 5 are {', '.join(GROUPS)}")
         samples = [sample for sample in samples if sample.truth is not None]
         if not samples:
             continue
@@ -77,12 +81,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Score maps of faces, in holes, on groups of classes.",
         epilog="example: python -m benchmarks.coarse_faces --model checkpoints/faces --data faces/labeled_coarse",
+        formatter_class=HelpWithDefaults,
     )
     parser.add_argument("--model", required=True, metavar="DIR|HUB_ID")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/ of groups")
-    parser.add_argument("--output", type=Path, metavar="report.json")
-    parser.add_argument("--resolution", type=int, default=128, help="shorter side, pixels")
-    parser.add_argument("--rounds", type=int, default=3, help="the highest number")
+    parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
+    parser.add_argument("--resolution", type=positive, default=128, help="shorter side, pixels")
+    parser.add_argument("--rounds", type=count, default=3, help="the highest number")
     args = parser.parse_args()
     return print_report(
         lambda: measure(args.model, args.data, args.resolution, list(range(args.rounds + 1))), args.output

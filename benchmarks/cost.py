@@ -20,7 +20,9 @@ from torch.utils.flop_counter import (
     sdpa_flop,
 )
 
+from benchmarks.reports import exit_code
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
 from fbinpaint.memory import keep_freed_memory
@@ -69,18 +71,23 @@ def write_random_backbones(encoder: Path, vgg: Path) -> None:
     save_file(make_layers(cfgs["D"]).state_dict(), vgg)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description="Print what the loop costs.",
         epilog="example: python -m benchmarks.cost --model checkpoints/streets",
+        formatter_class=HelpWithDefaults,
     )
-    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
+    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder")
     args = parser.parse_args()
     keep_freed_memory()
-    pipe = FeedbackInpaintPipeline.from_pretrained(args.model)
-    bytes_on_disk = sum(path.stat().st_size for path in Path(args.model).rglob("*.safetensors"))
+    return exit_code(lambda: print_costs(args.model))
+
+
+def print_costs(model: str) -> None:
+    pipe = FeedbackInpaintPipeline.from_pretrained(model)
+    bytes_on_disk = sum(path.stat().st_size for path in Path(model).rglob("*.safetensors"))
     parameters = sum(p.numel() for p in pipe.networks.parameters())
-    print(f"{args.model}: {parameters / 1e6:.2f} M parameters, {bytes_on_disk / 1e6:.1f} MB on disk")
+    print(f"{model}: {parameters / 1e6:.2f} M parameters, {bytes_on_disk / 1e6:.1f} MB on disk")
     costs = []
     for num_rounds in range(3):
         total, parts = forward_flops(pipe.networks, num_rounds)
@@ -91,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

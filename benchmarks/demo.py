@@ -23,7 +23,9 @@ import numpy as np
 from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+from tqdm import tqdm
 
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.masks import protocol_mask
 
@@ -91,7 +93,7 @@ def click_to_result(page: Page, clicks: int, folder: Path) -> list[tuple[float, 
     page.locator("#model label", has_text="streets").click()
     page.locator("#hole button").first.click()
     turns = []
-    for number in range(clicks + 1):
+    for number in tqdm(range(clicks + 1), desc="clicks", unit="photo"):
         photo, mask = write_task(folder, number)
         page.locator("#editor input[type=file]").first.set_input_files(photo)
         page.locator("#mask input[type=file]").set_input_files(mask)
@@ -121,11 +123,13 @@ def visit(folder: Path, requests: int, visitor: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Measure the demo.", epilog="example: python -m benchmarks.demo --clicks 10"
+        description="Measure the demo.",
+        epilog="example: python -m benchmarks.demo --clicks 10",
+        formatter_class=HelpWithDefaults,
     )
-    parser.add_argument("--clicks", type=int, default=10)
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--requests", type=int, default=5)
+    parser.add_argument("--clicks", type=positive, default=10, help="restorations timed in the browser")
+    parser.add_argument("--clients", type=positive, default=8, help="programs at once")
+    parser.add_argument("--requests", type=positive, default=5, help="of each of them")
     args = parser.parse_args()
     if (chromium := shutil.which("chromium")) is None:
         parser.error("chromium is not on the PATH (Debian: apt-get install chromium)")

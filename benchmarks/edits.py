@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from benchmarks.reports import print_report
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import fill_with_pipeline, load_sample
@@ -110,13 +111,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Draw other photos' maps into holes, and tell how much of them a segmenter finds in the result.",
         epilog="example: python -m benchmarks.edits --model checkpoints/streets --data streets/val",
+        formatter_class=HelpWithDefaults,
     )
     parser.add_argument("--model", required=True, metavar="DIR|HUB_ID")
     parser.add_argument("--judge", metavar="DIR|HUB_ID", help="whose segmenter looks at the results; default: its own")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/")
-    parser.add_argument("--output", type=Path, metavar="report.json")
-    parser.add_argument("--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it")
-    parser.add_argument("--resolution", type=int, default=256, help="shorter side, pixels (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
+    parser.add_argument(
+        "--grid", type=Path, metavar="grid.png", help="masked, restored, map drawn, restored with it (default: none)"
+    )
+    parser.add_argument("--resolution", type=positive, default=256, help="shorter side, pixels")
     args = parser.parse_args()
     return print_report(
         lambda: measure(args.model, args.judge or args.model, args.data, args.resolution, args.grid), args.output

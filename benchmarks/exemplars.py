@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.reports import print_report
 from fbinpaint import FeedbackInpaintPipeline, metrics
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.controls import control_pipelines
 from fbinpaint.data.photos import read_photo
@@ -99,14 +100,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Score a model with its own exemplars, none, random ones, and those of other folders.",
         epilog="example: python -m benchmarks.exemplars --model checkpoints/streets --data streets/val",
+        formatter_class=HelpWithDefaults,
     )
     parser.add_argument("--model", required=True, metavar="DIR|HUB_ID")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
-    parser.add_argument("--exemplars", type=Path, nargs="+", default=[], metavar="DIR", help="labelled photos to ask")
-    parser.add_argument("--resolution", type=int, default=256, help="shorter side, pixels (default: %(default)s)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
-    parser.add_argument("--output", type=Path, metavar="report.json")
+    parser.add_argument("--exemplars", type=Path, nargs="+", default=[], metavar="DIR", help="labelled (default: none)")
+    parser.add_argument("--resolution", type=positive, default=256, help="shorter side, pixels")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
+    parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
     args = parser.parse_args()
     return print_report(
         lambda: measure(args.model, args.data, args.masks, args.exemplars, args.resolution, args.limit), args.output

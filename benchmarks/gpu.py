@@ -11,7 +11,9 @@ from statistics import median
 
 import torch
 
+from benchmarks.reports import exit_code
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
 
@@ -40,22 +42,28 @@ def measure(networks: Networks, size: int, batch: int, repeats: int) -> tuple[fl
     return median(times[3:]), torch.cuda.max_memory_allocated() / 2**20
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Time the loop on a GPU.", epilog="example: python -m benchmarks.gpu --repeats 50"
+        description="Time the loop on a GPU.",
+        epilog="example: python -m benchmarks.gpu --repeats 50",
+        formatter_class=HelpWithDefaults,
     )
-    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=20, help="(default: %(default)s)")
+    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder")
+    parser.add_argument("--repeats", type=positive, default=20, help="loops timed")
     args = parser.parse_args()
     if not torch.cuda.is_available():
-        raise SystemExit("error: no GPU that torch can use; benchmarks.latency is for processors")
-    networks = FeedbackInpaintPipeline.from_pretrained(args.model).networks
+        parser.exit(1, "error: no GPU that torch can use; benchmarks.latency is for processors\n")
+    return exit_code(lambda: print_times(args.model, args.repeats))
+
+
+def print_times(model: str, repeats: int) -> None:
+    networks = FeedbackInpaintPipeline.from_pretrained(model).networks
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, K={ROUNDS}")
     for dtype in DTYPES:
         networks.to("cuda", dtype)
         for size in SIZES:
             for batch in BATCHES:
-                time, memory = measure(networks, size, batch, args.repeats)
+                time, memory = measure(networks, size, batch, repeats)
                 print(
                     f"{str(dtype).removeprefix('torch.')}, {size}x{size}, batch {batch}: {time:.1f} ms, "
                     f"{1000 * batch / time:.0f} photos/s, {memory:.0f} MiB"
@@ -63,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -21,9 +21,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
+from benchmarks.reports import exit_code
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.arguments import HelpWithDefaults, count
 from fbinpaint.data.scenes import street_scene
+from fbinpaint.errors import InputError
 from fbinpaint.images import load_image
 from fbinpaint.masks import free_form_mask
 
@@ -96,32 +100,40 @@ def fill(args: argparse.Namespace) -> None:
     print(json.dumps(cost))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Cost and border of fills in a 12 Mpx photo.", epilog="example: python -m benchmarks.large"
+        description="Cost and border of fills in a 12 Mpx photo.",
+        epilog="example: python -m benchmarks.large",
+        formatter_class=HelpWithDefaults,
     )
-    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
+    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder")
     parser.add_argument("--image", help="a photo; default: a procedural street of 4000x3000 pixels")
-    parser.add_argument("--rounds", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--rounds", type=count, default=2, help="of feedback")
     parser.add_argument("--mask", help=argparse.SUPPRESS)
     parser.add_argument("--output", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.mask:
-        return fill(args)
+    return exit_code(lambda: fill(args) if args.mask else print_costs(args))
+
+
+def print_costs(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         photo = load_image(args.image) if args.image else procedural_photo()
         names = {name: str(Path(folder) / f"{name}.png") for name in ("image", "mask", "output")}
         photo.save(names["image"])
-        for share in SHARES:
+        for share in tqdm(SHARES, desc="fill", unit="hole"):
             mask = make_mask(photo.size, share)
             Image.fromarray(mask).save(names["mask"])
             command = [sys.executable, "-m", "benchmarks.large", "--model", args.model, "--rounds", str(args.rounds)]
             command += [option for name, path in names.items() for option in (f"--{name}", path)]
-            cost = json.loads(subprocess.run(command, check=True, capture_output=True).stdout.splitlines()[-1])
+            child = subprocess.run(command, capture_output=True, text=True)
+            if child.returncode:
+                said = child.stderr.strip() or f"a fill ended with {child.returncode}"
+                raise InputError(said.splitlines()[-1].removeprefix("error: "))
+            cost = json.loads(child.stdout.splitlines()[-1])
             found = cost | border(np.asarray(load_image(names["output"])), np.asarray(photo.convert("RGB")), mask)
             figures = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
-            print(f"{photo.width}x{photo.height}, {mask.mean():.0%} hole: {figures}", flush=True)
+            tqdm.write(f"{photo.width}x{photo.height}, {mask.mean():.0%} hole: {figures}")
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -24,9 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 from torchvision.models import resnet50
+from tqdm import tqdm
 
 from benchmarks.cost import forward_flops
+from benchmarks.reports import exit_code
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
 from fbinpaint.memory import keep_freed_memory
@@ -86,7 +89,7 @@ def measure(pipe: FeedbackInpaintPipeline, size: int, repeats: int) -> dict[str,
     flops, _ = forward_flops(networks, 2, size)
     layer_flops = [convolution_gflop(*shape) for shape in CONVOLUTIONS]
     turns = []
-    for turn in range(repeats + 2):
+    for turn in tqdm(range(repeats + 2), desc=f"{size}x{size}", unit="turn"):
         names = list(works)
         order = names[turn % len(names) :] + names[: turn % len(names)]  # whoever comes first finds cold caches
         taken = {name: seconds(works[name]) for name in order}
@@ -136,29 +139,36 @@ def side_by_side(model: str, processes: int) -> tuple[list[float], float]:
     return together[: len(SIZES)], max(together[len(SIZES) :])
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Time the loop against resnet50.", epilog="example: python -m benchmarks.latency --repeats 30"
+        description="Time the loop against resnet50.",
+        epilog="example: python -m benchmarks.latency --repeats 30",
+        formatter_class=HelpWithDefaults,
     )
-    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=20, help="turns (default: %(default)s)")
+    parser.add_argument("--model", default="checkpoints/streets", help="pipeline folder")
+    parser.add_argument("--threads", type=positive, default=2, help="of torch")
+    parser.add_argument("--repeats", type=positive, default=20, help="turns")
     args = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(args.threads)
-    pipe = FeedbackInpaintPipeline.from_pretrained(args.model)
+    return exit_code(lambda: print_times(args.model, args.threads, args.repeats))
+
+
+def print_times(model: str, threads: int, repeats: int) -> None:
+    pipe = FeedbackInpaintPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
-    print(f"{platform.machine()}, {args.threads} threads, torch {torch.__version__}, fp32, batch 1")
+    print(f"{platform.machine()}, {threads} threads, torch {torch.__version__}, fp32, batch 1")
     for size in SIZES:
-        found = measure(pipe, size, args.repeats)
+        found = measure(pipe, size, repeats)
         print(f"{size}x{size}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
-    rates, best = side_by_side(args.model, args.threads)
+    print(f"{threads} loops side by side:", flush=True)  # half a minute without a word
+    rates, best = side_by_side(model, threads)
     for size, rate in zip(SIZES, rates, strict=True):
         print(
-            f"{size}x{size}, {args.threads} loops side by side: K=2, GFLOP/s {rate:.3g}, best convolution, GFLOP/s "
+            f"{size}x{size}, {threads} loops side by side: K=2, GFLOP/s {rate:.3g}, best convolution, GFLOP/s "
             f"{best:.3g}, K=2 rate / best convolution {rate / best:.3g}"
         )
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -15,9 +15,12 @@ from contextlib import closing
 from pathlib import Path
 
 from accelerate import Accelerator
+from tqdm import tqdm
 
 import train_accelerate
 from benchmarks.cost import write_random_backbones
+from benchmarks.reports import exit_code
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import Batch, MixedBatches
 from fbinpaint.training.trainer import Trainer
@@ -29,7 +32,7 @@ def measure(loader: BatchLoader, step: Callable[[Batch, int], object], steps: in
     """Seconds that the loop waited for data and seconds that it took in all, over `steps` steps."""
     waited = 0.0
     with closing(iter(loader)) as batches:  # its workers end with it, and leave the processor to what is timed next
-        for number in range(WARM_UP + steps):
+        for number in tqdm(range(WARM_UP + steps), unit="step"):
             if number == WARM_UP:
                 began, waited = time.perf_counter(), 0.0
             asked = time.perf_counter()
@@ -40,14 +43,19 @@ def measure(loader: BatchLoader, step: Callable[[Batch, int], object], steps: in
     return waited, seconds
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description="Print how fast training data is made and how long a step waits for it.",
         epilog="example: python -m benchmarks.loader --train_data_dir examples/streets --label_space cityscapes",
+        formatter_class=HelpWithDefaults,
     )
     parser.add_argument("--step_seconds", type=float, help="length of a step; default: real steps are made")
-    parser.add_argument("--steps", type=int, default=20, help="steps to time (default: %(default)s)")
+    parser.add_argument("--steps", type=positive, default=20, help="steps to time")
     args, of_training = parser.parse_known_args()  # the rest are options of train_accelerate.py
+    return exit_code(lambda: print_rates(args.step_seconds, args.steps, of_training))
+
+
+def print_rates(step_seconds: float | None, steps: int, of_training: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         encoder, vgg = Path(folder) / "encoder.safetensors", Path(folder) / "vgg.safetensors"
         write_random_backbones(encoder, vgg)
@@ -66,18 +74,18 @@ def main() -> None:
         trainer.train_step(batch.to(accelerator.device), number, number, 0.5)
 
     def pause(batch: Batch, number: int) -> None:
-        time.sleep(args.step_seconds)
+        time.sleep(step_seconds)
 
     for num_workers in (1, 2):
-        _, seconds = measure(load(num_workers), lambda batch, number: None, args.steps)
-        speed = args.steps * options.train_batch_size / seconds
-        waited, seconds = measure(load(num_workers), pause if args.step_seconds else train, args.steps)
-        step = (seconds - waited) / args.steps
+        _, seconds = measure(load(num_workers), lambda batch, number: None, steps)
+        speed = steps * options.train_batch_size / seconds
+        waited, seconds = measure(load(num_workers), pause if step_seconds else train, steps)
+        step = (seconds - waited) / steps
         print(
             f"{num_workers} worker(s): {speed:.1f} crops a second at full speed; "
-            f"a step of {step:.3f} s waits {waited / args.steps:.3f} s for data, {waited / seconds:.1%} of the time"
+            f"a step of {step:.3f} s waits {waited / steps:.3f} s for data, {waited / seconds:.1%} of the time"
         )
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

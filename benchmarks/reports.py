@@ -1,23 +1,35 @@
-"""The end of every command here that leaves a report."""
+"""The end of every command here: wrong input in one line, and, of those that leave one, the report."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, printable
 from fbinpaint.files import whole_file
 
 
-def print_report(measure: Callable[[], dict], output: Path | None) -> int:
-    """Measures, prints the report and writes it to `output`, if there is one; the exit code, 1 after an InputError."""
+def exit_code(command: Callable[[], object]) -> int:
+    """Of a command: 0, or 1 after an InputError, which is one line on stderr."""
     try:
-        report = measure()
+        command()
     except InputError as error:
-        print(f"error: {error}")
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 1
-    text = json.dumps(report, indent=2) + "\n"
-    print(text, end="")
-    if output:
-        with whole_file(output) as temporary:
-            temporary.write_text(text)
     return 0
+
+
+def print_report(measure: Callable[[], dict], output: Path | None) -> int:
+    """Measures, prints the report and writes it to `output`, if there is one; the exit code."""
+
+    def command() -> None:
+        if output and not os.path.isdir(output.parent):  # before the long work, not after
+            raise InputError(f"{output.parent}: no such folder; make it, or name another --output")
+        text = json.dumps(measure(), indent=2) + "\n"
+        print(text, end="")
+        if output:
+            with whole_file(output) as temporary:
+                temporary.write_text(text)
+
+    return exit_code(command)

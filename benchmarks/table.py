@@ -12,14 +12,16 @@ A page says which reports belong where; whatever stands between these two lines 
 """
 
 import argparse
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.reports import exit_code
+from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
+from fbinpaint.saved import read_json
 
 BLOCK = re.compile(
     r"(<!-- (?P<kind>report|scores|feedback|classes) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)", re.DOTALL
@@ -40,29 +42,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Fill the tables of a page from reports of `fbinpaint evaluate`.",
         epilog="example: python -m benchmarks.table README.md",
+        formatter_class=HelpWithDefaults,
     )
     parser.add_argument("page", type=Path, nargs="+", help="with lines <!-- report PATH --> and <!-- /report -->")
+    pages = parser.parse_args().page
+    return exit_code(lambda: [fill(page) for page in pages])
+
+
+def fill(page: Path) -> None:
+    """Brings a file up to date. Raises InputError for one that cannot be read, and as `filled`."""
     try:
-        for page in parser.parse_args().page:
-            text = filled(page.read_text())
-            with whole_file(page) as temporary:
-                temporary.write_text(text)
-    except (InputError, OSError) as error:
-        print(f"error: {error}")
-        return 1
-    return 0
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{page}: cannot be read ({reason}); name a page in Markdown") from error
+    try:
+        text = filled(text)
+    except InputError as error:
+        raise InputError(f"{page}: {error}") from error
+    with whole_file(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def filled(page: str) -> str:
-    """The Markdown of a page with the tables of the reports it names. Raises InputError where it names none."""
+    """The Markdown of a page with the tables of the reports it names. Raises InputError where it names none, and
+    for a report that is missing, damaged, or lacks what its table shows."""
     if not BLOCK.search(page):
         raise InputError("the page has no line <!-- report PATH -->; put one where a table belongs")
 
     def tables(block: re.Match) -> str:
-        reports = [json.loads(Path(path).read_text()) for path in block["paths"].split()]
+        reports = [read_json(Path(path)) for path in block["paths"].split()]
         try:
             return f"{block[1]}{KINDS[block['kind']](reports)}\n{block[4]}"
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{block['paths']}: cannot fill a table of {block['kind']} ({error}); it needs one report of one model "
                 f"(scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea"

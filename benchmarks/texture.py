@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.reports import print_report
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.arguments import positive
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import fill_with_pipeline, load_sample
@@ -152,13 +152,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Tell whether fills show the cells they are painted in, and whether they have the photo's grain.",
         epilog="example: python -m benchmarks.texture --model checkpoints/faces --data celebamask/val",
+        formatter_class=HelpWithDefaults,
     )
     parser.add_argument("--model", required=True, metavar="DIR|HUB_ID")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
-    parser.add_argument("--output", type=Path, metavar="report.json")
-    parser.add_argument("--resolution", type=positive, default=256, metavar="N", help="shorter side (default: 256)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N photos")
+    parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
+    parser.add_argument("--resolution", type=positive, default=256, metavar="N", help="shorter side, pixels")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
     args = parser.parse_args()
     return print_report(
         lambda: measure(args.model, args.data, args.masks, args.resolution, args.limit), args.output

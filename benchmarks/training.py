@@ -23,11 +23,12 @@ from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 import train_accelerate
 from benchmarks.cost import flop_counter, write_random_backbones
 from benchmarks.reports import print_report
-from fbinpaint.arguments import positive
+from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.photos import Batch, collate
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.memory import keep_freed_memory
@@ -73,16 +74,16 @@ def measure(trainer: Trainer, batches: list[Batch]) -> dict:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    def run() -> float:
+    def run(name: str) -> float:
         wait()
         began = time.perf_counter()
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(tqdm(batches, desc=name, unit="step")):
             trainer.train_step(batch, step, step, 0.5)
         wait()
         return time.perf_counter() - began
 
-    run()  # the first steps allocate, choose kernels and compile
-    seconds = run()
+    run("warm-up")  # the first steps allocate, choose kernels and compile
+    seconds = run("as they are")
     times, operations, flops = Counter(), Operations(), Counter()
 
     @contextmanager
@@ -94,7 +95,7 @@ def measure(trainer: Trainer, batches: list[Batch]) -> dict:
         times[name] += time.perf_counter() - began
 
     trainer.part = timed
-    times[REST] = run() - times.total()
+    times[REST] = run("by the clock") - times.total()
 
     @contextmanager
     def counted(name: str):
@@ -105,7 +106,7 @@ def measure(trainer: Trainer, batches: list[Batch]) -> dict:
 
     trainer.part = counted
     with flop_counter() as counter, operations:
-        run()
+        run("counted")
     return {
         "photos_per_second": round(size / seconds, 2),
         "seconds_per_step": round(seconds / len(batches), 4),
@@ -127,9 +128,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Tell what a training step costs and where its time goes.",
         epilog="example: python -m benchmarks.training --resolution 256 128 --train_batch_size 8",
+        formatter_class=HelpWithDefaults,
     )
-    parser.add_argument("--steps", type=positive, default=20, help="steps of each run (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="report.json")
+    parser.add_argument("--steps", type=positive, default=20, help="steps of each run")
+    parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
     args, options = parser.parse_known_args()
     keep_freed_memory()
 

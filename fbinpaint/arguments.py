@@ -1,6 +1,18 @@
-"""Kinds of numbers on the command lines: `type=` of an argparse option; what it refuses ends in one line."""
+"""What the command lines share: help that says the defaults, and kinds of numbers, `type=` of an argparse option; what
+one refuses ends in one line."""
 
 import argparse
+
+
+class HelpWithDefaults(argparse.RawDescriptionHelpFormatter):
+    """Ends the help of an option with its default, unless it says what happens without it, in words of its own."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:  # what argparse's own formatters override
+        default = action.default
+        if "default" in action.help or default is None or default is False or default in ([], argparse.SUPPRESS):
+            return action.help
+        shown = " ".join(map(str, default)) if isinstance(default, list) else "%(default)s"
+        return f"{action.help} (default: {shown})"
 
 
 def count(text: str) -> int:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint import __version__
-from fbinpaint.arguments import count, positive, seed
+from fbinpaint.arguments import HelpWithDefaults, count, positive, seed
 from fbinpaint.errors import InputError, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.threads import openmp_settings
 
 if TYPE_CHECKING:
     from fbinpaint.batch import Job
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
     args = _parser().parse_args(argv)
     keep_freed_memory()
+    os.environ.update(openmp_settings())
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
     try:
         return args.command(args)
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--mask", type=Path, required=True, metavar="FILE|DIR", help="white = hole; one FILE serves all")
     run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders are filled with PNG files")
     run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
-    run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none (default: 2)")
+    run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
     run.add_argument("--save-semantics", action="store_true", help="write NAME_before.png, NAME_after.png (index maps)")
     run.add_argument("--resume", action="store_true", help="leave photos alone whose results are all there")
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
@@ -101,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and, if any, labels/")
     evaluate.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
     evaluate.add_argument("--output", type=Path, required=True, metavar="report.json", help="a .csv is put beside it")
-    evaluate.add_argument("--resolution", type=count, default=256, metavar="N", help="shorter side (default: 256)")
+    evaluate.add_argument("--resolution", type=count, default=256, metavar="N", help="shorter side, pixels")
     evaluate.add_argument("--rounds", type=_counts, default=[0, 1, 2, 3], metavar="K,...", help="default: 0,1,2,3")
     evaluate.add_argument(
         "--baselines", type=_names, default=["telea", "navier-stokes"], metavar="NAME,...",
@@ -109,10 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     evaluate.add_argument(
         "--controls", type=_names, default=[], metavar="NAME,...",
-        help="frozen-map (always there), resegmented (two rows), oracle, shuffled-map, random-exemplar, no-exemplars; "
-        "run with the highest number of rounds",
+        help="frozen-map (the default, always there), resegmented (two rows), oracle, shuffled-map, random-exemplar, "
+        "no-exemplars; run with the highest number of rounds",
     )  # fmt: skip
-    evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos")
+    evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
 
     publish = _command(
         commands, publish_command, "publish", "Upload a saved pipeline folder to the Hugging Face Hub.",
@@ -123,15 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--private", action="store_true", help="only you can see it")
     publish.add_argument("--dry-run", action="store_true", help="show the files and the card, upload nothing")
     publish.add_argument(
-        "--report", nargs="+", type=Path, default=[], metavar="report.json", help="of evaluate: figures for the card"
-    )
+        "--report", nargs="+", type=Path, default=[], metavar="report.json",
+        help="of evaluate: figures for the card (default: none)",
+    )  # fmt: skip
     return parser
 
 
 def _command(commands, function, name: str, description: str, example: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name, help=description, description=description, epilog=f"example:\n  python -m fbinpaint {name} {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        formatter_class=HelpWithDefaults, allow_abbrev=False,
     )  # fmt: skip
     parser.set_defaults(command=function, name=name)
     return parser
@@ -154,6 +157,8 @@ def _names(text: str) -> list[str]:
 
 def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     """The pipeline of a folder or a Hub id, on the GPU if there is one. Raises InputError if it cannot be loaded."""
+    if model == str(DEFAULT_MODEL) and not os.path.isdir(model):
+        raise InputError("no --model given, and the bundled ones are only in a clone; name a folder or a Hub id")
     import torch
     from diffusers.utils import logging
 
@@ -256,7 +261,7 @@ def _process(
 def evaluate_command(args: argparse.Namespace) -> int:
     """`evaluate`: writes the report and its CSV, and prints the overall scores; also under `accelerate launch`."""
     from fbinpaint.evaluation import compare, evaluate, processes
-    from fbinpaint.report import markdown, plot, sentence
+    from fbinpaint.report import markdown, plain_table, plot, sentence
 
     state = processes()  # before the model is loaded: this chooses the GPU of each process
 
@@ -282,10 +287,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
         with whole_file(args.output.with_suffix(".md")) as temporary:
             temporary.write_text(markdown(evaluation.report), encoding="utf-8")
         plot(evaluation.report, args.output.with_suffix(".png"))
-    for name, variant in evaluation.report["variants"].items():
-        scores = variant["overall"]
-        shown = ("lpips_alex", "psnr", "ssim", "miou_hole_after")
-        print(f"{name:26}", *(f"{key} {scores[key]:.4f}" for key in shown if scores[key] is not None), sep="  ")
+    print(plain_table(evaluation.report))
     for pair in evaluation.report["paired"]:
         ours, theirs = pair.split(" vs ")
         if theirs == f"{ours}, frozen-map":  # what feedback is worth

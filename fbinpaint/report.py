@@ -30,6 +30,21 @@ def table(report: dict) -> str:
     return markdown_table(rows)
 
 
+def plain_table(report: dict) -> str:
+    """The overall scores for a terminal, in columns that line up; a column that no variant has is left out."""
+    shown = ("lpips_alex", "psnr", "ssim", "miou_hole_after")
+    scores = {name: variant["overall"] for name, variant in report["variants"].items()}
+    columns = [key for key in shown if any(one[key] is not None for one in scores.values())]
+    rows = [["", *columns]]
+    for name, one in scores.items():
+        rows.append([name, *("-" if one[key] is None else f"{one[key]:.4f}" for key in columns)])
+    width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "\n".join(
+        "  ".join([name.ljust(width), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])
+        for name, *cells in rows
+    )
+
+
 def class_table(report: dict) -> str:
     """IoU of each class that the labels hold: of intact photos, and in the hole after each number of rounds. Empty
     where a report has no labels, or is of several models."""

@@ -21,6 +21,7 @@ COMPONENTS = {
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")  # loading one can run any code
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")  # of snapshot_download
 WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
+REACH, ANSWER = 2, 10  # seconds that the Hub has to be reached in, and to answer: huggingface_hub waits for ever
 
 # Of saved pipelines, raised whenever what is saved changes its meaning; model_index.json holds it. Nothing converts an
 # older one. Version 1: the sides of a face are those of CelebAMask-HQ's owners (`l_` is the person's left). Version 2:
@@ -206,16 +207,23 @@ def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, *
     options: `HUB_OPTIONS`, as in huggingface_hub; None = its default.
     Raises InputError for what cannot be fetched.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HTTPError, RevisionNotFoundError
 
     def download(subfolders: Iterable[str], names: list[str]) -> Path:
         patterns = [f"{folder}/{name}".lstrip("/") for folder in subfolders for name in names]
-        patterns += ["model_index.json", "training.json"]
+        patterns += ["model_index.json", "segmenter/config.json", "training.json"]  # small, and say what it all is
         return Path(snapshot_download(repo_id, allow_patterns=patterns, **options))
 
     check_repo_id(repo_id)
     options = {name: value for name, value in options.items() if value is not None}
+    not_reached = None
+    if not options.get("local_files_only"):
+        try:
+            HfApi().model_info(repo_id, token=options.get("token"), timeout=(REACH, ANSWER, ANSWER, ANSWER))
+        except (HTTPError, OSError) as error:
+            if not hasattr(error, "response"):  # then what is in the cache must do
+                not_reached, options["local_files_only"] = one_line(error), True
     try:
         folder = download(subfolders, ["config.json", f"{WEIGHTS}*.index*.json", *weight_names(variant)])
         if lacking := [name for name in subfolders if variant and not weight_files(folder / name, variant)]:
@@ -230,7 +238,7 @@ def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, *
                 "in with `hf auth login` if it is private"
             ) from error
         raise InputError(
-            f"{repo_id}: is not a folder and was not fetched from the Hub ({one_line(error)}); check the name and the "
-            "connection"
+            f"{repo_id}: is not a folder and was not fetched from the Hub ({not_reached or one_line(error)}); check "
+            "the name and the connection"
         ) from error
     return folder

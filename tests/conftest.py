@@ -10,6 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: more threads than cores wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,15 +76,24 @@ def tell(pytestconfig) -> Callable[[str], None]:
     return pytestconfig.stash.setdefault(TOLD, []).append
 
 
-def pytest_sessionfinish(session) -> None:
-    if hasattr(session.config, "workeroutput"):  # one of several processes, and not the one that prints
-        session.config.workeroutput["told"] = session.config.stash.get(TOLD, [])
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error) -> None:
     told = getattr(node, "workeroutput", {}).get("told", [])
     node.config.stash.setdefault(TOLD, []).extend(told)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """The last line of all says what was not run: an `s` among hundreds of dots is overlooked."""
+    if hasattr(session.config, "workeroutput"):  # one of several processes, and not the one that prints
+        session.config.workeroutput["told"] = session.config.stash.get(TOLD, [])
+    result = yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and (skipped := reporter.stats.get("skipped", [])):
+        reasons = Counter(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in skipped)
+        counts = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common())
+        reporter.write_line(f"{len(skipped)} tests were not run ({counts})")
+    return result
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:

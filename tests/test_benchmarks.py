@@ -1,5 +1,6 @@
 """The commands that measure what `evaluate` does not."""
 
+import importlib
 import json
 
 import cv2
@@ -49,7 +50,7 @@ def test_coarse_faces_scores_groups(coarse, tmp_path, monkeypatch, capsys):
 def test_coarse_faces_refuses_streets(coarse, tiny_pipeline_dir, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["coarse_faces", "--model", str(tiny_pipeline_dir), "--data", str(coarse)])
     assert coarse_faces.main() == 1
-    assert "error:" in (out := capsys.readouterr().out) and "model of faces" in out
+    assert (said := capsys.readouterr().err).startswith("error:") and "model of faces" in said
 
 
 def test_edits_counts_what_the_judge_sees(street_folder, tiny_pipeline_dir, tmp_path, monkeypatch, capsys):
@@ -73,7 +74,47 @@ def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir
         "sys.argv", ["edits", "--model", str(tiny_pipeline_dir), "--judge", str(faces), "--data", str(street_folder)]
     )
     assert edits.main() == 1
-    assert "error:" in (out := capsys.readouterr().out) and "celebamask-hq" in out and "Traceback" not in out
+    assert (said := capsys.readouterr().err).startswith("error:") and "celebamask-hq" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("coarse_faces", "--model {faces} --data {photos}", "its ids are not those of groups"),
+        ("coarse_faces", "--model {model} --data nowhere --output nowhere/r.json", "nowhere: no such folder"),
+        ("cost", "--model {tmp}", "model_index.json"),
+        ("edits", "--model {model} --data nowhere", "nowhere"),
+        ("exemplars", "--model {model} --data {photos} --exemplars nowhere", "nowhere"),
+        ("large", "--image nowhere.png", "nowhere.png"),
+        ("latency", "--model {tmp} --threads 1", "model_index.json"),
+        ("loader", "--train_data_dir nowhere --label_space cityscapes", "nowhere"),
+        ("table", "{tmp}/page.md", "report.json: is not JSON"),
+        ("table", "{tmp}/no.md", "no.md: cannot be read"),
+        ("texture", "--model {model} --data nowhere --resolution 48", "nowhere"),
+        ("training", "--train_data_dir nowhere", "nowhere"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    command, arguments, said, street_folder, tiny_pipeline_dir, tmp_path, monkeypatch, capsys
+):
+    faces = tmp_path / "faces"
+    FeedbackInpaintPipeline.from_networks(make_tiny_networks("celebamask-hq"), "celebamask-hq").save_pretrained(faces)
+    (tmp_path / "report.json").write_text("{")
+    (tmp_path / "page.md").write_text(f"<!-- report {tmp_path}/report.json -->\n<!-- /report -->\n")
+    folders = {"faces": faces, "photos": street_folder, "model": tiny_pipeline_dir, "tmp": tmp_path}
+    monkeypatch.setattr("sys.argv", [command, *arguments.format(**folders).split()])
+    assert importlib.import_module(f"benchmarks.{command}").main() == 1
+    printed = capsys.readouterr()
+    (line,) = [line for line in printed.err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert said in line and "Traceback" not in printed.err + printed.out
+
+
+def test_large_says_why_a_fill_failed(tmp_path, monkeypatch, capsys):
+    """Each is filled by a process of its own."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    monkeypatch.setattr("sys.argv", ["large", "--image", f"{tmp_path}/photo.png", "--model", str(tmp_path)])
+    assert large.main() == 1
+    assert f"error: {tmp_path}/model_index.json: " in capsys.readouterr().err
 
 
 def test_every_class_is_in_one_group():
@@ -145,7 +186,7 @@ def test_texture_reports_both(street_folder, tiny_pipeline_dir, tmp_path, monkey
     assert found["excess_percent"] == pytest.approx(100 * (found["restored"] / found["photos"] - 1), abs=0.05)
     monkeypatch.setattr("sys.argv", ["texture", *map(str, arguments[:-1]), "97"])
     assert texture.main() == 1
-    assert "error: resolution 97" in capsys.readouterr().out
+    assert "error: resolution 97" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])

@@ -616,6 +616,13 @@ def test_compare_puts_several_models_into_one_report(tmp_path, data, tiny_pipeli
     assert min(curves.size) > 500 and len(curves.convert("RGB").getcolors(1 << 24)) > 50
     names = {row["variant"] for row in csv.DictReader(output.with_suffix(".csv").open())}
     assert names == set(report["variants"])
+    printed = capsys.readouterr().out.splitlines()
+    (first,) = [i for i, line in enumerate(printed) if line.split()[:2] == ["lpips_alex", "psnr"]]
+    header, *rows = printed[first : first + 1 + len(report["variants"])]
+    edges = [i for i in range(1, len(header) + 1) if header[i - 1] != " " and header[i : i + 1] in ("", " ")]
+    for row, name in zip(rows, report["variants"], strict=True):  # columns line up, whatever the names' length
+        assert row.startswith(f"{name} ") and len(row) == len(header) and len(row.removeprefix(name).split()) == 4
+        assert all(row[edge - 1] != " " and row[edge : edge + 1] in ("", " ") for edge in edges)
     for variant in report["variants"].values():  # photos without labels have no second row of curves
         for scores in (variant["overall"], *variant["by_mask_ratio"].values()):
             scores["miou_hole_after"] = None

@@ -52,10 +52,10 @@ def interrupted_run(folder: Path, model: Path, stop_at: int, *options: str) -> t
             started = time.monotonic()
             while sum(name.endswith(".png") for name in results_in(folder)) < stop_at:
                 assert process.poll() is None, f"over before it was interrupted:\n{Path(said.name).read_text()[-2000:]}"
-                assert time.monotonic() - started < 60
+                assert time.monotonic() - started < 300
                 time.sleep(0.001)
             process.send_signal(signal.SIGINT)
-            code = process.wait(timeout=60)
+            code = process.wait(timeout=300)
         finally:
             process.kill()
         said.seek(0)

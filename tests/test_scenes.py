@@ -116,6 +116,11 @@ def test_write_scenes_makes_a_plain_data_folder(name, tmp_path):
         assert np.array_equal(np.asarray(labels), ids)
 
 
+def test_write_scenes_shows_how_far_it_is(tmp_path, capsys):
+    write_scenes(tmp_path, "cityscapes", count=3, size=(32, 24), seed=0)
+    assert "scenes: 100%" in (said := capsys.readouterr().err) and "3/3" in said
+
+
 def test_write_scenes_rejects_an_unknown_label_space(tmp_path):
     with pytest.raises(InputError, match="unknown label space"):
         write_scenes(tmp_path / "new", "ade20k", count=1, size=(16, 16), seed=0)

@@ -69,7 +69,7 @@ def test_trackio(track):
     found = subprocess.run(
         [sys.executable, "-c", "import json, trackio.sqlite_storage as s; S = s.SQLiteStorage; "
          "runs = S.get_runs('fbinpaint'); print(json.dumps([runs, S.get_logs('fbinpaint', runs[0])], default=str))"],
-        env=os.environ | {"TRACKIO_DIR": str(folder / "trackio")}, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"TRACKIO_DIR": str(folder / "trackio")}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     runs, rows = json.loads(found.stdout.splitlines()[-1])
     assert runs == [(folder / "run/trackio_run").read_text().strip()]

@@ -488,6 +488,17 @@ def test_maps_learn_alone_without_losses_of_the_fill(mixed_data, tiny_pipeline_d
     assert not any("perceptual" in row or "adversarial" in row for row in rows)
 
 
+def test_a_perceptual_weight_of_0_needs_no_vgg16(mixed_data, tiny_pipeline_dir, tmp_path):
+    """The fill learns from the other losses, the discriminator's among them."""
+    run, missing = tmp_path / "run", tmp_path / "no.safetensors"
+    assert train(run, mixed_data, tiny_pipeline_dir, missing, 10, "--perceptual_weight", "0") == 0
+    before, after = weights(tiny_pipeline_dir), weights(run / "pipeline")
+    changed = {key.split("/")[0] for key in before if "bank" not in key and not torch.equal(before[key], after[key])}
+    assert changed == set(COMPONENTS)
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert any("adversarial" in row for row in rows) and not any("perceptual" in row for row in rows)
+
+
 def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     """Each step has one of the sizes; the first network and the segmenter stay what they were, to the bit."""
     options = ("--frozen", "initial_inpainter", "segmenter", "--validation_steps", "9")

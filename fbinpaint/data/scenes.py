@@ -13,6 +13,7 @@ quarter of a pixel of the pixel centres (labels). The same generator state gives
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from fbinpaint.data.face_scenes import face_scene
 from fbinpaint.data.street_scenes import street_scene
@@ -30,7 +31,7 @@ def write_scenes(folder: str | Path, label_space: str, count: int, size: tuple[i
     space = get_label_space(label_space)
     for name in ("images", "labels"):
         (Path(folder) / name).mkdir(parents=True, exist_ok=True)
-    for index in range(count):
+    for index in tqdm(range(count), desc="scenes", unit="scene"):
         image, ids = SCENES[space.name](size, np.random.default_rng([seed, index]))
         image.save(Path(folder) / "images" / f"{index:04d}.png")
         space.to_palette_image(ids).save(Path(folder) / "labels" / f"{index:04d}.png")

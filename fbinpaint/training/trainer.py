@@ -57,7 +57,7 @@ class Trainer:
         networks = build_networks(args, self.label_space, accelerator.print)
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
         self.paint_learns = networks.paint_learns
-        if self.paint_learns:
+        if self.paint_learns and self.weights.perceptual:
             self.perceptual = PerceptualLoss(args.perceptual_weights).to(
                 accelerator.device, memory_format=torch.channels_last
             )
@@ -147,9 +147,11 @@ class Trainer:
         """What VGG and, if it has joined, the discriminator think of the last fill; and the encoder's features of it,
         which the discriminator learns from as well."""
         fill, wanted = outcome.last.image, outcome.target
-        window, truth = hole_windows(fill, wanted, batch.mask, self.args.perceptual_crop, generator)
-        with self.accelerator.autocast():
-            losses, features = {"perceptual": self.perceptual(window, truth)}, []
+        losses, features = {}, []
+        if self.weights.perceptual:
+            window, truth = hole_windows(fill, wanted, batch.mask, self.args.perceptual_crop, generator)
+            with self.accelerator.autocast():
+                losses["perceptual"] = self.perceptual(window, truth)
         if adversarial:
             features = self.adversary.encoder_features(fill)
             losses["adversarial"], losses["feature_matching"] = self.adversary.generator_losses(

@@ -1,0 +1,17 @@
+"""How the threads of a program wait for each other."""
+
+import os
+import sys
+
+
+def openmp_settings() -> dict[str, str]:
+    """Environment variables that let OpenMP's threads sleep while they wait for each other.
+
+    By default they keep their cores busy meanwhile. Where other programs want these cores, that takes them from the
+    very thread that is waited for, and a photo takes several times as long (docs/performance.md). It is a setting of
+    the whole process, to be made before torch is imported, so programs make it, the library does not. Empty where the
+    user has made a choice, or it is too late.
+    """
+    if "torch" in sys.modules or {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        return {}
+    return {"OMP_WAIT_POLICY": "PASSIVE"}
