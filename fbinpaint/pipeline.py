@@ -23,7 +23,9 @@ from .grain import add_grain
 from .hub import publish
 from .images import (
     Crop,
+    check_hole,
     mask_to_tensor,
+    name_of,
     pad_to_multiple,
     plan_crops,
     resize_image,
@@ -193,8 +195,10 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
         Args:
             image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white) or (H,W,3)
                 uint8; or a float tensor (B,3,H,W) in [-1,1]. At least 16 pixels a side.
-            mask: as many masks, PIL, (H,W) arrays, or a tensor (B,1,H,W); non-zero = hole; another size is resized with
-                nearest. One mask for several photos is used for each.
+            mask: as many masks, PIL, (H,W) arrays, or a tensor (B,1,H,W); white = hole, from half of its range on, so
+                soft masks are cut there (bools and 0/1 as they are; a painted layer on transparency by its alpha; see
+                `images.to_mask`). Another size of the same shape is resized with nearest. "alpha" = the transparent
+                part of the photo. One mask for several photos is used for each.
             num_feedback_rounds: K, corrections of the map; 0 = the usual one-way pipeline. Rounds after one that
                 changes nothing are not run but repeat it.
             semantic_map: a map per photo, edited by the user: PIL "P"/"L" or (H,W) ids, 255 = let the model decide. The
@@ -207,7 +211,10 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             grain: whether fills that were enlarged get the noise of the photo around them; see `fbinpaint.grain`.
 
         Raises:
-            InputError: an argument is not of this form.
+            InputError: an argument is not of this form, or a mask marks the whole photo.
+
+        Warns:
+            InputWarning: a mask can hardly be meant (it marks nothing, or nearly everything), or was turned to fit.
         """
         photos = self._read(image, mask, semantic_map, num_feedback_rounds, output_type)
         grain_seed = draw_seed(generator) if grain else None
@@ -354,7 +361,9 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             size = (pixels.shape[1], pixels.shape[0])
             drawn = None if s is None else to_index_map(s, size, self.label_space.num_classes)
             patches = [[] for _ in range(num_rounds + 1)]
-            photos.append(Photo(pixels, to_mask(m, size), drawn, original, patches))
+            hole = to_mask(m, size, photo=x)
+            check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
+            photos.append(Photo(pixels, hole, drawn, original, patches))
         return photos
 
     @staticmethod
