@@ -237,7 +237,7 @@ def _mask_values(mask: Image.Image | np.ndarray, name: str) -> tuple[np.ndarray,
         values = values[..., None]
     if values.dtype.kind not in "biuf" or values.ndim != 3 or values.shape[2] not in (1, 3, 4) or not values.size:
         raise InputError(f"{name}: is a {values.dtype} array of shape {values.shape}; give numbers of shape (H, W)")
-    if not np.isfinite(values).all():
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InputError(f"{name}: contains NaN or infinity; use 0 for known and 1 for hole")
     if values.min() < 0:
         raise InputError(f"{name}: contains {values.min():g}; use 0 for known and 1 for hole")
@@ -261,7 +261,7 @@ def _full_scale(values: np.ndarray, name: str) -> int:
     highest = values.max()
     if highest <= 1:
         return 1
-    if values.dtype == np.uint16:
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
         return 65535
     full = 255 if highest <= 255 or values.dtype.kind == "f" else 65535
     if highest > full:

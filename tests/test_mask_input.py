@@ -91,6 +91,8 @@ def test_a_16_bit_file_is_cut_at_half_of_16_bits(tmp_path):
     levels = np.array([[0, 255, 4095, 32767, 32768, 65535]] * 6, np.uint16)
     mask = load_image(write(tmp_path / "m.png", levels))
     assert mask.mode.startswith("I") and np.array_equal(to_mask(mask, (6, 6)), levels >= 32768)
+    for dark in (levels // 300, (levels // 300).astype(">u2")):  # up to 218 of 65535, in either byte order
+        assert not to_mask(dark, (6, 6)).any()
 
 
 def test_an_almost_black_background_is_known():
