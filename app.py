@@ -44,7 +44,7 @@ from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.folders import naming
-from fbinpaint.images import load_image, resize_image, to_index_map, to_mask, to_rgb
+from fbinpaint.images import NOTHING_MARKED, check_hole, load_image, resize_image, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 from fbinpaint.memory import keep_freed_memory
@@ -232,28 +232,35 @@ def image_path(**settings) -> gr.Image:
 
 
 def open_upload(path: str) -> Image.Image:
-    """The uploaded image. Raises InputError, naming the file as the sender called it."""
+    """The uploaded image, `filename` and messages of InputError naming it as the sender called it."""
     try:
-        return load_image(path)
+        image = load_image(path)
     except InputError as error:
         raise InputError(str(error).replace(path, Path(path).name)) from None
+    image.filename = Path(path).name
+    return image
 
 
-def read_hole(masks: list[Image.Image], size: tuple[int, int], grow: int = 0, invert: bool = False) -> np.ndarray:
+def read_hole(
+    masks: list[Image.Image],
+    size: tuple[int, int],
+    grow: int = 0,
+    invert: bool = False,
+    photo: Image.Image | None = None,
+) -> np.ndarray:
     """The (H,W) bool union of the masks at the photo's (width, height), inverted, then grown.
 
-    Raises InputError if nothing is marked, or everything.
+    Warns in a toast where that can hardly be meant. Raises InputError if nothing is marked, or everything.
     """
     hole = np.zeros(size[::-1], bool)
     for mask in masks:
-        hole |= to_mask(mask, size)
+        hole |= to_mask(mask, size, photo, gr.Warning)
     if not hole.any():
-        raise InputError("Nothing is marked: paint over a part of the photo, or add a mask that is white there.")
+        raise InputError(f"The mask: {NOTHING_MARKED}")
     hole = grow_mask(~hole if invert else hole, grow)
     if not hole.any():
         raise InputError("Nothing of the marked part is left: shrink it less, or do not invert it.")
-    if hole.all():
-        raise InputError("Everything is marked: leave a part of the photo to restore the rest from.")
+    check_hole(hole, "The mask", gr.Warning)
     return hole
 
 
@@ -429,10 +436,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             photo = read_photo(background)
             size = photo.shape[1::-1]
             mask = mask and open_upload(mask)
-            if mask is not None and mask.size != background.size:
-                gr.Warning(f"The mask of {mask.size[0]} × {mask.size[1]} pixels was stretched to the photo's size.")
             masks = [layer for layer in (*drawing["layers"], mask) if layer is not None]
-            hole = read_hole(masks, size, grow + feather, invert)
+            hole = read_hole(masks, size, grow + feather, invert, background)
             space, edits = label_spaces[model], np.full(hole.shape, IGNORE, np.uint8)
             if session and session.is_about(model, photo):
                 strokes = read_edits(painted["layers"] if painted else [], session.hole, space)
@@ -464,9 +469,10 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         with toasts():
             if image is None:
                 raise InputError("There is no photo yet: send one as `image`.")
-            photo = to_rgb(open_upload(image))
+            given = open_upload(image)
+            photo = to_rgb(given)
             size, space = photo.shape[1::-1], label_spaces[model]
-            hole = read_hole([] if mask is None else [open_upload(mask)], size)
+            hole = read_hole([] if mask is None else [open_upload(mask)], size, photo=given)
             edits = semantic_map and to_index_map(
                 open_upload(semantic_map), size, space.num_classes, space.ignored_ids
             )

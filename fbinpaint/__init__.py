@@ -3,7 +3,7 @@
 import sys
 
 __version__ = "0.1.0"  # pyproject.toml reads it
-__all__ = ["FeedbackInpaintPipeline", "InputError", "__version__"]
+__all__ = ["FeedbackInpaintPipeline", "InputError", "InputWarning", "__version__"]
 
 
 def __getattr__(name: str):
@@ -12,10 +12,10 @@ def __getattr__(name: str):
         from .pipeline import FeedbackInpaintPipeline
 
         return FeedbackInpaintPipeline
-    if name == "InputError":
-        from .errors import InputError
+    if name in ("InputError", "InputWarning"):
+        from . import errors
 
-        return InputError
+        return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

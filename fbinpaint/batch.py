@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from fbinpaint.errors import InputError
-from fbinpaint.folders import files_by_stem, pair_by_stem, visible_files
-from fbinpaint.images import SAVE_FORMATS, load_image, save_image
+from fbinpaint.folders import files_by_stem, masked_photo, pair_by_stem, visible_files
+from fbinpaint.images import ALPHA, SAVE_FORMATS, load_image, save_image
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -25,12 +25,12 @@ Plan = tuple[list["Job"], list[str], list[str]]
 class Job:
     """One photo to work on: its files, and the file that the result goes to.
 
-    mask:   None = the photo is only segmented
+    mask:   ALPHA = the photo's own transparent part; None = the photo is only segmented
     extras: what is written beside the result
     """
 
     image: Path
-    mask: Path | None
+    mask: Path | str | None
     result: Path
     extras: tuple[Path, ...] = ()
 
@@ -43,28 +43,29 @@ class Job:
 # ---------------------------------------------------------------------------------------------- planning
 
 
-def plan_restorations(image: Path, mask: Path, output: Path, save_semantics: bool) -> Plan:
+def plan_restorations(image: Path, mask: Path | str, output: Path, save_semantics: bool) -> Plan:
     """What `run` has to do; with `save_semantics` each result has NAME_before.png and NAME_after.png beside it.
 
+    mask: a file, a folder, which may be that of the photos, or ALPHA
     A folder keeps its sub-folders in the output; nothing is read or written yet. Raises InputError where the arguments
     do not fit each other.
     """
     suffixes = ("before", "after") if save_semantics else ()
-    check_exists(image, mask)
+    check_exists(image, *(() if mask == ALPHA else (mask,)))
     if not image.is_dir():
-        if mask.is_dir():
+        if mask != ALPHA and mask.is_dir():
             raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
+        if mask != ALPHA and os.path.realpath(mask) == os.path.realpath(image):
+            raise InputError(f"{mask}: is the photo itself; name its mask, or `alpha` if its transparent part is meant")
         result = result_of_photo(image, output)
         if result.suffix.lower() not in SAVE_FORMATS:
             raise InputError(f"{output}: unknown suffix '{output.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
         jobs, problems, notes = [job(image, mask, result, suffixes)], [], []
     else:
-        photos = photos_of_folder(image, output, leave_out=(mask,))
-        masks = files_by_stem(mask, leave_out=(image, output)) if mask.is_dir() else {stem: [mask] for stem in photos}
+        photos, masks, notes = photos_and_masks(image, mask, output)
         pairs, problems = pair_by_stem(photos, masks)
-        jobs = [job(pair.image, pair.mask, output / f"{pair.stem}.png", suffixes) for pair in pairs]
-        notes = other_files(image, (mask, output))
-        notes += [f"{path}: has no photo, not used" for stem in masks if stem not in photos for path in masks[stem]]
+        jobs = [job(pair.image, pair.mask or mask, output / f"{pair.stem}.png", suffixes) for pair in pairs]
+        notes = other_files(image, (output,) if mask == ALPHA else (mask, output)) + notes
     kept, clashes = without_clashes(jobs)
     return kept, problems + clashes, notes
 
@@ -115,6 +116,34 @@ def photos_of_folder(image: Path, output: Path, leave_out: Sequence[Path] = ()) 
     return photos
 
 
+def photos_and_masks(
+    image: Path, mask: Path | str, output: Path
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]] | None, list[str]]:
+    """The photos of a folder, their masks (None = `mask` serves all), both by stem, and a note for each other picture.
+
+    What lies beside a photo under the name of its mask is no photo. Raises InputError where the folder of masks is that
+    of the photos and holds no mask.
+    """
+    found = photos_of_folder(image, output, leave_out=() if mask == ALPHA else (mask,))
+    given = os.path.realpath(mask)  # one mask for all may lie among the photos
+    files = {stem: [path for path in paths if os.path.realpath(path) != given] for stem, paths in found.items()}
+    beside = {stem: paths for stem, paths in files.items() if masked_photo(stem, files)}
+    masks, notes = None, []
+    if mask != ALPHA and given == os.path.realpath(image):
+        if not beside:
+            raise InputError(f"{mask}: holds photos but no mask; put NAME_mask.png beside each, or name another --mask")
+        masks = beside
+    else:
+        if mask != ALPHA and mask.is_dir():
+            masks = files_by_stem(mask, leave_out=(image, output))
+            beside = {stem: paths for stem, paths in beside.items() if stem not in masks}
+        notes += [f"{path}: is a mask by its name, left alone" for paths in beside.values() for path in paths]
+    photos = {stem: paths for stem, paths in files.items() if paths and stem not in beside}
+    unused = [stem for stem in masks or () if stem not in photos and not masked_photo(stem, photos)]
+    notes += [f"{path}: has no photo, not used" for stem in unused for path in masks[stem]]
+    return photos, masks, notes
+
+
 def other_files(image: Path, leave_out: Sequence[Path]) -> list[str]:
     others = [path for path in visible_files(image, leave_out) if path.suffix.lower() not in SAVE_FORMATS]
     return [f"{path}: is not a photo, left alone" for path in others]
@@ -123,7 +152,7 @@ def other_files(image: Path, leave_out: Sequence[Path]) -> list[str]:
 def without_clashes(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
     """The jobs that write over no photo, no mask and no result of another, and a line for each of the others."""
     # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
-    taken = {os.path.realpath(path) for job in jobs for path in (job.image, job.mask) if path}
+    taken = {os.path.realpath(path) for job in jobs for path in (job.image, job.mask) if isinstance(path, Path)}
     kept, problems = [], []
     for job in jobs:
         targets = [os.path.realpath(path) for path in job.targets]
@@ -142,10 +171,10 @@ def without_clashes(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
 def restore(pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job], rounds: int, seed: int | None) -> Iterator[str]:
     """Restores and writes the photos of `jobs` as one batch; yields one line for each that failed."""
 
-    def read(job: Job) -> tuple[Image.Image, Image.Image]:
-        return load_image(job.image), load_image(job.mask)
+    def read(job: Job) -> tuple[Image.Image, Image.Image | str]:
+        return load_image(job.image), ALPHA if job.mask == ALPHA else load_image(job.mask)
 
-    def fill(pictures: Sequence[tuple[Image.Image, Image.Image]]) -> list[list[Image.Image]]:
+    def fill(pictures: Sequence[tuple[Image.Image, Image.Image | str]]) -> list[list[Image.Image]]:
         photos, masks = (list(column) for column in zip(*pictures, strict=True))
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         out = pipe(photos, masks, num_feedback_rounds=rounds, generator=generator)

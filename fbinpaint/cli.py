@@ -9,12 +9,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint import __version__
 from fbinpaint.arguments import HelpWithDefaults, count, positive, seed
-from fbinpaint.errors import InputError, printable
+from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.threads import openmp_settings
@@ -34,13 +35,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.update(openmp_settings())
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
     try:
-        return args.command(args)
+        with warnings_in_lines():
+            return args.command(args)
     except InputError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished files are kept", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def warnings_in_lines() -> Iterator[None]:
+    """Says every InputWarning on a line of stderr, above a progress bar, and the same only once."""
+    said = set()
+
+    def show(message, category, *where) -> None:
+        line = printable(f"warning: {message}")
+        if not issubclass(category, InputWarning):
+            usual(message, category, *where)
+        elif line not in said:
+            from tqdm import tqdm
+
+            said.add(line)
+            tqdm.write(line, file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 # ---------------------------------------------------------------------------------------------- arguments
@@ -61,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
     run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
-    run.add_argument("--mask", type=Path, required=True, metavar="FILE|DIR", help="white = hole; one FILE serves all")
+    run.add_argument(
+        "--mask", type=_mask, required=True, metavar="FILE|DIR|alpha",
+        help="white = hole; soft masks are cut at half of their range, painted layers at half of their alpha; one FILE "
+        "serves all; in DIR, also that of the photos, NAME.png, NAME_mask.png or NAME_mask001.png is the mask of "
+        "NAME.jpg; alpha = the transparent part of each photo (./alpha = a file)",
+    )  # fmt: skip
     run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders are filled with PNG files")
     run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
     run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
@@ -138,6 +166,10 @@ def _command(commands, function, name: str, description: str, example: str) -> a
     )  # fmt: skip
     parser.set_defaults(command=function, name=name)
     return parser
+
+
+def _mask(text: str) -> Path | str:
+    return text if text == "alpha" else Path(text)
 
 
 def _counts(text: str) -> list[int]:

@@ -1,4 +1,6 @@
-"""The one exception whose message is meant for the person at the keyboard, and how such lines are printed."""
+"""The exception and the warning whose messages are meant for the person at the keyboard; how they are printed."""
+
+import warnings
 
 
 class InputError(ValueError):
@@ -6,6 +8,17 @@ class InputError(ValueError):
 
     The command line prints it and exits with 1, the demo shows it in a toast; anything else is a bug and may raise.
     """
+
+
+class InputWarning(UserWarning):
+    """Input that is used, though it may not mean what its owner thinks; the message is a line as that of InputError.
+
+    Python shows it as any warning, the command line on a line of stderr, the demo in a toast.
+    """
+
+
+def warn_user(text: str) -> None:
+    warnings.warn(text, InputWarning, stacklevel=3)
 
 
 def printable(text: str) -> str:

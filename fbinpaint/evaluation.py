@@ -34,6 +34,7 @@ from fbinpaint.files import whole_file
 from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem
 from fbinpaint.images import (
     SAVE_FORMATS,
+    check_hole,
     composite,
     load_image,
     resize_image,
@@ -116,7 +117,8 @@ def load_sample(
     Raises InputError, naming the file, for what cannot be read, a hole of no pixel, and ids that are no class.
     """
     with naming(pair.image):
-        photo = to_rgb(load_image(pair.image))
+        original = load_image(pair.image)
+        photo = to_rgb(original)
     size = shorter_side((photo.shape[1], photo.shape[0]), resolution)  # (width, height)
     photo = resize_image(photo, size)
 
@@ -124,9 +126,10 @@ def load_sample(
         hole = protocol_mask(size[1], size[0], index, seed)
     else:
         with naming(pair.mask):
-            hole = to_mask(load_image(pair.mask), size)
+            hole = to_mask(load_image(pair.mask), size, photo=original)
             if not hole.any():
                 raise InputError(f"no hole at {size[0]}x{size[1]}, so nothing to score; draw one in white")
+            check_hole(hole, str(pair.mask))
 
     truth = None
     if label is not None:

@@ -2,7 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from fbinpaint.images import SAVE_FORMATS, open_image, shorter_side
 
 Photo = TypeVar("Photo")
 
+MASK_STEM = re.compile(r"(.+)_mask\d*")  # of the mask of the photo whose stem comes before
 BATCH_PIXELS = 1_500_000  # per batch: keeps the activations of eight large photos out of memory
 
 
@@ -71,16 +73,31 @@ def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, lis
     return found
 
 
+def masked_photo(stem: str, stems: Container[str]) -> str | None:
+    """The one of `stems` whose mask a file is by its name: NAME of NAME_mask or NAME_mask001, as LaMa calls them."""
+    named = MASK_STEM.fullmatch(stem)
+    return named[1] if named and named[1] in stems else None
+
+
 def pair_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | None) -> tuple[list[Pair], list[str]]:
-    """The photos with one mask of their stem (`masks` None = none needed), and one line for every photo without."""
+    """The photos with their one mask (`masks` None = none needed), and one line for every photo without.
+
+    The mask of the photo NAME is called NAME too, or NAME_mask, or NAME_mask001 with any number. No photo is its own.
+    """
+    of_photo: dict[str, list[Path]] = {}
+    for stem, paths in (masks or {}).items():
+        photo = stem if stem in photos else masked_photo(stem, photos)
+        of_photo.setdefault(photo or stem, []).extend(paths)
     pairs, problems = [], []
     for stem, images in photos.items():
         names = ", ".join(map(str, images))
-        candidates = [None] if masks is None else masks.get(stem, [])
+        own = set(map(os.path.realpath, images))
+        candidates = [None] if masks is None else [x for x in of_photo.get(stem, []) if os.path.realpath(x) not in own]
         if len(images) > 1:
             problems.append(f"{names}: photos of the same stem cannot be told apart; rename all but one")
         elif not candidates:
-            problems.append(f"{names}: has no mask; add {stem}.png to the folder of masks")
+            itself = " but itself" if stem in of_photo else ""
+            problems.append(f"{names}: has no mask{itself}; add {stem}.png or {stem}_mask.png to the folder of masks")
         elif len(candidates) > 1:
             problems.append(f"{names}: has several masks ({', '.join(map(str, candidates))}); keep one")
         else:

@@ -7,7 +7,7 @@ can get wrong (a broken file, an odd dtype); everything else is a programming er
 import os
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, warn_user
 from fbinpaint.files import whole_file
 
 MIN_SIDE = 16  # pixels
@@ -40,6 +40,14 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = tuple(UPRIGHT[orientation] for orientation in (5, 6, 7, 8))  # exchange width and height
+
+ALPHA = "alpha"  # instead of a mask: the transparent part of the photo
+NOTHING_MARKED = (
+    "nothing is marked, so the photo stays as it is; paint over a part of it, or give a mask that is white there, from "
+    "half of its range on"
+)
+MOST = 0.95  # a mask that marks a larger share of the photo is likely to be black where it should be white
 
 # What `save_image` writes. WebP and TIFF are lossless too: only JPEG gives up bit-identical known pixels.
 SAVE_FORMATS = {
@@ -149,36 +157,141 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def to_mask(mask: Image.Image | np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask as (H, W) bool of the given (width, height), True = hole; resized with nearest when it has another size.
+def to_mask(
+    mask: Image.Image | np.ndarray | str,
+    size: tuple[int, int],
+    photo: Image.Image | np.ndarray | None = None,
+    warn: Callable[[str], None] = warn_user,
+) -> np.ndarray:
+    """A mask as (H, W) bool of the given (width, height), True = hole.
 
-    A pixel is a hole where its colour is not black (any channel non-zero) and its alpha, if it has one, is non-zero.
+    White = hole: a pixel whose brightest channel reaches half of its range, which is 255 for 8 bits, 65535 for 16, and
+    1 for floats (255 where one is above 1); wider integers have the narrowest of these that holds them. So a soft mask
+    is cut in its middle, and the ringing of a JPEG changes nothing. Bools, and a mask of nothing but 0 and 1, are taken
+    as they are. Where some pixels are transparent (alpha below half), the mask is a painted layer: what is not
+    transparent is the hole, whatever its colour. "alpha" instead of a mask takes the transparent part of the photo.
     PIL images may have any mode (palette images count by colour) and are turned upright; arrays are bool, integer or
-    float, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) RGBA. A mask without holes is allowed.
+    float, (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) RGBA.
 
-    Raises InputError for other types, dtypes and shapes, for empty arrays and for NaN.
+    Another size of the same shape is resized with nearest. A mask that only fits the pixels of `photo` as they are
+    stored is turned as its EXIF orientation asks, and `warn` is told. One without holes is allowed; see `check_hole`.
+
+    photo: whose size it is, as `to_rgb` takes it; None = nothing is known of it but its size
+    warn: takes a line of text; default: an InputWarning
+    Raises InputError for other types, dtypes and shapes, for empty arrays, for values that are not finite, negative or
+    above all ranges, for another shape than the photo's, and for "alpha" of a photo without a transparent part.
     """
+    if isinstance(mask, str) and mask == ALPHA:
+        return _transparent_part(photo)
+    name = name_of(mask, "the mask")
+    values, turn = _mask_values(mask, name)
+    hole = _marked(values, name)
+    if not _same_shape(hole.shape[::-1], size):
+        stored = exif_turn(photo) if isinstance(photo, Image.Image) else None
+        if turn is not None or stored not in SIDEWAYS or not _same_shape(hole.shape, size):
+            (width, height), (across, down) = hole.shape[::-1], size
+            raise InputError(f"{name}: is {width}x{height}, the photo {across}x{down}; give one of the photo's shape")
+        warn(f"{name}: fits the photo as it is stored, not as its EXIF orientation shows it; was turned with the photo")
+        hole = np.asarray(Image.fromarray(hole).transpose(stored))
+    return _resize_nearest(hole.astype(np.uint8), size).astype(bool)
+
+
+def check_hole(hole: np.ndarray, name: str = "the mask", warn: Callable[[str], None] = warn_user) -> None:
+    """Tells `warn` of an (H, W) bool hole that can hardly be meant: of no pixel, or of most of the photo.
+
+    name: opens the line of text
+    Raises InputError where the hole is the whole photo: any fill would be made up.
+    """
+    if not hole.any():
+        warn(f"{name}: {NOTHING_MARKED}")
+    elif hole.all():
+        raise InputError(f"{name}: everything is marked, so nothing of the photo is known; leave a part of it unmarked")
+    elif (share := hole.mean()) > MOST:
+        warn(f"{name}: {share:.1%} of the photo is marked; white = hole: if black was meant, invert the mask "
+             "(PIL.ImageOps.invert)")  # fmt: skip
+
+
+def name_of(image: Image.Image | np.ndarray | None, otherwise: str) -> str:
+    """What messages call an image: its file, where PIL knows it."""
+    return str(getattr(image, "filename", "")) or otherwise
+
+
+def _mask_values(mask: Image.Image | np.ndarray, name: str) -> tuple[np.ndarray, Image.Transpose | None]:
+    """The mask's (H, W, 1), (H, W, 3) or (H, W, 4) numbers, finite and from 0 up, and how its own EXIF turned it."""
+    turn = None
     if isinstance(mask, np.ndarray):
         values = mask
     else:
         image = _upright(mask, "mask")
+        turn = exif_turn(mask)
         if image.mode == "LAB":
             image = image.getchannel("L")  # through RGB, black would round to 1
         elif not _is_deep(image):
-            image = _to_rgba(image) if image.has_transparency_data else image.convert("RGB")
+            colours = _to_rgba(image) if image.has_transparency_data else image.convert("RGB")
+            # Indices 0 and 1 under a palette that was never set, which PIL makes all black: a 0/1 array, too.
+            blank = image.mode == "P" and image.getextrema() == (0, 1) and not colours.getbbox()
+            image = image if blank else colours
         values = np.asarray(image)
 
     if values.ndim == 2:
         values = values[..., None]
     if values.dtype.kind not in "biuf" or values.ndim != 3 or values.shape[2] not in (1, 3, 4) or not values.size:
-        raise InputError(f"the mask is a {values.dtype} array of shape {values.shape}; give numbers of shape (H, W)")
-    if np.isnan(values).any():
-        raise InputError("the mask contains NaN; use 0 for known and 1 for hole")
-    # Channel by channel: `any(axis=2)` over so short an axis is several times slower on a 12 Mpx photo.
-    hole = np.logical_or.reduce([values[..., channel] != 0 for channel in range(min(values.shape[2], 3))])
+        raise InputError(f"{name}: is a {values.dtype} array of shape {values.shape}; give numbers of shape (H, W)")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{name}: contains NaN or infinity; use 0 for known and 1 for hole")
+    if values.min() < 0:
+        raise InputError(f"{name}: contains {values.min():g}; use 0 for known and 1 for hole")
+    return values, turn
+
+
+def _marked(values: np.ndarray, name: str) -> np.ndarray:
+    """Which pixels of `_mask_values` are a hole, (H, W) bool."""
     if values.shape[2] == 4:
-        hole &= values[..., 3] != 0
-    return _resize_nearest(hole.astype(np.uint8), size).astype(bool)
+        transparent = ~_from_half_on(values[..., 3], _full_scale(values, name))
+        if transparent.any():
+            return ~transparent
+    colours = values[..., :3]
+    full = _full_scale(colours, name)
+    # Channel by channel: `any(axis=2)` over so short an axis is several times slower on a 12 Mpx photo.
+    return np.logical_or.reduce([_from_half_on(colours[..., i], full) for i in range(colours.shape[2])])
+
+
+def _full_scale(values: np.ndarray, name: str) -> int:
+    """The largest number of the range that a mask's values are in: 1, 255 or 65535."""
+    highest = values.max()
+    if highest <= 1:
+        return 1
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
+        return 65535
+    full = 255 if highest <= 255 or values.dtype.kind == "f" else 65535
+    if highest > full:
+        raise InputError(f"{name}: contains {highest:g}, above {full}; use 0 for known and 1 for hole")
+    return full
+
+
+def _from_half_on(values: np.ndarray, full: int) -> np.ndarray:
+    # As an integer where the values are: beside 127.5, uint8 would become float64 first.
+    return values >= (full / 2 if values.dtype.kind == "f" else (full + 1) // 2)
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one is the other resized: sides in the same proportion, up to 2 % or the rounding to whole pixels."""
+    (width, height), (other_width, other_height) = size, other
+    expected = width * other_height / other_width, height * other_width / other_height
+    return abs(height - expected[0]) <= max(0.02 * height, 1) or abs(width - expected[1]) <= max(0.02 * width, 1)
+
+
+def _transparent_part(photo: Image.Image | np.ndarray | None) -> np.ndarray:
+    """(H, W) bool: where the alpha of the upright photo is below half."""
+    alpha = None
+    if isinstance(photo, Image.Image) and photo.has_transparency_data:
+        alpha = np.asarray(_to_rgba(_upright(photo, "image")).getchannel("A"))
+    elif isinstance(photo, np.ndarray) and photo.shape[2:] == (4,):
+        alpha = photo[..., 3]
+    if alpha is None or (alpha >= 128).all():
+        name = name_of(photo, "the photo")
+        raise InputError(f"{name}: no part of it is transparent, so it cannot be its own mask; name a mask")
+    return alpha < 128
 
 
 def to_index_map(
@@ -215,12 +328,17 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise InputError(f"the {name} is a {type(image).__name__}; give a PIL image or a numpy array")
     decode_image(image, f"the {name}")
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (SyntaxError, ValueError, struct.error):  # unreadable EXIF: the photo itself is still good
-        orientation = None
     # Not ImageOps.exif_transpose: it also writes the EXIF back and fails on the odd tags that some cameras leave.
-    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+    turn = exif_turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def exif_turn(image: Image.Image) -> Image.Transpose | None:
+    """The turn that makes an image upright, by its EXIF orientation; None where it is upright or does not say."""
+    try:
+        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    except (SyntaxError, ValueError, struct.error):  # unreadable EXIF: the photo itself is still good
+        return None
 
 
 def _check_size(width: int, height: int) -> None:

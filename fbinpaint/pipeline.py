@@ -25,7 +25,9 @@ from .grain import add_grain
 from .hub import publish
 from .images import (
     Crop,
+    check_hole,
     mask_to_tensor,
+    name_of,
     pad_to_multiple,
     plan_crops,
     resize_image,
@@ -256,7 +258,10 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
                 (H,W,3), uint8 or float, or a tensor (3,H,W); or a batch, array (B,H,W,3) or tensor (B,3,H,W). At least
                 16 pixels a side.
             mask: as many masks, PIL, arrays (H,W), (B,H,W) or (B,H,W,1), or a tensor (H,W), (B,H,W) or (B,1,H,W);
-                non-zero = hole; another size is resized with nearest. One mask for several photos is used for each.
+                white = hole, from half of its range on, so soft masks are cut there (bools and 0/1 as they are; a
+                painted layer on transparency by its alpha; see `images.to_mask`). Another size of the same shape is
+                resized with nearest. "alpha" = the transparent part of the photo. One mask for several photos is used
+                for each.
             num_feedback_rounds: K, corrections of the map; 0 = the usual one-way pipeline. Rounds after one that
                 changes nothing are not run but repeat it.
             semantic_map: a map per photo, edited by the user: PIL "P"/"L" or (H,W) ids, 255 = let the model decide. The
@@ -277,7 +282,10 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             callback_on_step_end_tensor_inputs: which of the tensors the callback is given; None = all.
 
         Raises:
-            InputError: an argument is not of this form.
+            InputError: an argument is not of this form, or a mask marks the whole photo.
+
+        Warns:
+            InputWarning: a mask can hardly be meant (it marks nothing, or nearly everything), or was turned to fit.
         """
         photos = self._read(image, mask, mask_image, semantic_map, num_feedback_rounds, output_type, value_range)
         callback = make_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
@@ -446,7 +454,9 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             size = (pixels.shape[1], pixels.shape[0])
             drawn = None if s is None else self._read_map(s, size)
             patches = [[] for _ in range(num_rounds + 1)]
-            photos.append(Photo(pixels, to_mask(m, size), drawn, original, patches))
+            hole = to_mask(m, size, photo=x)
+            check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
+            photos.append(Photo(pixels, hole, drawn, original, patches))
         return photos
 
     def _read_map(self, semantic_map: Any, size: tuple[int, int]) -> np.ndarray:

@@ -400,7 +400,7 @@ def profiles() -> Iterator[OddInput]:
 
 def masks() -> Iterator[OddInput]:
     levels = HOLE.astype(np.uint8) * 255
-    nowhere, everywhere = np.zeros_like(HOLE), np.ones_like(HOLE)
+    nowhere = np.zeros_like(HOLE)
 
     def mask(name: str, image, hole: np.ndarray = HOLE, suffix: str = ".png", file_format: str = "PNG", **options):
         content = encoded(image, file_format, **options)
@@ -410,21 +410,23 @@ def masks() -> Iterator[OddInput]:
         return refused(f"{name}.png", PHOTO, word, mask=mask, mask_suffix=suffix, blames=blames)
 
     yield mask("none", levels * 0, nowhere)
-    yield mask("all", levels | 255, everywhere)
+    yield bad("all", encoded(levels | 255), "everything is marked")
     yield mask("smaller", levels[1::2, 1::2], HOLE[1::2, 1::2].repeat(2, 0).repeat(2, 1))
     yield mask("larger", levels.repeat(3, 0).repeat(3, 1))
     yield mask("1x1-black", np.zeros((1, 1), np.uint8), nowhere)
-    yield mask("1x1-white", np.ones((1, 1), np.uint8), everywhere)
-    yield mask("row", np.ones((1, 30_000), np.uint8), everywhere)
+    yield bad("1x1-white", encoded(np.ones((1, 1), np.uint8)), "everything is marked")
+    yield bad("row", encoded(np.ones((1, 30_000), np.uint8)), "is 30000x1, the photo 48x40")
+    yield bad("turned-twice", encoded(levels.T, exif=orientation(1)), "is 40x48, the photo 48x40")
     soft = Image.fromarray(levels).filter(ImageFilter.GaussianBlur(2))
-    yield mask("soft-edges", soft, np.asarray(soft) > 0)
+    yield mask("soft-edges", soft, np.asarray(soft) >= 128)
+    yield mask("almost-black", levels - HOLE + ~HOLE)
     pixel = (np.arange(40)[:, None] == 9) & (np.arange(48) == 7)
     yield mask("one-pixel", pixel, pixel)
     specks = np.random.default_rng(1).random(HOLE.shape) < 0.1
     yield mask("specks", specks, specks)
     white, black = np.full((40, 48, 3), 255, np.uint8), np.zeros((40, 48, 3), np.uint8)
     yield mask("alpha-on-white", np.dstack([white, levels]))
-    yield mask("alpha-on-black", np.dstack([black, levels]), nowhere)
+    yield mask("alpha-on-black", np.dstack([black, levels]))
     yield mask("opaque-rgba", np.dstack([levels] * 3 + [levels | 255]))
     yield mask("grey-alpha", Image.fromarray(np.dstack([levels] * 3 + [levels | 255])).convert("LA"))
     yield mask("red", np.dstack([levels, black[..., :2]]))
@@ -439,6 +441,8 @@ def masks() -> Iterator[OddInput]:
     aligned = np.zeros_like(HOLE)
     aligned[8:24, 8:32] = True
     yield mask("jpg", aligned.astype(np.uint8) * 255, aligned, ".jpg", "JPEG", quality=100)
+    yield mask("jpg-that-rings", levels, HOLE, ".jpg", "JPEG", quality=50)
+    yield mask("webp-that-rings", levels, HOLE, ".webp", "WEBP", quality=50)
     yield mask("animated", levels, suffix=".webp", file_format="WEBP", lossless=True, save_all=True,
                append_images=[Image.fromarray(255 - levels)])  # fmt: skip
 

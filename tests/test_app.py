@@ -123,14 +123,16 @@ def test_inpaint_follows_a_given_map(client, street, hole, tmp_path):
 def test_what_cannot_be_done_is_explained_in_a_line(client, street, hole, tmp_path):
     Image.new("L", (90, 70), 255).save(tmp_path / "full.png")
     Image.new("L", (90, 70)).save(tmp_path / "empty.png")
+    Image.new("L", (99, 11), 255).save(tmp_path / "wide.png")
     (tmp_path / "broken.png").write_bytes(Path(street[0]).read_bytes()[:300])
     (tmp_path / "no_image.png").write_text("a poem")
     CITYSCAPES.to_palette_image(np.full((70, 90), 77, np.uint8)).save(tmp_path / "map.png")
     photo, mask = handle_file(street[0]), handle_file(hole[0])
     for arguments, explanation in (
-        ((photo, None), "Nothing is marked"),
-        ((photo, handle_file(tmp_path / "empty.png")), "Nothing is marked"),
-        ((photo, handle_file(tmp_path / "full.png")), "Everything is marked"),
+        ((photo, None), "nothing is marked"),
+        ((photo, handle_file(tmp_path / "empty.png")), "nothing is marked"),
+        ((photo, handle_file(tmp_path / "full.png")), "everything is marked"),
+        ((photo, handle_file(tmp_path / "wide.png")), "^wide.png: is 99x11, the photo 90x70"),
         ((None, mask), "no photo yet"),
         ((handle_file(tmp_path / "broken.png"), mask), "^broken.png: "),
         ((handle_file(tmp_path / "no_image.png"), mask), "^no_image.png: is not an image"),
@@ -188,7 +190,7 @@ def test_the_hole_can_be_inverted_grown_and_shrunk_away(hole):
     assert grown[17, 45] and not grown[16, 45] and grown[40, 62] and not grown[40, 63]
     with pytest.raises(InputError, match="shrink it less"):
         app.read_hole([mask], (90, 70), grow=-16)
-    with pytest.raises(InputError, match="Everything"):
+    with pytest.raises(InputError, match="everything"):
         app.read_hole([mask], (90, 70), grow=60)
 
 

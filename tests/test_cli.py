@@ -242,11 +242,11 @@ def test_run_folder_writes_what_it_can_and_names_the_rest(tmp_path, tiny_pipelin
 
 
 def test_run_folder_with_one_mask_for_all(tmp_path, tiny_pipeline_dir, capsys):
-    write_photo(tmp_path / "photos/a.png"), write_photo(tmp_path / "photos/b.png", (64, 48), seed=1)
+    write_photo(tmp_path / "photos/a.png"), write_photo(tmp_path / "photos/b.png", (96, 80), seed=1)
     mask = write_mask(tmp_path / "m.png")
     arguments = ["--image", tmp_path / "photos", "--mask", mask, "--output", tmp_path / "out", "--rounds", "0"]
     assert main(["run", *map(str, arguments), "--model", str(tiny_pipeline_dir)]) == 0
-    assert Image.open(tmp_path / "out/b.png").size == (64, 48)
+    assert Image.open(tmp_path / "out/b.png").size == (96, 80)
 
 
 # ---------------------------------------------------------------------------------------------- segment

@@ -255,8 +255,9 @@ def test_exif_orientation_of_photos_masks_and_maps(tmp_path: Path, photo: np.nda
     assert np.array_equal(to_rgb(load_image(path)), upright(photo))
 
     labels = photo[..., 0] % 3
+    Image.fromarray(labels * 127).save(path, exif=exif(orientation))
+    assert np.array_equal(to_mask(load_image(path), size), upright(labels == 2))
     Image.fromarray(labels).save(path, exif=exif(orientation))
-    assert np.array_equal(to_mask(load_image(path), size), upright(labels > 0))
     assert np.array_equal(to_index_map(load_image(path), size, 3), upright(labels))
 
 
@@ -314,18 +315,26 @@ def test_to_mask_of_every_mode(mode: str):
 
 
 @pytest.mark.parametrize("mode", ["L", "I", "F", "I;16"])
-def test_to_mask_counts_the_smallest_value(mode: str):
+def test_to_mask_takes_nothing_but_0_and_1_as_it_is(mode: str):
     image = Image.new(mode, (20, 20))
     image.putpixel((3, 2), 1)
     assert np.argwhere(to_mask(image, (20, 20))).tolist() == [[2, 3]]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_to_mask_needs_colour_and_alpha(mode: str):
-    image = Image.new("LA", (20, 20), (0, 255))
-    for x, value in enumerate([(255, 0), (0, 0), (255, 1), (1, 255)]):
+def test_a_painted_layer_is_read_by_its_alpha_whatever_its_colour(mode: str):
+    image = Image.new("LA", (20, 20), (0, 0))
+    for x, value in enumerate([(255, 0), (255, 127), (255, 128), (0, 128), (9, 255)]):
         image.putpixel((x, 0), value)
-    assert np.argwhere(to_mask(with_alpha(image, mode), (20, 20))).tolist() == [[0, 2], [0, 3]]
+    assert np.argwhere(to_mask(with_alpha(image, mode), (20, 20))).tolist() == [[0, 2], [0, 3], [0, 4]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_a_mask_that_is_opaque_everywhere_is_read_by_its_colour(mode: str):
+    image = Image.new("LA", (20, 20), (0, 255))
+    for x, value in enumerate([(255, 255), (127, 255), (128, 255)]):
+        image.putpixel((x, 0), value)
+    assert np.argwhere(to_mask(with_alpha(image, mode), (20, 20))).tolist() == [[0, 0], [0, 2]]
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.uint16, np.float32, np.float64])

@@ -18,7 +18,7 @@ SIDES = st.integers(16, 300)
 
 @st.composite
 def photos_and_masks(draw) -> tuple[np.ndarray, np.ndarray]:
-    """A noisy gradient, and rectangles, specks, nothing or everything as its hole."""
+    """A noisy gradient, and rectangles, specks, nothing or all but a pixel as its hole."""
     width, height = draw(SIDES), draw(SIDES)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     y, x = np.mgrid[:height, :width]
@@ -33,6 +33,7 @@ def photos_and_masks(draw) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(draw(st.integers(1, 4)) if kind == "rectangles" else 0):
         left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
         hole[top : top + draw(st.integers(1, height)), left : left + draw(st.integers(1, width))] = True
+    hole[-1, -1] = False  # a hole of the whole photo is refused
     return photo, hole
 
 
