@@ -17,6 +17,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.image_io import (  # noqa: F401  also importable from here
     MAX_PIXELS,
     MAX_PROFILE,
+    PHOTO_SUFFIXES,
     READ_FORMATS,
     SAVE_FORMATS,
     decode_image,
@@ -47,8 +48,9 @@ UPRIGHT = {
 def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     """A photo as upright (H, W, 3) uint8 RGB: EXIF orientation applied, transparency composited on white.
 
-    PIL images may have any mode. Deep greyscale is brought to 8 bits: I;16 maps 0..65535 to 0..255, and so does I when
-    its maximum is above 255 (else it holds 0..255 already); F is read as [0, 1] when its maximum is at most 1, else as
+    PIL images may have any mode. Deep greyscale is brought to 8 bits: of I;16 the smallest range of 10, 12, 14 or 16
+    bits that holds its maximum maps to 0..255, as cameras and scanners store 12 bits in 16; so it does of I when its
+    maximum is above 255 (else it holds 0..255 already); F is read as [0, 1] when its maximum is at most 1, else as
     [0, 255]; what lies outside is clipped. Arrays are uint8, (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
     ICC profiles are not applied: the values of an RGB photo come back as they are.
 
@@ -65,7 +67,8 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     _check_size(*image.size)
 
     if _is_deep(image):
-        image = Image.fromarray(_to_8_bits(image))
+        levels = np.asarray(image).astype(np.float32) * scale_to_8_bits(image)
+        image = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), _to_rgba(image))
     return np.array(image.convert("RGB"))
@@ -153,16 +156,21 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """(H, W) uint8 from a deep greyscale image; the ranges are those of `to_rgb`."""
-    values = np.asarray(image).astype(np.float32)
+def scale_to_8_bits(image: Image.Image) -> float:
+    """What takes the values of a deep greyscale image to [0, 255]; the ranges are those of `to_rgb`.
+
+    Raises InputError for NaN and infinity.
+    """
+    values = np.asarray(image)
     if not np.isfinite(values).all():
         raise InputError("the image contains NaN or infinity; give finite values in [0, 1] or [0, 255]")
+    highest = values.max()
     if image.mode == "F":
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:
-        scale = 1.0 if image.mode == "I" and values.max() <= 255 else 255 / 65535
-    return np.rint(np.clip(values * scale, 0, 255)).astype(np.uint8)
+        return 255.0 if highest <= 1 else 1.0
+    if image.mode == "I" and highest <= 255:
+        return 1.0
+    bits = next((bits for bits in (10, 12, 14) if highest < 2**bits), 16)
+    return 255 / (2**bits - 1)
 
 
 def _to_rgba(image: Image.Image) -> Image.Image:

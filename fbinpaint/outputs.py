@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .images import Crop, resize_image, to_tensor
 from .labels import IGNORE, LabelSpace
+from .metadata import carry_over
+from .modes import in_mode_of
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Photo:
 
     pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (3,H,W), the
     float photo of a caller who gave one; overview (h,w) uint8, a small map of the whole photo, which the known part's
-    labels come from; patches[k], those of round k so far.
+    labels come from; patches[k], those of round k so far; source, the image of a caller who gave a PIL one.
     """
 
     pixels: np.ndarray
@@ -47,6 +49,7 @@ class Photo:
     original: Tensor | None
     patches: list[list[Patch]]
     overview: np.ndarray | None = None
+    source: PIL.Image.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,16 @@ class RoundOutput:
         for patch in self.patches:
             self._paste(pixels, patch.crop, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
-            return PIL.Image.fromarray(pixels)
+            return PIL.Image.fromarray(pixels) if self.photo.source is None else self._like_source(pixels)
         if self.output_type == "np":
             return pixels
         tensor, original = to_tensor(pixels)[0], self.photo.original
         return tensor if original is None else torch.where(torch.from_numpy(self.photo.hole), tensor, original)
+
+    def _like_source(self, pixels: np.ndarray) -> PIL.Image.Image:
+        image = in_mode_of(self.photo.source, pixels, self.photo.hole)
+        image.info = carry_over(self.photo.source).info
+        return image
 
     @property
     def semantic_map(self) -> Any:
@@ -140,9 +148,11 @@ def as_output(labels: np.ndarray, label_space: LabelSpace, output_type: str) -> 
 class FeedbackInpaintPipelineOutput(BaseOutput):
     """Lists as long as the batch.
 
-    images: restored photos. semantic_before / semantic_after: class ids before and after feedback, at the photo's size
-    ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64). rounds[i][k]: round k
-    of photo i, k = 0 being the one-way pass.
+    images: restored photos; of PIL photos ("pil") in their own mode, see `fbinpaint.modes.in_mode_of`, with their EXIF
+    data, XMP, resolution and colour profile in `info`.
+    semantic_before / semantic_after: class ids before and after feedback, at the photo's size ("pil": mode "P" images
+    in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64).
+    rounds[i][k]: round k of photo i, k = 0 being the one-way pass.
     """
 
     images: list[Any]

@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import CommitInfo
@@ -354,7 +355,8 @@ class FeedbackInpaintPipeline(DiffusionPipeline):
             size = (pixels.shape[1], pixels.shape[0])
             drawn = None if s is None else to_index_map(s, size, self.label_space.num_classes)
             patches = [[] for _ in range(num_rounds + 1)]
-            photos.append(Photo(pixels, to_mask(m, size), drawn, original, patches))
+            source = x if isinstance(x, PIL.Image.Image) else None
+            photos.append(Photo(pixels, to_mask(m, size), drawn, original, patches, source=source))
         return photos
 
     @staticmethod
