@@ -3,7 +3,7 @@
 The words are those of the IPTC Photo Metadata Standard (2025.1): https://iptc.org/std/photometadata/specification/
 """
 
-from pathlib import Path
+import os
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
@@ -59,10 +59,9 @@ def tell_provenance(xmp: bytes | None, model: str) -> bytes:
     return _packet(document)
 
 
-def model_name(model: str | Path) -> str:
+def model_name(model: str | os.PathLike) -> str:
     """What a result calls its model: the name of a local folder, without the path to it, or the Hub id."""
-    path = Path(model)
-    return path.resolve().name if path.is_dir() else str(model)
+    return os.path.basename(os.path.realpath(model)) if os.path.isdir(model) else str(model)
 
 
 def _parse(xmp: bytes | str) -> minidom.Document:
