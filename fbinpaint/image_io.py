@@ -136,7 +136,7 @@ def save_image(image: Image.Image, path: str | os.PathLike, quality: int | None 
     if quality is not None and file_format in ("JPEG", "AVIF", "WEBP"):
         options = {"quality": quality, "exact": True}
     with whole_file(path) as temporary:
-        image.save(temporary, file_format, **options, **_metadata(image, file_format))
+        image.save(temporary, file_format, **options, **metadata_options(image, file_format))
 
 
 def is_lossy(path: str | os.PathLike, quality: int | None = None) -> bool:
@@ -157,8 +157,8 @@ def _holds(file_format: str, key: str, image: Image.Image) -> bool:
     return key in INFO_OF[file_format] and (key != "icc_profile" or len(image.info[key]) <= MAX_PROFILE)
 
 
-def _metadata(image: Image.Image, file_format: str) -> dict[str, Any]:
-    """The entries of `image.info` that the format holds, as PIL's options."""
+def metadata_options(image: Image.Image, file_format: str) -> dict[str, Any]:
+    """The entries of `image.info` that the format ("PNG", "JPEG"...) holds, as options of PIL's `save`."""
     kept = {key: image.info[key] for key in INFO_OF[file_format] if image.info.get(key)}
     kept = {key: value for key, value in kept.items() if _holds(file_format, key, image)}
     if file_format == "PNG":
