@@ -220,7 +220,7 @@ def read_notes(path: Path, photo: Image.Image, result: Image.Image) -> Iterator[
     """What a photo had that its result has not."""
     frames, bits = frames_and_bits(path)
     if frames > 1:
-        yield Note(f"{path}: only the first of its {frames} frames is restored")
+        yield Note(f"{path}: only the first of its {frames} frames is restored, the others are left out")
     if bits > 8 and photo.mode in ("RGB", "RGBA", "LA", "CMYK"):
         yield Note(f"{path}: written as {NAMES[result.mode]}, because its {bits} bits a colour can only be read as 8")
     if photo.mode == "P":
@@ -257,7 +257,7 @@ def segment(pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job]) -> Iterator[st
 
     def write(job: Job, photo: Image.Image, pictures: Sequence[Image.Image]) -> Iterator[Note]:
         if (frames := frames_and_bits(job.image)[0]) > 1:
-            yield Note(f"{job.image}: only the first of its {frames} frames is segmented")
+            yield Note(f"{job.image}: only the first of its {frames} frames is segmented, the others are left out")
         for target, picture in zip(job.targets, pictures, strict=False):
             save_image(picture, target)
 

@@ -101,8 +101,8 @@ def _copy(tags: Image.Exif) -> Image.Exif:
         if ExifTags.IFD.Interop in inner:
             inner[ExifTags.IFD.Interop] = {k: _bytes(v) for k, v in tags.get_ifd(ExifTags.IFD.Interop).items()}
         if inner:
-            copy.get_ifd(ifd).update(inner)
-            copy[ifd] = inner
+            copy[ifd] = copy.get_ifd(ifd)
+            copy[ifd].update(inner)
     return copy
 
 

@@ -25,8 +25,8 @@ EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xm
 
 def carry_over(xmp: bytes | str) -> bytes:
     """The XMP of a photo as it is right for its upright result. Raises ValueError where it is no well-formed XMP."""
-    document = _parse(xmp)
     try:
+        document = _parse(xmp)
         _remove(document, STALE)
         return _packet(document)
     except RecursionError as error:
