@@ -46,6 +46,9 @@ def in_mode_of(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Imag
 
     pixels: (H, W, 3) uint8, what was painted, anything outside the hole; hole: (H, W) bool.
 
+    CMYK and LAB are filled by PIL's plain conversion of the painted colours, without the photo's profile: their known
+    values stay, where a way through RGB would change them.
+
     Greyscale of more than 8 bits is filled in its own range, see `to_rgb`; black and white at a threshold of half. A
     fill under partial transparency looks on white as it was painted, as that is how the photo was read. It keeps the
     photo's alpha, except where that is 0: there was nothing to see, so what is painted there is opaque. So is the whole
