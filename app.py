@@ -44,11 +44,15 @@ from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.folders import naming
+from fbinpaint.image_io import metadata_options
 from fbinpaint.images import NOTHING_MARKED, check_hole, load_image, resize_image, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.metadata import carry_over
+from fbinpaint.modes import fit_to_format, in_mode_of
 from fbinpaint.saved import fetch, read_label_space
+from fbinpaint.xmp import model_name, tell_provenance
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipelineOutput, RoundOutput
@@ -127,8 +131,12 @@ def save_to_cache(picture: Image.Image, cache_dir: str, name: str = "image", for
     """
     buffer = io.BytesIO()
     picture.save(buffer, format, **({"compress_level": 1} if format == "png" else {}))  # sooner on the page, as exact
-    data = buffer.getvalue()
-    path = Path(cache_dir).resolve() / processing_utils.hash_bytes(data) / f"{name}.{format}"
+    return to_cache(buffer.getvalue(), cache_dir, f"{name}.{format}")
+
+
+def to_cache(data: bytes, cache_dir: str, name: str) -> str:
+    """The path of a file that holds the data, written whole or not at all."""
+    path = Path(cache_dir).resolve() / processing_utils.hash_bytes(data) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
@@ -359,6 +367,15 @@ def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: La
     }
 
 
+def save_restored(picture: Image.Image, model: str, cache_dir: str) -> str:
+    """The path of a PNG file of a restored picture, which says of itself what its `info` does, and in its XMP that the
+    model (a folder or Hub id) painted a part of it."""
+    picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model_name(model))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1, **metadata_options(picture, "PNG"))
+    return to_cache(buffer.getvalue(), cache_dir, "restored.png")
+
+
 @functools.cache
 def example(space: str, name: str | int) -> tuple[Image.Image, Image.Image]:
     """One of the label space's `EXAMPLES`, and a mask for it."""
@@ -416,8 +433,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         """Everything else, and the buttons that act on it."""
         space, cache = label_spaces[session.model], comparison.GRADIO_CACHE
         files = {
-            download: Image.fromarray(session.result),
-            download_map: space.to_palette_image(output.semantic_after[0]),
+            download: save_restored(Image.fromarray(session.result), models[session.model], cache),
+            download_map: save_to_cache(space.to_palette_image(output.semantic_after[0]), cache),
         }
         return {
             map_after: annotate(levels(output.images[0]), output.semantic_after[0], space),
@@ -425,8 +442,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             gallery: album(output),
             reuse: gr.Button(interactive=True),
         } | {
-            button: gr.DownloadButton(value=save_to_cache(file, cache), interactive=True)
-            for button, file in files.items()
+            button: gr.DownloadButton(value=file, interactive=True) for button, file in files.items()
         }
 
     def on_restore(drawing, mask, grow, feather, invert, model, rounds, painted, session, progress=gr.Progress()):  # noqa: B008
@@ -463,8 +479,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         """Restore a photo where the mask is white.
 
         semantic_map: class ids the fill must follow, an index image of the photo's size, 255 = let the model decide.
-        Returns the restored photo, its semantic maps before and after feedback (PNG; pixel values are class ids, the
-        palette shows them in colour), and figures: size, share of hole, classes, and what each round changed.
+        Returns the restored photo (PNG; in its mode and with its EXIF data, as far as PNG holds them), its semantic
+        maps before and after feedback (PNG; pixel values are class ids, the palette shows them in colour), and figures:
+        size, share of hole, classes, and what each round changed.
         """
         with toasts():
             if image is None:
@@ -478,7 +495,11 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             )
             *_, output = run(photo, hole, model, int(rounds), edits, progress)
         maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
-        return levels(output.images[0]), *maps, figures(output, hole, space)
+        picture = in_mode_of(given, levels(output.images[0]), hole)
+        picture.info = carry_over(given).info
+        picture, _ = fit_to_format(picture, "restored.png")
+        restored = save_restored(picture, models[model], images_out[0].GRADIO_CACHE)
+        return restored, *maps, figures(output, hole, space)
 
     def on_example(index):
         """The example and, at once, its result with the settings it was restored with before."""

@@ -29,6 +29,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def percent(text: str) -> int:
+    """1 to 100."""
+    if not 1 <= count(text) <= 100:
+        raise argparse.ArgumentTypeError("must be from 1 to 100")
+    return int(text)
+
+
 def seed(text: str) -> int:
     """What torch.Generator takes."""
     if count(text) >= 2**64:

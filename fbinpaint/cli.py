@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint import __version__
-from fbinpaint.arguments import HelpWithDefaults, count, positive, seed
+from fbinpaint.arguments import HelpWithDefaults, count, percent, positive, seed
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
@@ -90,11 +90,21 @@ def _parser() -> argparse.ArgumentParser:
         "serves all; in DIR, also that of the photos, NAME.png, NAME_mask.png or NAME_mask001.png is the mask of "
         "NAME.jpg; alpha = the transparent part of each photo (./alpha = a file)",
     )  # fmt: skip
-    run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders are filled with PNG files")
+    run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
     run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
     run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
     run.add_argument("--save-semantics", action="store_true", help="write NAME_before.png, NAME_after.png (index maps)")
     run.add_argument("--resume", action="store_true", help="leave photos alone whose results are all there")
+    run.add_argument(
+        "--format", choices=("png", "keep"), default="png",
+        help="png = lossless (default), keep = the photo's own",
+    )  # fmt: skip
+    run.add_argument(
+        "--quality", type=percent, metavar="1..100", help="of JPEG, AVIF, WebP (default: 95, lossless)"
+    )  # fmt: skip
+    run.add_argument(
+        "--no-provenance", action="store_true", help="do not tell in the XMP that a model painted a part"
+    )  # fmt: skip
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
 
     segment = _command(
@@ -208,14 +218,21 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
 
 def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
-    from fbinpaint.batch import plan_restorations, restore
+    from fbinpaint.batch import format_notes, plan_restorations, restore
+    from fbinpaint.xmp import model_name
 
-    jobs, problems, notes = plan_restorations(args.image, args.mask, args.output, args.save_semantics)
+    keep_format = args.format == "keep"
+    jobs, problems, notes = plan_restorations(args.image, args.mask, args.output, args.save_semantics, keep_format)
     if args.resume:
         to_do = [job for job in jobs if not all(map(os.path.isfile, job.targets))]
         notes.append(f"{args.output}: {len(jobs) - len(to_do)} of {len(jobs)} photos are done already, left alone")
         jobs = to_do
-    return _process(args, jobs, problems, notes, lambda pipe, batch: restore(pipe, batch, args.rounds, args.seed))
+    notes += format_notes(jobs, keep_format, args.quality)
+    model = None if args.no_provenance else model_name(args.model)
+    return _process(
+        args, jobs, problems, notes,
+        lambda pipe, batch: restore(pipe, batch, args.rounds, args.seed, model, args.quality),
+    )  # fmt: skip
 
 
 def segment_command(args: argparse.Namespace) -> int:
@@ -271,6 +288,7 @@ def _process(
     """Works on all jobs in batches of one size, with a progress bar; the exit code."""
     from tqdm import tqdm
 
+    from fbinpaint.batch import Note
     from fbinpaint.folders import equal_size_batches
 
     for line in [f"error: {problem}" for problem in problems] + [f"note: {note}" for note in notes]:
@@ -280,9 +298,10 @@ def _process(
         pipe = load_pipeline(args.model)
         with tqdm(total=len(jobs), desc=args.name, unit="photo") as progress:
             for batch in equal_size_batches(jobs, BATCH_SIZE):
-                for problem in work(pipe, batch):
-                    failures += 1
-                    progress.write(printable(f"error: {problem}"), file=sys.stderr)
+                for line in work(pipe, batch):
+                    failed = not isinstance(line, Note)
+                    failures += failed
+                    progress.write(printable(f"{'error' if failed else 'note'}: {line}"), file=sys.stderr)
                 progress.update(len(batch))
     return 1 if failures else 0
 

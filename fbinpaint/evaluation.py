@@ -33,7 +33,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem
 from fbinpaint.images import (
-    SAVE_FORMATS,
+    PHOTO_SUFFIXES,
     check_hole,
     composite,
     load_image,
@@ -540,7 +540,7 @@ def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[P
         raise InputError(f"{data}: has no folder images/; put the photos there (and index maps in labels/, if any)")
     photos = dict(itertools.islice(files_by_stem(images).items(), limit))
     if not photos:
-        raise InputError(f"{images}: holds no photo; use {' '.join(SAVE_FORMATS)}")
+        raise InputError(f"{images}: holds no photo; use {' '.join(PHOTO_SUFFIXES)}")
     pairs, problems = pair_by_stem(photos, None if masks is None else files_by_stem(masks))
     if problems:
         more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""

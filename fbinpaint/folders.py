@@ -12,7 +12,7 @@ from typing import TypeVar
 from PIL import Image
 
 from fbinpaint.errors import InputError
-from fbinpaint.images import SAVE_FORMATS, open_image, shorter_side
+from fbinpaint.images import PHOTO_SUFFIXES, open_image, shorter_side
 
 Photo = TypeVar("Photo")
 
@@ -68,7 +68,7 @@ def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, lis
     """The pictures among `visible_files`, keyed by their path below `folder`, "/" between, without suffix."""
     found: dict[str, list[Path]] = {}
     for path in visible_files(folder, leave_out):
-        if path.suffix.lower() in SAVE_FORMATS:
+        if path.suffix.lower() in PHOTO_SUFFIXES:
             found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     return found
 

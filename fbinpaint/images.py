@@ -1,16 +1,12 @@
-"""Everything between a user's photo and the networks: decoding, colour modes, masks, padding, crops, exact compositing.
+"""Everything between a user's photo and the networks: colour modes, masks, padding, crops, exact compositing.
 
 Sizes are (width, height) as in PIL; arrays are (H, W) or (H, W, 3), row first. `InputError` is raised for what a user
 can get wrong (a broken file, an odd dtype); everything else is a programming error and raises what it raises.
 """
 
-import os
 import struct
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -19,16 +15,21 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image
 
 from fbinpaint.errors import InputError, warn_user
-from fbinpaint.files import whole_file
+from fbinpaint.image_io import (  # noqa: F401  also importable from here
+    MAX_PIXELS,
+    MAX_PROFILE,
+    PHOTO_SUFFIXES,
+    READ_FORMATS,
+    SAVE_FORMATS,
+    decode_image,
+    load_image,
+    open_image,
+    save_image,
+)
 
 MIN_SIDE = 16  # pixels
-MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
-MAX_PROFILE = 2**20  # bytes; PIL reads no PNG with a longer colour profile
 MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample_size squares
 MAX_CROPS = 8  # per photo: bounds the time a speckled mask can take
-
-# What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
-READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 # EXIF orientation to the turn that undoes it; 1 is upright.
 UPRIGHT = {
@@ -49,83 +50,6 @@ NOTHING_MARKED = (
 )
 MOST = 0.95  # a mask that marks a larger share of the photo is likely to be black where it should be white
 
-# What `save_image` writes. WebP and TIFF are lossless too: only JPEG gives up bit-identical known pixels.
-SAVE_FORMATS = {
-    ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95}),
-    ".jpeg": ("JPEG", {"quality": 95}),
-    ".webp": ("WEBP", {"lossless": True}),
-    ".tif": ("TIFF", {}),
-    ".tiff": ("TIFF", {}),
-    ".bmp": ("BMP", {}),
-}
-
-
-# ---------------------------------------------------------------------------------------------- reading and writing
-
-
-def load_image(path: str | os.PathLike) -> Image.Image:
-    """Opens and fully decodes one image file (the first frame of an animation), in the mode it is stored in.
-
-    Raises InputError, naming the file, when it is missing, a folder, empty, not an image, broken or above MAX_PIXELS.
-    """
-    with open_image(path, str(path)) as image:
-        return decode_image(image, str(path))
-
-
-def open_image(file: str | os.PathLike | BinaryIO, name: str) -> Image.Image:
-    """Reads the header of an image, not yet its pixels; `name` opens the message of the InputError."""
-    if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
-        problem = "is a folder" if os.path.isdir(file) else "is no file but a pipe or a device"  # may never end
-        raise InputError(f"{name}: {problem}; name an image file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
-            return Image.open(file, formats=READ_FORMATS)
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: no such file; check the path") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from error
-    except Image.UnidentifiedImageError as error:
-        length = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
-        problem = "is not an image that can be read" if length else "is empty (zero bytes)"
-        raise InputError(f"{name}: {problem}; use a PNG, JPEG, WebP or TIFF file") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: cannot be opened ({error}); check the file") from error
-
-
-def decode_image(image: Image.Image, name: str) -> Image.Image:
-    """Loads the pixels of an image that PIL may only have opened; `name` opens the message of the InputError."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{name}: {width}x{height} is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
-        )
-    try:
-        image.load()
-    except Exception as error:  # PIL's decoders raise OSError, SyntaxError, struct.error... on broken files
-        raise InputError(f"{name}: the image data is broken or truncated ({error}); save it again") from error
-    return image
-
-
-def save_image(image: Image.Image, path: str | os.PathLike) -> None:
-    """Writes the image in the format of the suffix (a key of SAVE_FORMATS), whole or not at all.
-
-    An ICC profile in `image.info` of at most MAX_PROFILE bytes is kept. Raises InputError for an unknown suffix, a
-    folder that cannot be written to, and a mode that the format cannot hold.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in SAVE_FORMATS:
-        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    file_format, options = SAVE_FORMATS[path.suffix.lower()]
-    profile = image.info.get("icc_profile")
-    if profile and len(profile) > MAX_PROFILE:
-        profile = None
-    with whole_file(path) as temporary:
-        image.save(temporary, file_format, icc_profile=profile, **options)
-
 
 # ------------------------------------------------------------------------------------------- photos, masks and maps
 
@@ -133,8 +57,9 @@ def save_image(image: Image.Image, path: str | os.PathLike) -> None:
 def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     """A photo as upright (H, W, 3) uint8 RGB: EXIF orientation applied, transparency composited on white.
 
-    PIL images may have any mode. Deep greyscale is brought to 8 bits: I;16 maps 0..65535 to 0..255, and so does I when
-    its maximum is above 255 (else it holds 0..255 already); F is read as [0, 1] when its maximum is at most 1, else as
+    PIL images may have any mode. Deep greyscale is brought to 8 bits: of I;16 the smallest range of 10, 12, 14 or 16
+    bits that holds its maximum maps to 0..255, as cameras and scanners store 12 bits in 16; so it does of I when its
+    maximum is above 255 (else it holds 0..255 already); F is read as [0, 1] when its maximum is at most 1, else as
     [0, 255]; what lies outside is clipped. Arrays are uint8, (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
     ICC profiles are not applied: the values of an RGB photo come back as they are.
 
@@ -151,7 +76,8 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     _check_size(*image.size)
 
     if _is_deep(image):
-        image = Image.fromarray(_to_8_bits(image))
+        levels = np.asarray(image).astype(np.float32) * scale_to_8_bits(image)
+        image = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), _to_rgba(image))
     return np.array(image.convert("RGB"))
@@ -353,16 +279,21 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """(H, W) uint8 from a deep greyscale image; the ranges are those of `to_rgb`."""
-    values = np.asarray(image).astype(np.float32)
+def scale_to_8_bits(image: Image.Image) -> float:
+    """What takes the values of a deep greyscale image to [0, 255]; the ranges are those of `to_rgb`.
+
+    Raises InputError for NaN and infinity.
+    """
+    values = np.asarray(image)
     if not np.isfinite(values).all():
         raise InputError("the image contains NaN or infinity; give finite values in [0, 1] or [0, 255]")
+    highest = values.max()
     if image.mode == "F":
-        scale = 255.0 if values.max() <= 1 else 1.0
-    else:
-        scale = 1.0 if image.mode == "I" and values.max() <= 255 else 255 / 65535
-    return np.rint(np.clip(values * scale, 0, 255)).astype(np.uint8)
+        return 255.0 if highest <= 1 else 1.0
+    if image.mode == "I" and highest <= 255:
+        return 1.0
+    bits = next((bits for bits in (10, 12, 14) if highest < 2**bits), 16)
+    return 255 / (2**bits - 1)
 
 
 def _to_rgba(image: Image.Image) -> Image.Image:

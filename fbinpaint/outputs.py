@@ -13,6 +13,8 @@ from diffusers.utils import BaseOutput
 
 from .images import Crop, resize_image
 from .labels import IGNORE, LabelSpace
+from .metadata import carry_over
+from .modes import in_mode_of
 
 
 @dataclass
@@ -37,7 +39,8 @@ class Photo:
 
     pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (H,W,3)
     float32 in [0,1], the photo of a caller who gave floats; overview (h,w) uint8, a small map of the whole photo, which
-    the known part's labels come from; patches[k], those of round k so far.
+    the known part's labels come from; patches[k], those of round k so far; source, the image of a caller who gave a PIL
+    one.
 
     What is filled without the networks is no longer hole but known; filled (H,W) bool remembers where, confidence is
     that of the overview's classes there if nothing else was a hole.
@@ -51,6 +54,12 @@ class Photo:
     overview: np.ndarray | None = None
     filled: np.ndarray | None = None
     confidence: float = 0.0
+    source: PIL.Image.Image | None = None
+
+    @property
+    def painted(self) -> np.ndarray:
+        """(H,W) bool: all that the mask marked."""
+        return self.hole if self.filled is None else self.hole | self.filled
 
 
 @dataclass(frozen=True)
@@ -85,11 +94,16 @@ class RoundOutput:
         for patch in self.patches:
             self._paste(pixels, patch.crop, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
-            return PIL.Image.fromarray(pixels)
+            return PIL.Image.fromarray(pixels) if self.photo.source is None else self._like_source(pixels)
         floats = pixels.astype(np.float32) / 255
         if self.photo.original is not None:
             np.copyto(floats, self.photo.original, where=~self.photo.hole[..., None])
         return floats if self.output_type == "np" else torch.from_numpy(floats).permute(2, 0, 1).contiguous()
+
+    def _like_source(self, pixels: np.ndarray) -> PIL.Image.Image:
+        image = in_mode_of(self.photo.source, pixels, self.photo.painted)
+        image.info = carry_over(self.photo.source).info
+        return image
 
     @property
     def semantic_map(self) -> Any:
@@ -146,9 +160,11 @@ def as_output(labels: np.ndarray, label_space: LabelSpace, output_type: str) -> 
 class FeedbackInpaintPipelineOutput(BaseOutput):
     """As long as the batch, and lists but for `images`.
 
-    images: restored photos, "pil": RGB images, "np": (B,H,W,3) and "pt": (B,3,H,W), float32 in [0,1]; of photos that
-    differ in size a list of (H,W,3) or (3,H,W). semantic_before / semantic_after: class ids before and after feedback,
-    at the photo's size ("pil": mode "P" images in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64).
+    images: restored photos; "pil": those of PIL photos in their own mode, see `fbinpaint.modes.in_mode_of`, with their
+    EXIF data, XMP, resolution and colour profile in `info`, others RGB; "np": (B,H,W,3) and "pt": (B,3,H,W), float32 in
+    [0,1], or where photos differ in size a list of (H,W,3) or (3,H,W).
+    semantic_before / semantic_after: class ids before and after feedback, at the photo's size ("pil": mode "P" images
+    in the label space's colours, "np": (H,W) uint8, "pt": (H,W) int64).
     rounds[i][k]: round k of photo i, k = 0 being the one-way pass.
     """
 

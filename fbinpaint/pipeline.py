@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import diffusers
 import numpy as np
+import PIL.Image
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import CommitInfo
@@ -456,7 +457,8 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             patches = [[] for _ in range(num_rounds + 1)]
             hole = to_mask(m, size, photo=x)
             check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
-            photos.append(Photo(pixels, hole, drawn, original, patches))
+            source = x if isinstance(x, PIL.Image.Image) else None
+            photos.append(Photo(pixels, hole, drawn, original, patches, source=source))
         return photos
 
     def _read_map(self, semantic_map: Any, size: tuple[int, int]) -> np.ndarray:

@@ -189,7 +189,7 @@ def empty_or_foreign() -> Iterator[OddInput]:
         yield refused(f"only-magic-{kind}.png", content, "")
         yield refused(f"magic-and-noise-{kind}.png", content + NOISE, "")
     yield OddInput("notes.txt", b"I am a note.", "left alone", "is not a photo")
-    yield OddInput("photo.gif", GIF, "left alone", "is not a photo")
+    yield OddInput("photo.gif", GIF)
     yield OddInput("no_suffix", PHOTO, "left alone", "is not a photo")
 
 
@@ -453,7 +453,7 @@ def masks() -> Iterator[OddInput]:
     yield bad("half", MASK[: len(MASK) // 2], "")
     yield bad("bomb", png(60_000, 60_000, 8, 0, [b""]), "megapixels")
     yield bad("missing", lambda path: None, "has no mask", blames="photos")
-    yield bad("unknown-suffix", MASK, "has no mask", ".gif", blames="photos")
+    yield bad("unknown-suffix", MASK, "has no mask", ".xyz", blames="photos")
     yield bad("folder", lambda path: path.mkdir(), "has no mask", blames="photos")
     yield bad("dangling-link", lambda path: path.symlink_to("nowhere.png"), "no such file")
     yield bad("pipe", lambda path: os.mkfifo(path), "no file but a pipe")

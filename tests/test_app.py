@@ -103,6 +103,19 @@ def test_inpaint_keeps_the_known_pixels_and_fills_the_hole(client, street, hole)
     assert corrected["changed"] == pytest.approx((before != after)[mask].mean(), abs=1e-4)
 
 
+def test_inpaint_keeps_mode_and_exif_and_tells_that_a_model_painted(client, street, hole, tmp_path):
+    alpha = np.full(hole[1].shape, 200, np.uint8)
+    tags = Image.Exif()
+    tags[33432] = "(c) me"
+    photo = np.dstack([street[1], alpha])
+    Image.fromarray(photo).save(tmp_path / "alpha.png", exif=tags)
+    path = client.predict(handle_file(tmp_path / "alpha.png"), handle_file(hole[0]), "tiny", 0, api_name="/inpaint")[0]
+    restored = Image.open(path)
+    assert restored.mode == "RGBA" and np.array_equal(np.asarray(restored)[~hole[1]], photo[~hole[1]])
+    assert (np.asarray(restored)[..., 3] == alpha).all() and restored.getexif()[33432] == "(c) me"
+    assert b"compositeWithTrainedAlgorithmicMedia" in restored.info["xmp"]
+
+
 def test_inpaint_has_defaults_for_model_and_rounds(client, street, hole):
     given = client.predict(handle_file(street[0]), handle_file(hole[0]), "tiny", 2, api_name="/inpaint")
     default = client.predict(handle_file(street[0]), handle_file(hole[0]), api_name="/inpaint")
@@ -472,6 +485,7 @@ def test_the_result_can_be_downloaded_and_used_again(page):
         page.locator("#download").click()
     assert download.value.suggested_filename.endswith(".png")
     assert np.array_equal(np.array(Image.open(download.value.path()).convert("RGB")), after)
+    assert b"compositeWithTrainedAlgorithmicMedia" in Image.open(download.value.path()).info["xmp"]
     with page.expect_download() as download:
         page.locator("#download-map").click()
     map_ = Image.open(download.value.path())

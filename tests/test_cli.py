@@ -21,6 +21,7 @@ from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import evaluate
 from fbinpaint.folders import equal_size_batches, files_by_stem, pair_by_stem
+from fbinpaint.images import load_image
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.report import class_table, plot, table
 
@@ -69,6 +70,7 @@ def test_help_is_short_with_an_example_and_needs_no_torch(command):
         ["run", "--image", "a.png"],
         ["run", "--image", "a.png", "--mask", "m.png", "--output", "o.png", "--rounds", "-1"],
         ["run", "--image", "a.png", "--mask", "m.png", "--output", "o.png", "--seed", str(2**64)],
+        ["run", "--image", "a.png", "--mask", "m.png", "--output", "o.jpg", "--quality", "101"],
         ["evaluate", "--model", "m", "--data", "d", "--output", "r.json", "--rounds", "0,x"],
         ["evaluate", "--model", "m", "--data", "d", "--output", "r.json", "--limit", "0"],
     ],
@@ -247,6 +249,70 @@ def test_run_folder_with_one_mask_for_all(tmp_path, tiny_pipeline_dir, capsys):
     arguments = ["--image", tmp_path / "photos", "--mask", mask, "--output", tmp_path / "out", "--rounds", "0"]
     assert main(["run", *map(str, arguments), "--model", str(tiny_pipeline_dir)]) == 0
     assert Image.open(tmp_path / "out/b.png").size == (96, 80)
+
+
+def test_run_keeps_the_format_of_each_photo_and_says_what_that_costs(tmp_path, tiny_pipeline_dir, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    tags = Image.Exif()
+    tags[0x0112], tags[33432] = 6, "(c) me"
+    for name in ("a.jpg", "b.webp", "c.gif", "d.tif", "e.bmp", "f.ppm", "g.jp2"):
+        write_photo(photos / name)
+    Image.open(photos / "a.jpg").save(photos / "a.jpg", exif=tags)
+    mask = write_mask(tmp_path / "m.png")
+    arguments = ["--image", photos, "--mask", mask, "--output", out, "--model", tiny_pipeline_dir, "--rounds", "0"]
+    assert main(["run", *map(str, arguments), "--format", "keep", "--quality", "90"]) == 0
+    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("note: ")]
+    written = {path.name: Image.open(path) for path in out.iterdir()}
+    assert {name: image.format for name, image in written.items()} == {
+        "a.jpg": "JPEG", "b.webp": "WEBP", "c.png": "PNG", "d.tif": "TIFF", "e.bmp": "BMP", "f.ppm": "PPM",
+        "g.jp2": "JPEG2000",
+    }  # fmt: skip
+    assert written["a.jpg"].size == (40, 48) and written["a.jpg"].getexif()[33432] == "(c) me"
+    told = {name for name, image in written.items() if b"compositeWithTrained" in image.info.get("xmp", b"")}
+    assert told == {"a.jpg", "b.webp", "c.png", "d.tif"}
+    for words in ("2 results in lossy files (.jpg, .webp)", "c.gif: its result is a PNG", ".bmp files hold no XMP"):
+        assert sum(words in line for line in said) == 1
+    hole = np.asarray(Image.open(mask)) > 0
+    for name in ("c", "d", "e", "f", "g"):
+        files = (next(folder.glob(f"{name}.*")) for folder in (photos, out))
+        photo, result = (np.asarray(load_image(file).convert("RGB")) for file in files)
+        assert np.array_equal(photo[~hole], result[~hole])
+
+
+def test_run_tells_in_the_result_that_a_model_painted_unless_asked_not_to(tmp_path, tiny_pipeline_dir):
+    photo, mask = write_photo(tmp_path / "a.png"), write_mask(tmp_path / "m.png")
+    arguments = ["--image", photo, "--mask", mask, "--model", tiny_pipeline_dir, "--rounds", "0", "--save-semantics"]
+    assert main(["run", *map(str, arguments), "--output", str(tmp_path / "o.png")]) == 0
+    assert main(["run", *map(str, arguments), "--output", str(tmp_path / "n.png"), "--no-provenance"]) == 0
+    packet = Image.open(tmp_path / "o.png").info["xmp"]
+    assert b"compositeWithTrainedAlgorithmicMedia" in packet and b"fbinpaint, model tiny<" in packet
+    assert str(tmp_path).encode() not in packet
+    assert not any("xmp" in Image.open(tmp_path / name).info for name in ("n.png", "o_before.png", "o_after.png"))
+
+
+def test_run_keeps_transparency_bit_depth_and_greyscale_of_photos(tmp_path, tiny_pipeline_dir):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 4), dtype=np.uint8)
+    deep = np.random.default_rng(1).integers(0, 4096, (40, 48)).astype(np.uint16)
+    photos = {"alpha": pixels, "deep": deep, "grey": pixels[..., 0]}
+    (tmp_path / "photos").mkdir()
+    for name, photo in photos.items():
+        Image.fromarray(photo).save(tmp_path / f"photos/{name}.png")
+    mask, out = write_mask(tmp_path / "m.png"), tmp_path / "out"
+    arguments = ["--image", tmp_path / "photos", "--mask", mask, "--output", out, "--rounds", "0"]
+    assert main(["run", *map(str, arguments), "--model", str(tiny_pipeline_dir)]) == 0
+    hole = np.asarray(Image.open(mask)) > 0
+    for name, photo in photos.items():
+        result = np.asarray(Image.open(out / f"{name}.png"))
+        assert result.dtype == photo.dtype and result.shape == photo.shape
+        assert np.array_equal(result[~hole], photo[~hole]) and (result != photo)[hole].any()
+
+
+def test_format_keep_and_a_file_of_another_format_contradict(tmp_path, capsys):
+    photo, mask = write_photo(tmp_path / "a.jpg"), write_mask(tmp_path / "m.png")
+    arguments = ["--image", photo, "--mask", mask, "--output", tmp_path / "o.png", "--format", "keep"]
+    assert main(["run", *map(str, arguments)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "o.png: is of another format than" in line and not (tmp_path / "o.png").exists()
 
 
 # ---------------------------------------------------------------------------------------------- segment

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from ..errors import InputError
 from ..folders import visible_files
-from ..images import SAVE_FORMATS
+from ..images import PHOTO_SUFFIXES
 from .rows import rows_from_files
 
 
@@ -20,9 +20,9 @@ def load_photo_folder(folder: str | Path) -> Dataset:
     folder = Path(folder)
     if not (folder / "images").is_dir():
         raise InputError(f"{folder}: no images/ folder in it; a data folder holds images/ and, if labelled, labels/")
-    photos = [path for path in visible_files(folder / "images") if path.suffix.lower() in SAVE_FORMATS]
+    photos = [path for path in visible_files(folder / "images") if path.suffix.lower() in PHOTO_SUFFIXES]
     if not photos:
-        raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(SAVE_FORMATS)})")
+        raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(PHOTO_SUFFIXES)})")
     labels = [folder / "labels" / path.relative_to(folder / "images").with_suffix(".png") for path in photos]
     labels = [path if os.path.lexists(path) else None for path in labels]
     if not any(labels) and os.path.isdir(folder / "labels") and visible_files(folder / "labels"):

@@ -1,0 +1,177 @@
+"""Image files, read by their content and written whole or not at all."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, PngImagePlugin
+
+from fbinpaint.errors import InputError
+from fbinpaint.files import whole_file
+from fbinpaint.metadata import MAX_PROFILE, is_text_key, to_exif
+
+MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
+BITS_PER_SAMPLE, XMP_TAG = 258, 700  # tags of TIFF
+
+# What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
+READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# What `save_image` writes. PNG, WebP, TIFF, JPEG 2000, BMP and PPM are lossless: they keep known pixels as they are.
+SAVE_FORMATS = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95}),
+    ".jpeg": ("JPEG", {"quality": 95}),
+    ".jfif": ("JPEG", {"quality": 95}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),  # exact: colours under full transparency too
+    ".tif": ("TIFF", {"compression": None}),  # PIL would take over the photo's, which may be JPEG
+    ".tiff": ("TIFF", {"compression": None}),
+    ".bmp": ("BMP", {}),
+    ".avif": ("AVIF", {"quality": 95}),
+    ".jp2": ("JPEG2000", {}),
+    ".ppm": ("PPM", {}),
+    ".pgm": ("PPM", {}),
+    ".pbm": ("PPM", {}),
+    ".pnm": ("PPM", {}),
+}
+# What counts as a photo in a folder. GIF is not written: its 256 colours are too few for what is painted.
+PHOTO_SUFFIXES = (*SAVE_FORMATS, ".gif", ".j2k", ".jpx")
+
+# The entries of `Image.info` that a format holds; see `fbinpaint.metadata`.
+INFO_OF = {
+    "PNG": ("icc_profile", "exif", "xmp", "dpi"),
+    "JPEG": ("icc_profile", "exif", "xmp", "dpi", "comment"),
+    "WEBP": ("icc_profile", "exif", "xmp"),
+    "TIFF": ("icc_profile", "exif", "xmp", "dpi"),
+    "AVIF": ("icc_profile", "exif", "xmp"),
+    "BMP": ("dpi",),
+    "JPEG2000": (),
+    "PPM": (),
+}
+NAMES = {"icc_profile": "colour profile", "exif": "EXIF data", "xmp": "XMP"}  # those whose loss matters
+JPEG_SEGMENT = {"exif": 65_533, "xmp": 65_504}  # bytes; longer ones do not fit into the file
+
+
+def load_image(path: str | os.PathLike) -> Image.Image:
+    """Opens and fully decodes one image file (the first frame of an animation), in the mode it is stored in.
+
+    Raises InputError, naming the file, when it is missing, a folder, empty, not an image, broken or above MAX_PIXELS.
+    """
+    with open_image(path, str(path)) as image:
+        return decode_image(image, str(path))
+
+
+def open_image(file: str | os.PathLike | BinaryIO, name: str) -> Image.Image:
+    """Reads the header of an image, not yet its pixels; `name` opens the message of the InputError."""
+    if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
+        problem = "is a folder" if os.path.isdir(file) else "is no file but a pipe or a device"  # may never end
+        raise InputError(f"{name}: {problem}; name an image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
+            return Image.open(file, formats=READ_FORMATS)
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file; check the path") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from error
+    except Image.UnidentifiedImageError as error:
+        length = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
+        problem = "is not an image that can be read" if length else "is empty (zero bytes)"
+        raise InputError(f"{name}: {problem}; use a PNG, JPEG, WebP or TIFF file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: cannot be opened ({error}); check the file") from error
+
+
+def decode_image(image: Image.Image, name: str) -> Image.Image:
+    """Loads the pixels of an image that PIL may only have opened; `name` opens the message of the InputError."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{name}: {width}x{height} is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
+        )
+    try:
+        image.load()
+    except Exception as error:  # PIL's decoders raise OSError, SyntaxError, struct.error... on broken files
+        raise InputError(f"{name}: the image data is broken or truncated ({error}); save it again") from error
+    return image
+
+
+def frames_and_bits(path: str | os.PathLike) -> tuple[int, int]:
+    """How many frames or pages a file that can be read has, and how many bits a channel of a pixel, as far as PNG, TIFF
+    and PPM files tell; `load_image` reads the first frame, and colour as 8 bits.
+
+    The second picture in a JPEG file is no frame: telephones put gain and depth maps there.
+    """
+    with open_image(path, str(path)) as image:
+        arguments = image.tile[0].args if image.tile else ""
+        if image.format == "TIFF":
+            bits = max(image.tag_v2.get(BITS_PER_SAMPLE) or (8,))
+        elif image.format == "PPM" and isinstance(arguments, tuple) and len(arguments) == 2:  # the second: the maximum
+            bits = arguments[1].bit_length()
+        else:
+            bits = 16 if ";16" in str(arguments) else 8
+        try:
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        except Exception:  # a later frame is broken, which is of no concern to the first
+            frames = 1
+        return frames, bits
+
+
+def save_image(image: Image.Image, path: str | os.PathLike, quality: int | None = None) -> None:
+    """Writes the image in the format of the suffix (a key of SAVE_FORMATS), whole or not at all.
+
+    Of `image.info`, colour profile, EXIF, XMP, resolution and, in PNG files, texts are written as far as the format
+    holds them; what it does not hold, `not_held` tells.
+
+    quality: 1 to 100 of JPEG, AVIF and WebP, which then is not lossless; None = 95, WebP lossless
+
+    Raises InputError for an unknown suffix, a folder that cannot be written to, and a mode that the format cannot hold.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SAVE_FORMATS:
+        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    file_format, options = SAVE_FORMATS[path.suffix.lower()]
+    if quality is not None and file_format in ("JPEG", "AVIF", "WEBP"):
+        options = {"quality": quality, "exact": True}
+    with whole_file(path) as temporary:
+        image.save(temporary, file_format, **options, **metadata_options(image, file_format))
+
+
+def is_lossy(path: str | os.PathLike, quality: int | None = None) -> bool:
+    """Whether `save_image` gives up bit-identical pixels in a file of this name."""
+    file_format, _ = SAVE_FORMATS[Path(path).suffix.lower()]
+    return file_format in ("JPEG", "AVIF") or (file_format == "WEBP" and quality is not None)
+
+
+def not_held(image: Image.Image, path: str | os.PathLike) -> list[str]:
+    """What the image says of itself that `save_image` cannot write into a file of this name, in words."""
+    file_format, _ = SAVE_FORMATS[Path(path).suffix.lower()]
+    return [name for key, name in NAMES.items() if image.info.get(key) and not _holds(file_format, key, image)]
+
+
+def _holds(file_format: str, key: str, image: Image.Image) -> bool:
+    if file_format == "JPEG" and len(image.info[key]) > JPEG_SEGMENT.get(key, MAX_PROFILE):
+        return False
+    return key in INFO_OF[file_format] and (key != "icc_profile" or len(image.info[key]) <= MAX_PROFILE)
+
+
+def metadata_options(image: Image.Image, file_format: str) -> dict[str, Any]:
+    """The entries of `image.info` that the format ("PNG", "JPEG"...) holds, as options of PIL's `save`."""
+    kept = {key: image.info[key] for key in INFO_OF[file_format] if image.info.get(key)}
+    kept = {key: value for key, value in kept.items() if _holds(file_format, key, image)}
+    if file_format == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        texts = {key: value for key, value in image.info.items() if isinstance(value, str) and is_text_key(key)}
+        for key, value in texts.items():
+            chunks.add_itxt(key, value)
+        if "xmp" in kept:
+            chunks.add_itxt("XML:com.adobe.xmp", kept.pop("xmp").decode())
+        kept["pnginfo"] = chunks
+    if file_format == "TIFF":
+        tags = to_exif(kept.pop("exif", b""))
+        if "xmp" in kept:
+            tags[XMP_TAG] = kept.pop("xmp")
+        kept["exif"] = tags
+    return {"icc_profile": None} | kept  # None: or else PIL takes one from `info`, of any length

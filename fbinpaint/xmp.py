@@ -1,0 +1,93 @@
+"""XMP, the XML metadata of a photo: carried over to its result, which also tells there that a model painted a part.
+
+The words are those of the IPTC Photo Metadata Standard (2025.1): https://iptc.org/std/photometadata/specification/
+"""
+
+import os
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+from fbinpaint import __version__
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+
+# Properties that would be wrong of the result: its pixels are upright, the thumbnail shows what was removed, and the
+# part of the XMP that a JPEG file keeps elsewhere is not read.
+STALE = {
+    ("http://ns.adobe.com/tiff/1.0/", "Orientation"),
+    ("http://ns.adobe.com/xap/1.0/", "Thumbnails"),
+    ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP"),
+}
+EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta>'
+
+
+def carry_over(xmp: bytes | str) -> bytes:
+    """The XMP of a photo as it is right for its upright result. Raises ValueError where it is no well-formed XMP."""
+    try:
+        document = _parse(xmp)
+        _remove(document, STALE)
+        return _packet(document)
+    except RecursionError as error:
+        raise ValueError("XMP that is nested too deeply") from error
+
+
+def tell_provenance(xmp: bytes | None, model: str) -> bytes:
+    """The XMP with the statement that a part of the picture was painted by a model, beside all else that it says.
+
+    xmp: of `carry_over`; None = there is none
+    model: what it is called by, see `model_name`
+    """
+    document = _parse(xmp or EMPTY)
+    properties = {
+        "DigitalSourceType": COMPOSITE,
+        "AISystemUsed": f"fbinpaint, model {model}",
+        "AISystemVersionUsed": __version__,
+    }
+    _remove(document, {(IPTC, name) for name in properties})
+    others = document.getElementsByTagNameNS(RDF, "Description")
+    about = others[0].getAttributeNS(RDF, "about") if others else ""  # the same in all of them
+    description = document.createElementNS(RDF, "rdf:Description")
+    for name, value in (("xmlns:rdf", RDF), ("xmlns:Iptc4xmpExt", IPTC), ("rdf:about", about)):
+        description.setAttribute(name, value)
+    for name, value in properties.items():
+        element = document.createElementNS(IPTC, f"Iptc4xmpExt:{name}")
+        element.appendChild(document.createTextNode(value))
+        description.appendChild(element)
+    document.getElementsByTagNameNS(RDF, "RDF")[0].appendChild(description)
+    return _packet(document)
+
+
+def model_name(model: str | os.PathLike) -> str:
+    """What a result calls its model: the name of a local folder, without the path to it, or the Hub id."""
+    return os.path.basename(os.path.realpath(model)) if os.path.isdir(model) else str(model)
+
+
+def _parse(xmp: bytes | str) -> minidom.Document:
+    try:
+        text = xmp if isinstance(xmp, str) else xmp.decode("utf-8-sig")
+        text = text.strip("\0 \t\r\n")
+        if "<!DOCTYPE" in text:  # no XMP has one; it could define entities that grow without end
+            raise ValueError("XMP with a document type")
+        document = minidom.parseString(text.encode())
+    except ExpatError as error:
+        raise ValueError(f"XMP that is not well-formed ({error})") from error
+    if not document.getElementsByTagNameNS(RDF, "RDF"):
+        raise ValueError("XMP without RDF")
+    return document
+
+
+def _remove(document: minidom.Document, properties: set[tuple[str, str]]) -> None:
+    """Takes out properties, (namespace, name), whether they are written as elements or as attributes."""
+    for namespace, name in properties:
+        for element in document.getElementsByTagNameNS(namespace, name):
+            element.parentNode.removeChild(element)
+        for description in document.getElementsByTagNameNS(RDF, "Description"):
+            if description.hasAttributeNS(namespace, name):
+                description.removeAttributeNS(namespace, name)
+
+
+def _packet(document: minidom.Document) -> bytes:
+    body = document.documentElement.toxml().encode()
+    return b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>' + body + b'<?xpacket end="w"?>'
