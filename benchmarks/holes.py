@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.reports import print_report
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.evaluation import BASELINE_RADIUS, BASELINES
@@ -174,9 +175,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Tell how far fills of thin holes and of holes in plain surroundings are off.",
         epilog="example: python -m benchmarks.holes --model checkpoints/streets",
+        formatter_class=HelpWithDefaults,
     )
     parser.add_argument("--model", required=True, nargs="+", metavar="DIR|HUB_ID")
-    parser.add_argument("--output", type=Path, metavar="report.json")
+    parser.add_argument("--output", type=Path, metavar="report.json", help="default: it is only printed")
     args = parser.parse_args()
     return print_report(lambda: measure(args.model), args.output)
 

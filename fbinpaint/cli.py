@@ -86,9 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
     run.add_argument(
         "--mask", type=_mask, required=True, metavar="FILE|DIR|alpha",
-        help="white = hole; soft masks are cut at half of their range, painted layers at half of their alpha; one FILE "
-        "serves all; in DIR, also that of the photos, NAME.png, NAME_mask.png or NAME_mask001.png is the mask of "
-        "NAME.jpg; alpha = the transparent part of each photo (./alpha = a file)",
+        help="white = hole, from half of the range on; one FILE serves all; DIR, also that of the photos, holds "
+        "NAME.png, NAME_mask.png or NAME_mask001.png; alpha = what is transparent in each photo (./alpha = a file)",
     )  # fmt: skip
     run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
     run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
