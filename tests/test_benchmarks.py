@@ -243,7 +243,7 @@ def test_holes_reports_both_tables(tiny_pipeline_dir, tmp_path, monkeypatch, cap
 def test_holes_refuses_a_model_that_is_not_there(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["holes", "--model", "/nowhere/model"])
     assert holes.main() == 1
-    assert "error:" in (out := capsys.readouterr().out) and "Traceback" not in out
+    assert "error:" in (said := capsys.readouterr().err) and "Traceback" not in said
 
 
 def test_masks_of_the_benchmark_are_as_thin_as_they_say():
