@@ -56,26 +56,6 @@ def recognition_loss(segmenter: Callable, fill: Tensor, classes: Tensor, hole: T
     return weighted_mean(loss, hole * (classes != IGNORE))
 
 
-def pattern_loss(prediction: Tensor, mask: Tensor, cell: int = 4) -> Tensor:
-    """How unevenly a fill changes within the cells it is painted in.
-
-    A photo's steps from pixel to pixel are as large at any place of a grid, those of shuffled channels need not be.
-    The mean absolute steps in the hole, down and across, at each of the `cell` places of a cell, over their mean over
-    all places: the mean square of what they differ from 1 by.
-
-    prediction (B,3,H,W), H and W multiples of `cell`, mask
-    (B,1,H,W).
-    """
-    losses = []
-    for pixels, hole in ((prediction, mask), (prediction.mT, mask.mT)):
-        # The step to pixel i is number i - 1: the first one counted leads from one cell into the next.
-        steps = pixels.diff(dim=2).abs().mean(1)[:, cell - 1 :].unflatten(1, (-1, cell))  # (B, cells, cell, W)
-        inside = (hole[:, 0, 1:] * hole[:, 0, :-1])[:, cell - 1 :].unflatten(1, (-1, cell))
-        step = (steps * inside).sum((0, 1, 3)) / inside.sum((0, 1, 3)).clamp_min(1)  # (cell,)
-        losses.append((step / step.mean().clamp_min(1e-6) - 1).square().mean())
-    return sum(losses) / 2
-
-
 class PerceptualLoss(nn.Module):
     """Distance of unit-length VGG16 features (relu1_2, 2_2, 3_3, 4_3), squared and summed over channels.
 

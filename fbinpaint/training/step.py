@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ..data.photos import Batch
 from ..labels import IGNORE
 from ..loop import Networks, Round, composite, feedback_rounds
-from ..losses import colour_loss, pattern_loss, recognition_loss, reconstruction_loss, semantic_loss
+from ..losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss
 from ..models.layers import in_cells, in_pixels, one_hot
 from .class_floor import ClassFloor
 from .distillation import taught
@@ -36,7 +36,6 @@ class LossWeights:
     semantic: float = 0.5  # cross-entropy of each map
     colour: float = 2.0  # L1 with the colours of classes that were drawn where the photo shows others
     recognition: float = 0.1  # cross-entropy of what the teacher sees in the fill, with the classes it should show
-    pattern: float = 1.0  # of cells that show in the fill
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of those losses that there are, by their names."""
@@ -50,7 +49,6 @@ class Losses:
     semantic: Tensor
     colour: Tensor
     recognition: Tensor
-    pattern: Tensor
 
 
 @dataclass
@@ -132,7 +130,7 @@ class Learner(nn.Module):
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
             nothing = fill.new_zeros(())
             initial = reconstruction_loss(fill, batch.image, batch.mask)
-            return None, Losses(initial, nothing, nothing, nothing, nothing, nothing)
+            return None, Losses(initial, nothing, nothing, nothing, nothing)
         networks = self.networks
         target = self.target(batch, teacher)
         classes = torch.where(target.trust > 0, target.labels, IGNORE)
@@ -161,7 +159,6 @@ class Learner(nn.Module):
             semantic=mean_of(semantic, batch.image),
             colour=colour_loss(F.avg_pool2d(last.prediction, 4), wish, colours),
             recognition=recognition_loss(teacher.segmenter, last.image, told, hole),
-            pattern=pattern_loss(last.prediction, batch.mask),
         )
         return Outcome(last, classes, told, astray, composite(goal, batch.image, batch.mask)), losses
 
