@@ -246,6 +246,13 @@ def test_to_rgb_reads_the_range_of_i_and_f_from_the_maximum():
         level(float("nan"), "F")
 
 
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_values_beyond_16_bits_are_scaled_by_the_range_that_holds_them(mode: str):
+    values = np.tile(np.linspace(0, 250_000, 32), (24, 1))
+    photo = Image.fromarray(values.astype(np.int32 if mode == "I" else np.float32))
+    assert np.abs(to_rgb(photo)[..., 0] - values * 255 / (2**18 - 1)).max() <= 0.51
+
+
 @pytest.mark.parametrize("orientation", ORIENTED)
 def test_exif_orientation_of_photos_masks_and_maps(tmp_path: Path, photo: np.ndarray, orientation: int):
     path = tmp_path / "photo.png"
