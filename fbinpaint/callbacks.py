@@ -38,6 +38,8 @@ def make_callback(
             if not isinstance(new, Tensor) or new.shape != old.shape:
                 what = f"of shape {tuple(new.shape)}" if isinstance(new, Tensor) else f"that is a {type(new).__name__}"
                 raise InputError(f"callback_on_step_end returned a {name} {what}; return a tensor {tuple(old.shape)}")
+            if not torch.isfinite(new).all():
+                raise InputError(f"callback_on_step_end returned a {name} with NaN or infinity; return finite numbers")
             if not torch.equal(new.to(old), old):
                 setattr(round_, name, new.to(old, copy=True))
                 replaced = True

@@ -200,6 +200,11 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     """The pipeline of a folder or a Hub id, on the GPU if there is one. Raises InputError if it cannot be loaded."""
     if model == str(DEFAULT_MODEL) and not os.path.isdir(model):
         raise InputError("no --model given, and the bundled ones are only in a clone; name a folder or a Hub id")
+    on_the_hub = not os.path.isdir(model)
+    if on_the_hub:  # a mistyped one shall not wait for the import of torch, which takes seconds
+        from fbinpaint.saved import COMPONENTS, fetch
+
+        fetch(model, COMPONENTS)
     import torch
     from diffusers.utils import logging
 
@@ -207,7 +212,7 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
 
     logging.disable_progress_bar()  # of loading; the commands have a bar of their own
     logging.set_verbosity_error()
-    pipe = FeedbackInpaintPipeline.from_pretrained(model)
+    pipe = FeedbackInpaintPipeline.from_pretrained(model, local_files_only=on_the_hub)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 

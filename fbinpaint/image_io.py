@@ -20,9 +20,9 @@ READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", 
 # What `save_image` writes. PNG, WebP, TIFF, JPEG 2000, BMP and PPM are lossless: they keep known pixels as they are.
 SAVE_FORMATS = {
     ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95}),
-    ".jpeg": ("JPEG", {"quality": 95}),
-    ".jfif": ("JPEG", {"quality": 95}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),  # 0: colours at full size, as known pixels have them
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jfif": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True, "exact": True}),  # exact: colours under full transparency too
     ".tif": ("TIFF", {"compression": None}),  # PIL would take over the photo's, which may be JPEG
     ".tiff": ("TIFF", {"compression": None}),
@@ -134,7 +134,7 @@ def save_image(image: Image.Image, path: str | os.PathLike, quality: int | None 
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     file_format, options = SAVE_FORMATS[path.suffix.lower()]
     if quality is not None and file_format in ("JPEG", "AVIF", "WEBP"):
-        options = {"quality": quality, "exact": True}
+        options = {key: value for key, value in options.items() if key != "lossless"} | {"quality": quality}
     with whole_file(path) as temporary:
         image.save(temporary, file_format, **options, **metadata_options(image, file_format))
 

@@ -58,9 +58,10 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     """A photo as upright (H, W, 3) uint8 RGB: EXIF orientation applied, transparency composited on white.
 
     PIL images may have any mode. Deep greyscale is brought to 8 bits: of I;16 the smallest range of 10, 12, 14 or 16
-    bits that holds its maximum maps to 0..255, as cameras and scanners store 12 bits in 16; so it does of I when its
-    maximum is above 255 (else it holds 0..255 already); F is read as [0, 1] when its maximum is at most 1, else as
-    [0, 255]; what lies outside is clipped. Arrays are uint8, (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
+    bits that holds its maximum maps to 0..255, as cameras and scanners store 12 bits in 16; so does that of 10, 12, 14
+    ... 32 bits of I when its maximum is above 255 (else it holds 0..255 already), and of F from 512 on. F below that is
+    read as [0, 1] when its maximum is below 2, else as [0, 255]; what lies outside is clipped. Arrays are uint8,
+    (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
     ICC profiles are not applied: the values of an RGB photo come back as they are.
 
     Raises InputError for other types, dtypes and shapes, and for sides below MIN_SIDE or more than MAX_PIXELS.
@@ -117,7 +118,8 @@ def to_mask(
         if turn is not None or stored not in SIDEWAYS or not _same_shape(hole.shape, size):
             (width, height), (across, down) = hole.shape[::-1], size
             raise InputError(f"{name}: is {width}x{height}, the photo {across}x{down}; give one of the photo's shape")
-        warn(f"{name}: fits the photo as it is stored, not as its EXIF orientation shows it; was turned with the photo")
+        whose = name_of(photo, "the photo")  # one mask may serve many
+        warn(f"{name}: fits {whose} as it is stored, not as its EXIF orientation shows it; was turned with the photo")
         hole = np.asarray(Image.fromarray(hole).transpose(stored))
     return _resize_nearest(hole.astype(np.uint8), size).astype(bool)
 
@@ -288,11 +290,11 @@ def scale_to_8_bits(image: Image.Image) -> float:
     if not np.isfinite(values).all():
         raise InputError("the image contains NaN or infinity; give finite values in [0, 1] or [0, 255]")
     highest = values.max()
-    if image.mode == "F":
-        return 255.0 if highest <= 1 else 1.0
+    if image.mode == "F" and highest < 512:
+        return 255.0 if highest < 2 else 1.0  # lights may lie a little above 1
     if image.mode == "I" and highest <= 255:
         return 1.0
-    bits = next((bits for bits in (10, 12, 14) if highest < 2**bits), 16)
+    bits = next((bits for bits in range(10, 32, 2) if highest < 2**bits), 32)
     return 255 / (2**bits - 1)
 
 

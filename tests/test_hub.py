@@ -305,6 +305,13 @@ def test_a_mistyped_model_fails_fast_where_the_hub(answers, hub, tmp_path):
         assert error.startswith(f"{name}: {problem}")
 
 
+def test_commands_tell_of_a_mistyped_model_before_torch_is_imported(hub, tmp_path):
+    code = "import sys, fbinpaint.cli as cli\ntry: cli.load_pipeline('no/such')\nexcept cli.InputError as e: print(e)\n"
+    done = Client(hub, tmp_path / "home").python("-c", code + "print({'torch', 'diffusers'} & set(sys.modules))")
+    error, imported = done.stdout.splitlines()
+    assert error.startswith("no/such: is neither a folder nor a repository") and imported == "set()", done.stderr
+
+
 def test_publishing_needs_a_token_and_keeps_what_is_private(hub, story, tiny_pipeline_dir, tmp_path):
     stranger = Client(hub, tmp_path / "stranger")
     stranger.settings["HF_TOKEN"] = "hf_bad"

@@ -242,8 +242,16 @@ def test_to_rgb_reads_the_range_of_i_and_f_from_the_maximum():
 
     assert level(255, "I") == 255 and level(65535, "I") == 255 and level(32896, "I") == 128 and level(-5, "I") == 0
     assert level(1.0, "F") == 255 and level(0.5, "F") == 128 and level(200.0, "F") == 200 and level(300.0, "F") == 255
+    assert level(1.9, "F") == 255 and level(2.0, "F") == 2
     with pytest.raises(InputError, match="NaN"):
         level(float("nan"), "F")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_values_beyond_16_bits_are_scaled_by_the_range_that_holds_them(mode: str):
+    values = np.tile(np.linspace(0, 250_000, 32), (24, 1))
+    photo = Image.fromarray(values.astype(np.int32 if mode == "I" else np.float32))
+    assert np.abs(to_rgb(photo)[..., 0] - values * 255 / (2**18 - 1)).max() <= 0.51
 
 
 @pytest.mark.parametrize("orientation", ORIENTED)

@@ -129,6 +129,13 @@ def test_integers_beyond_16_bits_are_not_cut_off():
     assert fit_to_format(Image.fromarray(values), "a.tif") == (Image.fromarray(values), None)
 
 
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_holes_in_deep_photos_are_filled_in_their_own_range_beyond_16_bits(mode: str):
+    photo = Image.fromarray(np.full((24, 32), 200_000, np.int32 if mode == "I" else np.float32))
+    filled = np.asarray(in_mode_of(photo, to_rgb(photo), HOLE))
+    assert (filled[~HOLE] == 200_000).all() and np.abs(filled[HOLE] - 200_000).max() <= 2**18 / 510
+
+
 def test_jpeg_gets_transparency_on_white_and_says_so():
     fitted, said = fit_to_format(rgba(np.where(HOLE, 0, 255)), "a.jpg")
     assert fitted.mode == "RGB" and (np.asarray(fitted)[HOLE] == 255).all()
