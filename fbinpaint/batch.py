@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
 from PIL import Image
 
 from fbinpaint.errors import InputError
@@ -232,6 +231,8 @@ def restore(
 
     def fill(pictures: Sequence[tuple[Image.Image, Image.Image | str]]) -> list[list[Image.Image]]:
         photos, masks = (list(column) for column in zip(*pictures, strict=True))
+        import torch  # here, so that what is wrong with the arguments is said at once
+
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         out = pipe(photos, masks, num_feedback_rounds=rounds, generator=generator)
         return [list(of_photo) for of_photo in zip(out.images, out.semantic_before, out.semantic_after, strict=True)]

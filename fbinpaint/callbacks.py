@@ -37,9 +37,9 @@ def make_callback(
             new = (returned or {}).get(name, getattr(round_, name))
             if not isinstance(new, Tensor) or new.shape != old.shape:
                 what = f"of shape {tuple(new.shape)}" if isinstance(new, Tensor) else f"that is a {type(new).__name__}"
-                raise InputError(f"callback_on_step_end returned a {name} {what}; return a tensor {tuple(old.shape)}")
+                raise InputError(f"callback_on_step_end returned {name} {what}; return a tensor {tuple(old.shape)}")
             if not torch.isfinite(new).all():
-                raise InputError(f"callback_on_step_end returned a {name} with NaN or infinity; return finite numbers")
+                raise InputError(f"callback_on_step_end returned {name} with NaN or infinity; return finite numbers")
             if not torch.equal(new.to(old), old):
                 setattr(round_, name, new.to(old, copy=True))
                 replaced = True

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import torch
 
-from .images import pad_to_multiple, to_tensor
 from .labels import LabelSpace
 from .models import Segmenter
 from .models.exemplar_bank import MAP_SIDE, Exemplars, Statistics
 from .models.layers import in_cells
+from .tensors import pad_to_multiple, to_tensor
 
 
 @torch.no_grad()

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import ExifTags, Image
 
 from fbinpaint.errors import InputError, warn_user
@@ -391,11 +389,6 @@ def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def pad_to_multiple(x: torch.Tensor, multiple: int, mode: str = "replicate") -> torch.Tensor:
-    """Pads a float (B, C, H, W) on the right and the bottom until both sides are multiples; `mode` as in F.pad."""
-    height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode=mode)
-
 
 def _hole_boxes(mask: np.ndarray) -> np.ndarray:
     """(N, 4) int boxes (left, top, right, bottom), N <= 256, one per 8-connected group of holes.
@@ -450,25 +443,9 @@ def _area(boxes: np.ndarray) -> np.ndarray:
     return np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1, dtype=np.int64)
 
 
-# ----------------------------------------------------------------------------------------------- arrays and tensors
+# ----------------------------------------------------------------------------------------------------- compositing
 
 
 def composite(photo: np.ndarray, fill: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: `fill` where the (H, W) bool mask is True, bit-identical to `photo` elsewhere."""
     return np.where(mask[..., None], fill, photo)
-
-
-def to_tensor(array: np.ndarray) -> torch.Tensor:
-    """(H, W, 3) uint8 to (1, 3, H, W) float in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def to_uint8(tensor: torch.Tensor) -> np.ndarray:
-    """(B, 3, H, W) float in [-1, 1] to (B, H, W, 3) uint8, rounded and clamped; the exact inverse of `to_tensor`."""
-    levels = ((tensor.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def mask_to_tensor(mask: np.ndarray) -> torch.Tensor:
-    """(H, W) bool to (1, 1, H, W) float in {0, 1}."""
-    return torch.from_numpy(np.ascontiguousarray(mask))[None, None].float()

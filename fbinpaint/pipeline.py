@@ -27,16 +27,12 @@ from .hub import publish
 from .images import (
     Crop,
     check_hole,
-    mask_to_tensor,
     name_of,
-    pad_to_multiple,
     plan_crops,
     resize_image,
     shorter_side,
     to_index_map,
     to_mask,
-    to_tensor,
-    to_uint8,
     working_size,
 )
 from .inputs import is_batch, read_photo, split_photos, split_planes
@@ -50,6 +46,7 @@ from .plain_holes import fill_plain_holes, mean_in
 from .refinement import refine
 from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, fetch
 from .segmentation import pyramid, segment_photos
+from .tensors import mask_to_tensor, pad_to_multiple, to_tensor, to_uint8
 
 STRIDE = 16  # the networks' inputs are multiples of this
 MAX_BATCH = 8  # crops run together

@@ -12,12 +12,13 @@ from .thin_holes import fill_thin_holes, thin_depth
 def fill_plain_holes(photo: Photo, sample_size: int, grain_seed: int | None) -> None:
     """Fill what takes no network, in place: thin holes, and those in plain surroundings; it is known from then on.
 
-    Pieces that the user drew a map into are left to the networks, which paint what it shows.
+    Where the user drew a map, the networks paint what it shows: the drawn part of a thin hole, which may cross all of
+    the photo, and a whole piece in plain surroundings.
     """
-    spared = pieces_with(photo.hole, photo.drawn)
+    drawn = np.zeros_like(photo.hole) if photo.drawn is None else photo.hole & (photo.drawn != IGNORE)
     depth = thin_depth(*photo.hole.shape[::-1], sample_size)
-    pixels, hole = fill_thin_holes(photo.pixels, photo.hole, spared, depth)
-    pixels, hole = continue_surfaces(pixels, hole, spared, grain_seed)
+    pixels, hole = fill_thin_holes(photo.pixels, photo.hole, drawn, depth)
+    pixels, hole = continue_surfaces(pixels, hole, pieces_with(hole, drawn), grain_seed)
     if pixels is photo.pixels:
         return
     photo.filled = photo.hole & ~hole
@@ -26,12 +27,12 @@ def fill_plain_holes(photo: Photo, sample_size: int, grain_seed: int | None) -> 
     photo.pixels, photo.hole = pixels, hole
 
 
-def pieces_with(hole: np.ndarray, drawn: np.ndarray | None) -> np.ndarray:
-    """Those connected pieces of a hole (H,W) bool in which a map (H,W) uint8 says something."""
-    if drawn is None or not (drawn[hole] != IGNORE).any():
+def pieces_with(hole: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Those connected pieces of a hole that a part of it, `drawn`, touches; all (H,W) bool."""
+    if not drawn.any():
         return np.zeros_like(hole)
     labels = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)[1]
-    return hole & np.isin(labels, np.unique(labels[drawn != IGNORE]))
+    return hole & np.isin(labels, np.unique(labels[drawn]))
 
 
 def mean_in(mask: np.ndarray, plane: np.ndarray) -> float:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import pad_to_multiple
 from .loop import Networks, composite
 from .models.layers import hole_window
+from .tensors import pad_to_multiple
 
 TILE = 256  # pixels, a multiple of 16
 OVERLAP = 32  # of neighbouring tiles at least, over which one fades into the other; also the margin around the hole

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .images import pad_to_multiple, resize_image, to_tensor, working_size
+from .images import resize_image, working_size
 from .models import Segmenter
+from .tensors import pad_to_multiple, to_tensor
 
 ENLARGEMENTS = (1, 2, 4)  # the sizes looked at, in sample sizes, as far as a photo has the pixels
 MIN_RATIO = 2  # of the pixels of one size to those of the next: with fewer there is nothing more to see

@@ -14,7 +14,6 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.errors import InputError
 from fbinpaint.exemplars import make_exemplars
-from fbinpaint.images import to_tensor
 from fbinpaint.labels import IGNORE, get_label_space
 from fbinpaint.models import Recorrector
 from fbinpaint.models.exemplar_bank import (
@@ -30,6 +29,7 @@ from fbinpaint.models.exemplar_bank import (
     retrieve_layout,
 )
 from fbinpaint.models.layers import one_hot
+from fbinpaint.tensors import to_tensor
 
 from .conftest import labelled_scenes, make_tiny_networks
 

@@ -12,8 +12,6 @@ from fbinpaint.images import (
     Crop,
     composite,
     load_image,
-    mask_to_tensor,
-    pad_to_multiple,
     plan_crops,
     resize_image,
     save_image,
@@ -21,10 +19,9 @@ from fbinpaint.images import (
     to_index_map,
     to_mask,
     to_rgb,
-    to_tensor,
-    to_uint8,
     working_size,
 )
+from fbinpaint.tensors import mask_to_tensor, pad_to_multiple, to_tensor, to_uint8
 
 MODES = "1 L P RGB RGBA RGBX RGBa CMYK YCbCr HSV LAB LA La PA I F I;16 I;16L I;16B I;16N".split()
 ORIENTED = {  # EXIF orientation -> what a viewer shows of the stored pixels, in numpy's words

@@ -103,13 +103,14 @@ def test_maps_of_every_round_cover_holes_that_no_network_painted(tiny_pipeline, 
     assert len(last.rounds[0]) == 3 and last.images[0] == out.images[0]
 
 
-def test_a_thin_hole_with_a_drawn_map_is_left_to_the_networks(tiny_pipeline, photo):
+def test_the_drawn_part_of_a_thin_hole_is_left_to_the_networks(tiny_pipeline, photo):
     hole, drawn = np.zeros(SIZE[::-1], bool), np.full(SIZE[::-1], IGNORE, np.uint8)
     hole[100:104, 50:300] = hole[300:304, 50:300] = True
     drawn[100:104, 150:200] = 3
     out = tiny_pipeline(blanked(photo, hole), hole, num_feedback_rounds=1, semantic_map=drawn)
     result, theirs = np.asarray(out.images[0]), navier_stokes(photo, hole)
-    assert (result[300:304] == theirs[300:304]).all() and (result[100:104] != theirs[100:104]).any()
+    assert (result[300:304] == theirs[300:304]).all() and (result[100:104, 150:200] != theirs[100:104, 150:200]).any()
+    assert (result[100:104, 50:140] == theirs[100:104, 50:140]).all()  # of the same line
     assert (np.asarray(out.semantic_after[0])[100:104, 150:200] == 3).all() and out.rounds[0][0].patches
 
 

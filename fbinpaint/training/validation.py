@@ -14,12 +14,13 @@ from torch import Tensor
 
 from ..data.photos import read_photo
 from ..data.rows import read_first, rows_from
-from ..images import save_image, to_uint8
+from ..images import save_image
 from ..labels import IGNORE, LabelSpace
 from ..loop import Networks, feedback_rounds
 from ..masks import protocol_mask
 from ..metrics import LPIPS, confusion_matrix, miou_from_confusion, psnr
 from ..segmentation import segment_photos
+from ..tensors import to_uint8
 
 # Not the protocol's seed: nothing that is tuned during training has seen the evaluation masks.
 MASK_SEED = 1
