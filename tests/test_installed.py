@@ -69,5 +69,6 @@ def test_without_a_clone_a_model_is_asked_for(installed, tmp_path):
 def test_an_editable_installation_is_found_from_the_folder_above_the_clone(clone, tmp_path):
     editable = build(clone, "build_editable", tmp_path)
     script = f"import site; site.addsitedir({str(editable)!r}); import fbinpaint; print(fbinpaint.__file__)"
-    done = python(tmp_path / "nothing", "-c", script, cwd=clone.parent)
+    # -S: not what is installed already, which may be editable as well.
+    done = python(tmp_path / "nothing", "-S", "-c", script, cwd=clone.parent)
     assert done.stdout.strip() == str(clone / "fbinpaint/__init__.py"), done.stderr
