@@ -43,7 +43,8 @@ def test_a_table_of_several_reports(monkeypatch):
         assert f"| {report['intact']['miou']:.3f} |" in scores
         frozen = report["paired"]["rounds=2 vs rounds=2, frozen-map"]["lpips_alex"]
         (row,) = [line for line in feedback.splitlines() if line.startswith("| map frozen at round 0 ")]
-        assert f"LPIPS {100 * frozen['relative']:+.1f} % [{100 * frozen['ci95'][0]:+.1f}," in row
+        change, low = (round(100 * x, 1) + 0 for x in (frozen["relative"], frozen["ci95"][0]))  # -0.0 is shown as +0.0
+        assert f"LPIPS {change:+.1f} % [{low:+.1f}," in row
     (oracle,) = [line for line in feedback.splitlines() if line.startswith("| true map, ")]
     assert oracle.endswith("| - |")  # which faces/val has not: its labels are partial
 
