@@ -19,9 +19,8 @@ from pathlib import Path
 from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.errors import InputError
-from fbinpaint.files import whole_file
+from fbinpaint.files import read_json, whole_file
 from fbinpaint.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
-from fbinpaint.saved import read_json
 
 BLOCK = re.compile(
     r"(<!-- (?P<kind>report|scores|feedback|classes) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)", re.DOTALL

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint.errors import InputError
+from fbinpaint.files import read_json
 from fbinpaint.origin import checked_origin
 from fbinpaint.report import COLUMNS, markdown, sizes
-from fbinpaint.saved import read_json, read_label_space, weight_files
+from fbinpaint.saved import read_label_space, weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard

@@ -24,3 +24,8 @@ def warn_user(text: str) -> None:
 def printable(text: str) -> str:
     """The text on one line: what a terminal would not show, such as a line break in a file name, is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

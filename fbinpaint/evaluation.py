@@ -46,7 +46,7 @@ from fbinpaint.images import (
 )
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import protocol_mask
-from fbinpaint.saved import read_json
+from fbinpaint.origin import read_origin
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -493,8 +493,7 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
 
 def _training(model: Path) -> dict[str, str]:
     """What is on file beside a saved model about its training: command and time, where somebody noted them."""
-    path = model / "training.json"
-    training = read_json(path) if path.is_file() else {}
+    training = read_origin(model)
     return {key: training[key] for key in ("command", "time") if key in training}
 
 

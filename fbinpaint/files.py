@@ -1,13 +1,15 @@
-"""Files and folders are written whole or not at all."""
+"""Files and folders are written whole or not at all; JSON files are read, or refused in one line."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, one_line
 
 
 @contextmanager
@@ -27,6 +29,29 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a read-only disk refuses even where there is nothing to remove
             temporary.unlink()
+
+
+def read_json(
+    path: Path,
+    missing: str = "check the folder",
+    broken: str = "copy or save it again",
+    encoding: str = "utf-8",
+    **options: Any,
+) -> dict[str, Any]:
+    """The JSON object of a file. Raises InputError if there is none.
+
+    missing, broken: what to do about a file that cannot be read, or that holds something else
+    options: of json.loads; what its hooks raise as ValueError makes the file broken
+    """
+    try:
+        content = json.loads(path.read_text(encoding=encoding), **options)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {missing}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON ({one_line(error)}); {broken}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is not a JSON object; {broken}")
+    return content
 
 
 def save_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint.card import MARK, model_card, says_less
-from fbinpaint.errors import InputError
-from fbinpaint.saved import WEIGHTS, check_pipeline, one_line
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.saved import WEIGHTS, check_pipeline
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

@@ -71,14 +71,14 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
             )
         _check_size(image.shape[1], image.shape[0])
         image = Image.fromarray(image)
-    image = _upright(image, "image")
+    image = upright(image, "image")
     _check_size(*image.size)
 
-    if _is_deep(image):
+    if is_deep(image):
         levels = np.asarray(image).astype(np.float32) * scale_to_8_bits(image)
         image = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
     if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), _to_rgba(image))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), to_rgba(image))
     return np.array(image.convert("RGB"))
 
 
@@ -148,12 +148,12 @@ def _mask_values(mask: Image.Image | np.ndarray, name: str) -> tuple[np.ndarray,
     if isinstance(mask, np.ndarray):
         values = mask
     else:
-        image = _upright(mask, "mask")
+        image = upright(mask, "mask")
         turn = exif_turn(mask)
         if image.mode == "LAB":
             image = image.getchannel("L")  # through RGB, black would round to 1
-        elif not _is_deep(image):
-            colours = _to_rgba(image) if image.has_transparency_data else image.convert("RGB")
+        elif not is_deep(image):
+            colours = to_rgba(image) if image.has_transparency_data else image.convert("RGB")
             # Indices 0 and 1 under a palette that was never set, which PIL makes all black: a 0/1 array, too.
             blank = image.mode == "P" and image.getextrema() == (0, 1) and not colours.getbbox()
             image = image if blank else colours
@@ -211,7 +211,7 @@ def _transparent_part(photo: Image.Image | np.ndarray | None) -> np.ndarray:
     """(H, W) bool: where the alpha of the upright photo is below half."""
     alpha = None
     if isinstance(photo, Image.Image) and photo.has_transparency_data:
-        alpha = np.asarray(_to_rgba(_upright(photo, "image")).getchannel("A"))
+        alpha = np.asarray(to_rgba(upright(photo, "image")).getchannel("A"))
     elif isinstance(photo, np.ndarray) and photo.shape[2:] == (4,):
         alpha = photo[..., 3]
     if alpha is None or (alpha >= 128).all():
@@ -233,7 +233,7 @@ def to_index_map(
     if isinstance(semantic_map, np.ndarray):
         ids = semantic_map
     else:
-        image = _upright(semantic_map, "semantic map")
+        image = upright(semantic_map, "semantic map")
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
             raise InputError(f"the semantic map has mode {image.mode}; give class ids as a palette or greyscale image")
         ids = np.asarray(image)
@@ -250,7 +250,7 @@ def to_index_map(
     return _resize_nearest(ids.astype(np.uint8), size)
 
 
-def _upright(image: Image.Image, name: str) -> Image.Image:
+def upright(image: Image.Image, name: str) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise InputError(f"the {name} is a {type(image).__name__}; give a PIL image or a numpy array")
     decode_image(image, f"the {name}")
@@ -274,7 +274,7 @@ def _check_size(width: int, height: int) -> None:
         raise InputError(f"the image is {width}x{height}; give at most {MAX_PIXELS // 10**6} megapixels")
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
     """One channel of more than 8 bits (I, I;16 and its byte orders, F): PIL would clip these instead of scaling."""
     return image.mode.startswith("I") or image.mode == "F"
 
@@ -296,7 +296,7 @@ def scale_to_8_bits(image: Image.Image) -> float:
     return 255 / (2**bits - 1)
 
 
-def _to_rgba(image: Image.Image) -> Image.Image:
+def to_rgba(image: Image.Image) -> Image.Image:
     # Premultiplied grey has no direct way to RGBA in PIL.
     return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 

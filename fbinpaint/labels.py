@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from fbinpaint.errors import InputError
+from fbinpaint.files import read_json
 
 if TYPE_CHECKING:  # saved models are checked without torch
     import torch
@@ -232,15 +233,9 @@ def read_object(path: Path) -> dict[str, Any]:
             raise ValueError(f"the key {twice!r:.80} occurs twice")
         return dict(pairs)
 
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_doubles)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a JSON file") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({' '.join(str(error).split())}); correct it") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is not a JSON object, {{...}}; correct it")
-    return content
+    return read_json(
+        path, "name a JSON file", "correct it", encoding="utf-8-sig", object_pairs_hook=without_doubles
+    )
 
 
 def _is_id(x: Any, largest: int) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fbinpaint.image_io import SAVE_FORMATS
-from fbinpaint.images import _is_deep, _to_rgba, _upright, scale_to_8_bits, to_rgb
+from fbinpaint.images import is_deep, scale_to_8_bits, to_rgb, to_rgba, upright
 
 NAMES = {
     "1": "black and white", "L": "8-bit greyscale", "LA": "8-bit greyscale with transparency",
@@ -58,8 +58,8 @@ def in_mode_of(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Imag
     painted; RGB and L with a transparent colour become RGBA and LA; RGBa, PA, La and RGBX lose their odd ways to store
     pixels, not the pixels.
     """
-    image = _upright(photo, "image")
-    if _is_deep(image):
+    image = upright(photo, "image")
+    if is_deep(image):
         values = np.array(image)
         levels = np.asarray(Image.fromarray(pixels).convert("L"))[hole] / scale_to_8_bits(image)
         values[hole] = levels if image.mode == "F" else np.rint(levels)
@@ -73,7 +73,7 @@ def in_mode_of(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Imag
 
 
 def _under_alpha(image: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Image.Image:
-    rgba = np.array(_to_rgba(image))
+    rgba = np.array(to_rgba(image))
     alpha = rgba[hole][:, 3].astype(np.float32)
     alpha[(alpha == 0) | (alpha.max(initial=0) < 128)] = 255
     # Painted = alpha * colour + (1 - alpha) * white.

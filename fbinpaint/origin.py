@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fbinpaint.errors import InputError
-from fbinpaint.files import whole_file
-from fbinpaint.saved import fetch, read_json
+from fbinpaint.files import read_json, whole_file
+from fbinpaint.saved import fetch
 
 FILE = "training.json"
 LICENCE = ("license", "license_name", "license_link")

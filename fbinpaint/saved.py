@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.files import read_json
 from fbinpaint.labels import LabelSpace, get_label_space, label_space_of
 
 # What model_index.json names: component, class. A component's module is fbinpaint.models.<component>.
@@ -171,23 +172,6 @@ def weight_names(variant: str | None = None) -> list[str]:
 
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     return sorted(path for name in weight_names(variant) for path in folder.glob(name))
-
-
-def read_json(path: Path) -> dict:
-    """The JSON object of a file. Raises InputError if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the folder") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({one_line(error)}); copy or save it again") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is not a JSON object; copy or save it again")
-    return content
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_repo_id(repo_id: str) -> None:

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch, one_line, read_json
+from ..errors import InputError, one_line
+from ..files import read_json
+from ..saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch
 
 MAX_SETTING = 2**16  # widths, numbers of classes and of exemplars are far below
 

@@ -10,9 +10,9 @@ from pickle import UnpicklingError
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from ..errors import InputError
-from ..files import remove_folder, replace_folder, whole_file
-from ..saved import FORMAT_VERSION, check_version, one_line, read_json
+from ..errors import InputError, one_line
+from ..files import read_json, remove_folder, replace_folder, whole_file
+from ..saved import FORMAT_VERSION, check_version
 
 VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
 
