@@ -13,8 +13,9 @@ in the configuration of a saved segmenter:
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,28 @@ class LabelSpace:
     def shown_names(self) -> tuple[str, ...]:
         """What the classes are called where people read it, by id."""
         return self.display_names or self.classes
+
+    def class_ids(self, classes: str | int | Iterable[str | int] | None) -> list[int]:
+        """The ids of one class, several or none, each given by its name, the name that is shown, or its id (3 or "3").
+
+        Raises InputError, listing the classes, for one that is none of them.
+        """
+        if classes is None:
+            return []
+        if isinstance(classes, str) or not isinstance(classes, Iterable):
+            classes = [classes]
+        names = {name: i for i, name in reversed(list(enumerate(self.shown_names)))}
+        names |= {name: i for i, name in enumerate(self.classes)} | {str(i): i for i in range(self.num_classes)}
+        ids = []
+        for given in classes:
+            named = isinstance(given, str) or (isinstance(given, Integral) and not isinstance(given, bool))
+            if not named or str(given) not in names:
+                raise InputError(
+                    f"{str(given)!r:.80} is no class of {self.name}; name some of these, or their ids, which count "
+                    f"from 0: {', '.join(self.classes)}"
+                )
+            ids.append(names[str(given)])
+        return list(dict.fromkeys(ids))
 
     def colorize(self, index_map: np.ndarray) -> np.ndarray:
         """(H,W) ids in 0..255 -> (H,W,3) uint8 RGB. Ids that are no class, `IGNORE` among them, get `IGNORE_COLOUR`."""

@@ -26,6 +26,7 @@ VARIANTS = ("unguided", "unidirectional", "feedback")
 # Controls, which need no training of their own: the simplest corrections there are. Each round is guided by what the
 # segmenter makes of the newest fill, or by the mean of that and of its first map.
 RESEGMENTED_VARIANTS = ("resegmented", "resegmented-mean")
+TINY = 1e-30  # above zero in single precision, below any share that matters
 
 
 class Networks(nn.Module):
@@ -84,10 +85,29 @@ class Round:
     correction: RecorrectorOutput | None = None
     consistency: Tensor | None = None  # (B,C,h,w), S_c
     layout: Layout | None = None
+    forbidden: "Forbidden | None" = None
 
     def labels(self) -> Tensor:
         """The map's classes at the photo's size, (B,H,W) int64."""
-        return F.interpolate(self.probabilities, size=self.image.shape[-2:], mode="bilinear").argmax(1)
+        probabilities = F.interpolate(self.probabilities, size=self.image.shape[-2:], mode="bilinear")
+        # Again: what surrounds the area reaches into it.
+        return (probabilities if self.forbidden is None else self.forbidden.leave_out(probabilities)).argmax(1)
+
+
+@dataclass
+class Forbidden:
+    """Classes that a part of the photos must not show: classes (C,) bool; area (B,1,H,W) in {0,1}."""
+
+    classes: Tensor
+    area: Tensor
+
+    def leave_out(self, probabilities: Tensor) -> Tensor:
+        """A map (B,C,h,w) in which the others share what these classes had, in every cell that the area touches."""
+        inside = F.adaptive_max_pool2d(self.area, probabilities.shape[-2:]) > 0
+        # Where half precision knows of the forbidden ones alone, the others share alike.
+        allowed = (probabilities.float() + TINY).masked_fill(self.classes[:, None, None], 0)
+        allowed = allowed / allowed.sum(1, keepdim=True)
+        return torch.where(inside, allowed.to(probabilities.dtype), probabilities)
 
 
 def composite(fill: Tensor, image: Tensor, mask: Tensor) -> Tensor:
@@ -105,8 +125,13 @@ def hole_depth(hole: Tensor) -> Tensor:
     return depth / 8
 
 
-def keep_user_pixels(probabilities: Tensor, semantic_map: Tensor | None) -> Tensor:
-    """Overrule the map where the user drew: semantic_map (B,H,W) int64, 255 = let the model decide."""
+def as_the_user_wants(
+    probabilities: Tensor, semantic_map: Tensor | None, forbidden: Forbidden | None = None
+) -> Tensor:
+    """The map without what is forbidden, overruled where the user drew: semantic_map (B,H,W) int64, 255 = let the model
+    decide."""
+    if forbidden is not None:
+        probabilities = forbidden.leave_out(probabilities)
     if semantic_map is None:
         return probabilities
     drawn = one_hot(semantic_map, probabilities.shape[1]).to(probabilities.dtype)
@@ -121,6 +146,7 @@ def feedback_rounds(
     num_rounds: int,
     semantic_map: Tensor | None = None,
     allowed: Tensor | None = None,
+    forbidden: Forbidden | None = None,
 ) -> Iterator[Round]:
     """Yield rounds 0..num_rounds, each as soon as it is done.
 
@@ -133,6 +159,7 @@ def feedback_rounds(
         num_rounds: K, the number of corrections; 0 = one-way.
         semantic_map: (B,H,W) int64, classes the user insists on, 255 elsewhere.
         allowed: (B,N) bool, whose layouts of the recorrector's bank each photo may consult; None = all.
+        forbidden: what no map may show where, unless `semantic_map` does.
 
     Fills are detached between networks: each learns to improve the fill it is given, not to shape its input. Gradients
     of the image losses still reach segmenter and recorrector through the soft map, in the feedback variant. All passes
@@ -148,7 +175,7 @@ def feedback_rounds(
     last, fill = first.detach(), first.detach()
     with torch.set_grad_enabled(feedback and torch.is_grad_enabled()):  # one-way: the inpainter teaches it nothing
         segmented = networks.segmenter(fill, mask)
-    probabilities = keep_user_pixels(segmented.logits.softmax(1), semantic_map)
+    probabilities = as_the_user_wants(segmented.logits.softmax(1), semantic_map, forbidden)
     guide = first_map = probabilities
     if networks.variant == "unguided":
         guide = torch.full_like(probabilities, 1 / probabilities.shape[1])
@@ -181,7 +208,7 @@ def feedback_rounds(
                 corrected = correction.probabilities
             else:
                 corrected = (first_map + newest) / 2 if networks.variant == "resegmented-mean" else newest
-            guide = probabilities = keep_user_pixels(corrected, semantic_map)
+            guide = probabilities = as_the_user_wants(corrected, semantic_map, forbidden)
         recorded = torch.is_grad_enabled() and index == num_rounds and networks.paint_learns
         if recorded and num_rounds and torch.is_autocast_enabled(image.device.type):
             # Older autocast hands the last pass the weights that it cast for those before, without gradients.
@@ -202,10 +229,11 @@ def feedback_rounds(
             correction=correction,
             consistency=consistency,
             layout=None if correction is None else layout,
+            forbidden=forbidden,
         )
         yield round_
         last, fill = fill, round_.image.detach()
         if round_.probabilities is not probabilities:
-            probabilities = keep_user_pixels(round_.probabilities, semantic_map)
+            probabilities = as_the_user_wants(round_.probabilities, semantic_map, forbidden)
             first_map = probabilities
             guide = guide if networks.variant == "unguided" else probabilities

@@ -139,9 +139,11 @@ def grow_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
     """The (H,W) bool mask grown by so many pixels all around; shrunk, if negative. The picture's edge is no border."""
     if pixels == 0:
         return mask
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
-    change = cv2.dilate if pixels > 0 else cv2.erode
-    return change(mask.astype(np.uint8), disc).astype(bool)
+    shrinks = pixels < 0
+    # Not by a disc as structuring element: on a large photo a large one takes minutes.
+    far = (mask if shrinks else ~mask).astype(np.uint8)
+    changed = cv2.distanceTransform(far, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= abs(pixels)
+    return mask & ~changed if shrinks else changed
 
 
 def feather_weights(mask: np.ndarray, pixels: int) -> np.ndarray:

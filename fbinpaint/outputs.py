@@ -61,6 +61,11 @@ class Photo:
         """(H,W) bool: all that the mask marked."""
         return self.hole if self.filled is None else self.hole | self.filled
 
+    @property
+    def undecided(self) -> np.ndarray:
+        """(H,W) bool: of that, what the user drew no class into."""
+        return self.painted if self.drawn is None else self.painted & (self.drawn == IGNORE)
+
 
 @dataclass(frozen=True)
 class RoundOutput:
@@ -154,6 +159,13 @@ def as_output(labels: np.ndarray, label_space: LabelSpace, output_type: str) -> 
     if output_type == "pil":
         return label_space.to_palette_image(labels)
     return labels if output_type == "np" else torch.from_numpy(labels.astype(np.int64))
+
+
+def as_mask_like(semantic_map: Any, mask: np.ndarray) -> Any:
+    """A mask (H,W) bool, of the kind that a map is of: a PIL image, white = hole, an array or a tensor."""
+    if isinstance(semantic_map, PIL.Image.Image):
+        return PIL.Image.fromarray(mask.astype(np.uint8) * 255)
+    return mask if isinstance(semantic_map, np.ndarray) else torch.from_numpy(mask)
 
 
 @dataclass

@@ -36,16 +36,17 @@ from .images import (
     working_size,
 )
 from .inputs import is_batch, read_photo, split_photos, split_planes
-from .labels import LabelSpace, get_label_space
-from .loop import Networks, Round, feedback_rounds
+from .labels import IGNORE, LabelSpace, get_label_space
+from .loop import Forbidden, Networks, Round, feedback_rounds
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.layers import in_cells, in_pixels
 from .origin import NOT_STATED, inherited, read_origin, write_origin
-from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, as_output
+from .outputs import FeedbackInpaintPipelineOutput, Patch, Photo, RoundOutput, as_mask_like, as_output
 from .plain_holes import fill_plain_holes, mean_in
 from .refinement import refine
 from .saved import COMPONENTS, FORMAT_VERSION, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, fetch
 from .segmentation import pyramid, segment_photos
+from .selection import select_things
 from .tensors import mask_to_tensor, pad_to_multiple, to_tensor, to_uint8
 
 STRIDE = 16  # the networks' inputs are multiples of this
@@ -67,6 +68,12 @@ class _Job:
     mask: Tensor
     drawn: Tensor | None
     overview: bool  # run only for the map of the known part
+
+    @property
+    def undecided(self) -> Tensor:
+        """(1,1,h,w) in {0,1}: what the mask marked, and the user drew no class into."""
+        undecided = shrink_hole(self.photo.undecided[self.crop.slices], self.size)
+        return pad_to_multiple(mask_to_tensor(undecided), STRIDE)
 
     @property
     def batch_key(self) -> tuple:
@@ -244,6 +251,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         mask_image: Any = None,
         value_range: tuple[float, float] = (0, 1),
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
+        forbidden: str | int | Sequence[str | int] | None = None,
     ) -> FeedbackInpaintPipelineOutput | tuple:
         """Restore the photos.
 
@@ -278,17 +286,20 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             mask_image: the same as `mask`, by the name it has in diffusers.
             value_range: the lowest and the highest value of float tensors and arrays, as (-1, 1) or (0, 255).
             callback_on_step_end_tensor_inputs: which of the tensors the callback is given; None = all.
+            forbidden: classes, by names or ids, that no map of any round shows in what the masks mark, unless
+                `semantic_map` does: what is to go does not come back.
 
         Raises:
-            InputError: an argument is not of this form, or a mask marks the whole photo.
+            InputError: an argument is not of this form, a mask marks the whole photo, or every class is forbidden.
 
         Warns:
             InputWarning: a mask can hardly be meant (it marks nothing, or nearly everything), or was turned to fit.
         """
         photos = self._read(image, mask, mask_image, semantic_map, num_feedback_rounds, output_type, value_range)
+        forbidden = self._read_forbidden(forbidden)
         callback = make_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         grain_seed = draw_seed(generator) if grain else None
-        reached = max(self._steps(photos, num_feedback_rounds, callback, grain_seed), default=0)
+        reached = max(self._steps(photos, num_feedback_rounds, forbidden, callback, grain_seed), default=0)
         output = self._output(photos, (reached if self._interrupt else num_feedback_rounds) + 1, output_type)
         return output if return_dict else output.to_tuple()
 
@@ -303,6 +314,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         grain: bool = True,
         mask_image: Any = None,
         value_range: tuple[float, float] = (0, 1),
+        forbidden: str | int | Sequence[str | int] | None = None,
     ) -> Iterator[FeedbackInpaintPipelineOutput]:
         """Restore the photos, yielding what there is after every step; the last output is what calling the pipeline
         gives.
@@ -312,8 +324,9 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         grain are added to the last round.
         """
         photos = self._read(image, mask, mask_image, semantic_map, num_feedback_rounds, output_type, value_range)
+        forbidden, grain_seed = self._read_forbidden(forbidden), draw_seed(None) if grain else None
         reached = 0
-        for index in self._steps(photos, num_feedback_rounds, None, draw_seed(None) if grain else None):
+        for index in self._steps(photos, num_feedback_rounds, forbidden, None, grain_seed):
             reached = max(reached, index)
             yield self._output(photos, reached + 1, output_type)
         if reached < num_feedback_rounds:  # nothing was left to paint
@@ -352,6 +365,75 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         results = [as_output(maps[i], self.label_space, output_type) for i in range(len(photos))]
         return results if isinstance(image, list | tuple) or is_batch(image) else results[0]
 
+    def select(
+        self,
+        semantic_map: Any,
+        classes: str | int | Sequence[str | int] | None,
+        point: tuple[int, int] | None = None,
+        grow: int | None = None,
+        shadows_in: Any = None,
+    ) -> Any:
+        """The mask for all things of some classes, or for the one at a point: what `segment` found, ready to be filled.
+
+        What a thing encloses belongs to it (a windscreen, the eyes behind glasses); specks are left out; the mask is
+        grown, to take soft borders.
+
+        Args:
+            semantic_map: one map of an intact photo, at its size, as `semantic_map` when calling the pipeline.
+            classes: by names or ids; None = that of the point.
+            point: (x, y) in pixels, in the thing that is meant; things that touch are one.
+            grow: pixels all around; None = 6 where the shorter side is 256, and so on in proportion.
+            shadows_in: the photo, as when calling the pipeline: what is darker on the ground below and beside the
+                things is taken, too.
+
+        Returns:
+            (H,W), of the kind that the map is of: a PIL image of mode "L" whose holes are white, a bool array or a bool
+            tensor. Empty where the map shows none of the classes.
+
+        Raises:
+            InputError: an argument is not of this form, or the map shows another class at the point.
+        """
+        maps = split_planes(semantic_map)
+        if len(maps) != 1:
+            raise InputError(f"{len(maps)} semantic maps: give one")
+        size = maps[0].size if isinstance(maps[0], PIL.Image.Image) else np.shape(maps[0])[1::-1]
+        labels = self._read_map(maps[0], size)
+        if grow is not None and (not isinstance(grow, Integral) or grow < 0):
+            raise InputError(f"grow {grow!r}: must be a whole number of pixels, 0 or more")
+        pixels = None if shadows_in is None else read_photo(shadows_in, (0, 1))[0]
+        if pixels is not None and pixels.shape[:2] != labels.shape:
+            raise InputError(f"shadows_in is {pixels.shape[1]}x{pixels.shape[0]}, the map {size[0]}x{size[1]}; "
+                             "give the photo that the map is of")  # fmt: skip
+        ids = self._read_selection(labels, classes, point)
+        # Of the finest map of a photo, a cell of 4x4 pixels.
+        smallest = (4 * size[0] / pyramid(*size, self.config.sample_size)[-1][0]) ** 2
+        return as_mask_like(semantic_map, select_things(labels, ids, smallest, grow, point, pixels))
+
+    def _read_selection(
+        self, labels: np.ndarray, classes: str | int | Sequence[str | int] | None, point: tuple[int, int] | None
+    ) -> list[int]:
+        """The ids that `select` is to take from a map."""
+        ids = self.label_space.class_ids(classes)
+        if not ids and (classes is not None or point is None):
+            raise InputError("no class is named, so nothing can be selected; name one or more, or give a point")
+        if point is None:
+            return ids
+        height, width = labels.shape
+        try:
+            x, y = point
+            inside = 0 <= x < width and 0 <= y < height and x == int(x) and y == int(y)
+        except (TypeError, ValueError):
+            inside = False
+        if not inside:
+            raise InputError(f"point {point!r:.80}: must be (x, y) in whole pixels, of the map's {width}x{height}")
+        there = int(labels[y, x])
+        if there == IGNORE or (ids and there not in ids):
+            names = self.label_space.classes
+            shown = "nothing" if there == IGNORE else names[there]
+            wanted = ", ".join(names[i] for i in ids) or "any class"
+            raise InputError(f"point {point!r}: the map shows {shown} there, not {wanted}; name another point")
+        return ids or [there]
+
     def set_exemplars(
         self, photos: Sequence[Any], semantic_maps: Sequence[Any], value_range: tuple[float, float] = (0, 1)
     ) -> None:
@@ -384,7 +466,9 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
         self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])
 
-    def _steps(self, photos: list[Photo], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
+    def _steps(
+        self, photos: list[Photo], num_rounds: int, forbidden: Tensor | None, callback, grain_seed: int | None
+    ) -> Iterator[int]:
         """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
         for photo in photos:
             fill_plain_holes(photo, self.config.sample_size, grain_seed)
@@ -397,7 +481,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             for batch in batches:
                 if self._interrupt:
                     break
-                for index in self._run(batch, num_rounds, callback, grain_seed):
+                for index in self._run(batch, num_rounds, forbidden, callback, grain_seed):
                     progress.update()
                     yield index
 
@@ -461,6 +545,13 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
     def _read_map(self, semantic_map: Any, size: tuple[int, int]) -> np.ndarray:
         return to_index_map(semantic_map, size, self.label_space.num_classes, self.label_space.ignored_ids)
 
+    def _read_forbidden(self, classes: str | int | Sequence[str | int] | None) -> Tensor | None:
+        """(C,) bool, or None where nothing is forbidden."""
+        ids = self.label_space.class_ids(classes)
+        if len(ids) == self.label_space.num_classes:
+            raise InputError(f"forbidden: these are all classes of {self.label_space.name}; leave at least one")
+        return torch.isin(torch.arange(self.label_space.num_classes), torch.tensor(ids)) if ids else None
+
     def _plan(self, photo: Photo) -> list[_Job]:
         """The crops around the holes and, unless one of them is the whole photo, an overview for the map."""
         height, width = photo.hole.shape
@@ -489,13 +580,19 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             groups.setdefault(job.batch_key, []).append(job)
         return [group[i : i + MAX_BATCH] for group in groups.values() for i in range(0, len(group), MAX_BATCH)]
 
-    def _run(self, jobs: list[_Job], num_rounds: int, callback, grain_seed: int | None) -> Iterator[int]:
+    def _run(
+        self, jobs: list[_Job], num_rounds: int, forbidden: Tensor | None, callback, grain_seed: int | None
+    ) -> Iterator[int]:
         device, dtype = self._execution_device, self.segmenter.dtype
         image = torch.cat([job.image for job in jobs]).to(device, dtype)
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
+        wishes: dict[str, Any] = {"semantic_map": drawn}
+        if forbidden is not None:
+            undecided = torch.cat([job.undecided for job in jobs]).to(device, dtype)
+            wishes["forbidden"] = Forbidden(forbidden.to(device), undecided)
         if jobs[0].overview:
-            round_ = next(feedback_rounds(self.networks, image, mask, 0, semantic_map=drawn))
+            round_ = next(feedback_rounds(self.networks, image, mask, 0, **wishes))
             sure = round_.probabilities.amax(1).float().cpu().numpy()
             for i, (job, labels) in enumerate(zip(jobs, round_.labels().cpu().numpy().astype(np.uint8), strict=True)):
                 job.photo.overview = labels[: job.size[1], : job.size[0]]
@@ -504,7 +601,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             yield 0
             return
         before = last = None
-        for round_ in feedback_rounds(self.networks, image, mask, num_rounds, semantic_map=drawn):
+        for round_ in feedback_rounds(self.networks, image, mask, num_rounds, **wishes):
             replaced = callback is not None and callback(round_)
             labels = round_.labels()
             before = labels if before is None else before
@@ -628,7 +725,12 @@ def shrink(pixels: np.ndarray, hole: np.ndarray, size: tuple[int, int]) -> tuple
     """
     if hole.shape == size[::-1]:
         return pixels, hole
-    return resize_image(pixels, size), cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    return resize_image(pixels, size), shrink_hole(hole, size)
+
+
+def shrink_hole(hole: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A hole (H,W) bool at a smaller (width, height): a small pixel is one as soon as any that it covers is."""
+    return cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
 
 
 def settled(image: Tensor, last: Tensor, labels: Tensor, before: Tensor, mask: Tensor) -> bool:

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
-from fbinpaint.loop import Networks, feedback_rounds, hole_depth, keep_user_pixels
+from fbinpaint.loop import Networks, as_the_user_wants, feedback_rounds, hole_depth
 from fbinpaint.models.exemplar_bank import no_exemplars
 from fbinpaint.models.layers import hole_window
 
@@ -118,7 +118,7 @@ def test_the_users_pixels_are_kept_and_change_the_picture(tiny_networks, scene):
 
 def test_an_undecided_map_changes_nothing():
     probabilities = torch.rand(1, 5, 4, 4).softmax(1)
-    assert torch.equal(keep_user_pixels(probabilities, torch.full((1, 16, 16), 255)), probabilities)
+    assert torch.equal(as_the_user_wants(probabilities, torch.full((1, 16, 16), 255)), probabilities)
 
 
 def test_image_loss_reaches_the_map_networks(scene):

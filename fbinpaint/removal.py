@@ -1,0 +1,106 @@
+"""Removal by name: the map of the intact photo says what goes, and what must not come back.
+
+    photo -> segmenter -> mask of the named things -> filled with these classes forbidden -> looked at again
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .images import to_rgb
+from .metadata import carry_over
+from .modes import in_mode_of
+
+if TYPE_CHECKING:
+    from .pipeline import FeedbackInpaintPipeline
+
+
+@dataclass
+class Removal:
+    """What became of a photo.
+
+    image: the restored photo, in its own mode; the photo itself, upright, where nothing was to be filled
+    mask: (H,W) bool, what was filled
+    found: by name, the share of the photo's pixels that showed each class and were filled; of those that were found
+    seen_again: by name, the share of the mask that the result still shows as each class; of those that it shows
+    semantic_before, semantic_after: PIL images of class ids: the intact photo's map, and the one that the last round
+        painted by
+    """
+
+    image: Image.Image
+    mask: np.ndarray
+    found: dict[str, float]
+    seen_again: dict[str, float]
+    semantic_before: Image.Image
+    semantic_after: Image.Image
+
+
+def remove(
+    pipe: "FeedbackInpaintPipeline",
+    photos: Sequence[Image.Image],
+    classes: str | int | Sequence[str | int],
+    masks: Sequence[np.ndarray] | None = None,
+    num_feedback_rounds: int = 2,
+    grow: int | None = None,
+    shadow: bool = False,
+    retries: int = 0,
+    generator: torch.Generator | None = None,
+) -> list[Removal]:
+    """Take all things of some classes out of photos.
+
+    Args:
+        photos: PIL images of any mode and size, as the pipeline takes them.
+        classes: by names or ids; forbidden in all that is filled.
+        masks: (H,W) bool each, of the upright photos: what is to be filled as well.
+        grow, shadow: as `grow` and `shadows_in` of `FeedbackInpaintPipeline.select`.
+        retries: how often what is seen again is filled anew, with the rest of the fill as its context; the photo that
+            shows the least is kept.
+        num_feedback_rounds, generator: as when calling the pipeline.
+
+    Raises:
+        InputError: as `select` and the pipeline do.
+    """
+    names, ids = pipe.label_space.classes, pipe.label_space.class_ids(classes)
+    removals, to_do = [], []
+    for i, (photo, semantic_map) in enumerate(zip(photos, pipe.segment(list(photos)), strict=True)):
+        labels = np.asarray(semantic_map)
+        mask = pipe.select(labels, ids, grow=grow, shadows_in=photo if shadow else None)
+        if masks is not None:
+            mask = mask | masks[i]
+        found = {names[label]: float((mask & (labels == label)).mean()) for label in ids}
+        found = {name: share for name, share in found.items() if share}
+        removals.append(Removal(photo, mask, found, {}, semantic_map, semantic_map))
+        if mask.any():
+            to_do.append((removals[-1], mask))
+        else:
+            removals[-1].image = untouched(photo)
+    for attempt in range(retries + 1):
+        if not to_do:
+            break
+        pictures, holes = [removal.image for removal, _ in to_do], [hole for _, hole in to_do]
+        out = pipe(pictures, holes, num_feedback_rounds, forbidden=ids, generator=generator)
+        results = list(zip(to_do, out.images, pipe.segment(out.images), out.semantic_after, strict=True))
+        to_do = []
+        for (removal, _), image, looked_at, semantic_after in results:
+            labels = np.asarray(looked_at)
+            seen = {names[label]: float((labels[removal.mask] == label).mean()) for label in ids}
+            if attempt and sum(seen.values()) >= sum(removal.seen_again.values()):
+                continue  # no better, and would be none again
+            removal.image, removal.semantic_after = image, semantic_after
+            removal.seen_again = {name: share for name, share in seen.items() if share}
+            again = removal.mask & pipe.select(labels, ids, grow=grow)
+            if again.any():
+                to_do.append((removal, again))
+    return removals
+
+
+def untouched(photo: Image.Image) -> Image.Image:
+    """As the pipeline gives back a photo without a hole."""
+    pixels = to_rgb(photo)
+    image = in_mode_of(photo, pixels, np.zeros(pixels.shape[:2], bool))
+    image.info = carry_over(photo).info
+    return image
