@@ -218,7 +218,8 @@ def photos_and_masks(
         if given and mask.is_dir():
             masks = files_by_stem(mask, leave_out=(image, output))
             if masked := {masked_photo(stem, masks) for stem in masks if stem not in files} - {None}:
-                masks = {stem: paths for stem, paths in masks.items() if stem not in masked}
+                maps = {f"{stem}_{word}" for stem in masked for word in ("before", "after")} - files.keys()
+                masks = {stem: paths for stem, paths in masks.items() if stem not in masked | maps}
                 notes.append(f"{mask}: holds {len(masked)} photos beside their masks (NAME_mask.png); these are used")
             beside = {stem: paths for stem, paths in beside.items() if stem not in masks}
         notes += [f"{path}: is a mask by its name, left alone" for paths in beside.values() for path in paths]

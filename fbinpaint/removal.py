@@ -74,9 +74,8 @@ def remove(
             mask = mask | masks[i]
         if mask.all():
             raise InputError(
-                f"{name_of(photo, 'the photo')}: all of it would be filled, with nothing left to go by, as "
-                f"{' and '.join(names[label] for label in ids)} and what lies close by is everywhere; name fewer "
-                "classes, or grow them less"
+                f"{name_of(photo, 'the photo')}: all of it would be filled, so nothing of the photo is known; name "
+                "fewer classes, or grow them less"
             )
         found = {names[label]: float((mask & (labels == label)).mean()) for label in ids}
         found = {name: share for name, share in found.items() if share}
