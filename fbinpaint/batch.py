@@ -13,7 +13,7 @@ from PIL import Image
 
 from fbinpaint.errors import InputError, InputWarning
 from fbinpaint.files import whole_file
-from fbinpaint.folders import files_by_stem, masked_photo, pair_by_stem, visible_files
+from fbinpaint.folders import files_by_stem, masked_photo, naming, pair_by_stem, visible_files
 from fbinpaint.image_io import (
     PHOTO_SUFFIXES,
     SAVE_FORMATS,
@@ -23,7 +23,7 @@ from fbinpaint.image_io import (
     not_held,
     save_image,
 )
-from fbinpaint.images import ALPHA, MOST, check_hole, name_of, to_mask, upright
+from fbinpaint.images import ALPHA, MOST, check_hole, name_of, to_mask, to_rgb
 from fbinpaint.metadata import carry_over
 from fbinpaint.modes import NAMES, fit_to_format
 from fbinpaint.xmp import tell_provenance
@@ -310,13 +310,12 @@ def remove(
 
     def read(job: Job) -> tuple[Image.Image, np.ndarray]:
         photo = load_image(job.image)
-        size = upright(photo, "image").size
-        if job.mask is None:
-            return photo, np.zeros(size[::-1], bool)
-        mask = ALPHA if job.mask == ALPHA else load_image(job.mask)
-        hole = to_mask(mask, size, photo)
-        if hole.any():
-            check_hole(hole, name_of(photo if mask == ALPHA else mask, str(job.image)))
+        mask = ALPHA if job.mask == ALPHA else job.mask and load_image(job.mask)
+        with naming(job.image):
+            height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
+            hole = np.zeros((height, width), bool) if mask is None else to_mask(mask, (width, height), photo)
+            if hole.any():
+                check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"))
         return photo, hole
 
     def take_out(pictures: Sequence[tuple[Image.Image, np.ndarray]]) -> "list[Removal]":
@@ -346,10 +345,7 @@ def remove(
         if filled > MOST:
             yield Note(f"{job.image}: {percentage(filled)} of it was filled, so there was little to go by")
         if made.seen_again:
-            seen = [(shown[name], percentage(share)) for name, share in made.seen_again.items()]
-            verbs = [" is still seen", *[""] * (len(seen) - 1)]
-            parts = [f"{name}{verb} in {share}" for (name, share), verb in zip(seen, verbs, strict=True)]
-            yield Note(f"{job.image}: {listed(parts)} of what was filled")
+            yield Note(f"{job.image}: {still_seen({shown[name]: x for name, x in made.seen_again.items()})}")
 
     yield from process(jobs, read, take_out, write)
 
@@ -362,6 +358,13 @@ def save_extras(job: Job, pictures: Mapping[str, Image.Image]) -> None:
 def as_picture(mask: np.ndarray) -> Image.Image:
     """A mask (H,W) bool in mode "L", white = True."""
     return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def still_seen(shares: Mapping[str, float]) -> str:
+    """What a result still shows, by class the share of what was filled, in words."""
+    (first, share), *others = shares.items()
+    parts = [f"{first} is still seen in {percentage(share)}", *(f"{name} in {percentage(x)}" for name, x in others)]
+    return f"{listed(parts)} of what was filled"
 
 
 def percentage(share: float) -> str:

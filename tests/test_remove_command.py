@@ -17,7 +17,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.batch import Found, listed, percentage, plan_restorations
+from fbinpaint.batch import Found, listed, percentage, plan_restorations, still_seen
 from fbinpaint.cli import main
 from fbinpaint.images import load_image, to_rgb
 from fbinpaint.labels import CITYSCAPES
@@ -25,7 +25,9 @@ from fbinpaint.models import Segmenter
 from fbinpaint.removal import Removal
 from fbinpaint.tensors import to_tensor
 
+from . import test_unbreakable as unbreakable
 from .conftest import make_tiny_networks
+from .odd_inputs import corpus, write_corpus
 
 ROOT = Path(__file__).parents[1]
 CAR = CITYSCAPES.classes.index("car")
@@ -335,6 +337,8 @@ def test_words_of_shares_and_lists():
     shares = {0: "0.0 %", 1e-5: "less than 0.1 %", 0.0005: "0.1 %", 0.031: "3.1 %", 1: "100.0 %"}
     assert {share: percentage(share) for share in shares} == shares
     assert [listed("abc"[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    words = "car is still seen in 3.1 %, person in less than 0.1 % and bus in 0.2 % of what was filled"
+    assert still_seen({"car": 0.031, "person": 1e-4, "bus": 0.002}) == words
     found, mask = Found(), np.zeros((10, 100), bool)
     mask[0, :31] = True
     blank = Image.new("L", (1, 1))
@@ -447,6 +451,29 @@ def test_masks_that_cannot_be_used_are_a_line_each(tmp_path, model, capsys):
     for name, words in expected.items():
         assert sum(f"{name}.png: " in line and words in line for line in lines) == 1
     assert files_in(tmp_path / "out") == ["good.png"]
+
+
+@pytest.mark.filterwarnings("ignore")  # of PIL, while the test itself reads the photo
+def test_odd_files_are_filled_or_refused_in_one_line(tmp_path, model):
+    """The photos and masks of `tests.odd_inputs`, of all modes and kinds of damage; each with its mask, too."""
+    odd = corpus()
+    write_corpus(tmp_path, odd)
+    folders = [f"--{kind}={tmp_path / name}" for kind, name in (("image", "photos"), ("mask", "masks"))]
+    options = [f"--output={tmp_path / 'restored'}", f"--model={model}", "--rounds=0", "--remove=car", "--save-masks"]
+    code, lines = unbreakable.run(tmp_path, *folders, *options)
+    assert code == 1
+    for one in odd:
+        named = f"{tmp_path}/{one.blames}/{one.family}/{one.shown or Path(one.files[one.blames]).name}"
+        about = [line for line in lines if named in line and SEEN not in line]
+        if one.expected == "refused":
+            (line,) = about
+            assert line.startswith("error: ") and one.word in line
+        elif one.expected == "restored" and len(one.stem) < 200:  # else NAME_mask.png is too long a name
+            assert all(line.startswith("note: ") for line in about)
+            photo = to_rgb(load_image(tmp_path / "photos" / one.files["photos"]))
+            result = to_rgb(load_image(tmp_path / "restored" / one.files["restored"]))
+            mask = mask_of(tmp_path / f"restored/{one.family}/{one.stem}.png")
+            assert mask[one.hole].all() and np.array_equal(result[~mask], photo[~mask])
 
 
 # ---------------------------------------------------------------------------------------------- interrupted, resumed
