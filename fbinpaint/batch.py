@@ -308,26 +308,29 @@ def remove(
     wanted = [space.shown_names[i] for i in space.class_ids(options["classes"])]
     shown = dict(zip(space.classes, space.shown_names, strict=True))
 
-    def read(job: Job) -> tuple[Image.Image, np.ndarray]:
+    def read(job: Job) -> tuple[Image.Image, np.ndarray | None]:
         photo = load_image(job.image)
-        mask = ALPHA if job.mask == ALPHA else job.mask and load_image(job.mask)
+        if job.mask is None:
+            return photo, None
+        mask = ALPHA if job.mask == ALPHA else load_image(job.mask)
         with naming(job.image):
             height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
-            hole = np.zeros((height, width), bool) if mask is None else to_mask(mask, (width, height), photo)
+            hole = to_mask(mask, (width, height), photo)
             if hole.any():
                 check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"))
         return photo, hole
 
-    def take_out(pictures: Sequence[tuple[Image.Image, np.ndarray]]) -> "list[Removal]":
+    def take_out(pictures: Sequence[tuple[Image.Image, np.ndarray | None]]) -> "list[Removal]":
         import torch
 
-        photos, masks = (list(column) for column in zip(*pictures, strict=True))
+        photos = [photo for photo, _ in pictures]
+        masks = None if pictures[0][1] is None else [mask for _, mask in pictures]  # one run has masks, or none
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)  # of masks that somebody drew; `write` has words for these
             return removal.remove(pipe, photos, masks=masks, generator=generator, **options)
 
-    def write(job: Job, read: tuple[Image.Image, np.ndarray], made: "Removal") -> Iterator[Note]:
+    def write(job: Job, read: tuple[Image.Image, np.ndarray | None], made: "Removal") -> Iterator[Note]:
         photo, _ = read
         filled = made.mask.mean()
         if not filled and job.image.suffix.lower() == job.result.suffix.lower():

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     run = _command(
-        commands, run_command, "run", "Fill holes of photos, or take things out that are named.",
+        commands, run_command, "run", "Fill holes in photos, or take out things by name.",
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
     run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")

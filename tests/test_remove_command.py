@@ -392,6 +392,12 @@ def test_what_cannot_be_meant_is_one_line_before_any_network_is_loaded(tmp_path,
         assert line.endswith(", ".join(CITYSCAPES.classes))
 
 
+def test_a_model_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert run("nobody/nothing", write(tmp_path / "a.png"), tmp_path / "o.png") == 1
+    (line,) = said(capsys)[1]
+    assert line.startswith("error: nobody/nothing: ") and files_in(tmp_path) == ["a.png"]
+
+
 @pytest.mark.parametrize("option", ["--grow=x", "--grow=-1", "--grow=1" + 40 * "0", "--retries=-1", "--remove"])
 def test_values_that_are_none_are_bad_usage(tmp_path, model, option, capsys):
     with pytest.raises(SystemExit) as exit_:
