@@ -7,6 +7,9 @@ import argparse
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter):
     """Ends the help of an option with its default, unless it says what happens without it, in words of its own."""
 
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=26)  # so that most options begin their text on their own line
+
     def _get_help_string(self, action: argparse.Action) -> str:  # what argparse's own formatters override
         default = action.default
         if "default" in action.help or default is None or default is False or default in ([], argparse.SUPPRESS):
@@ -33,6 +36,13 @@ def percent(text: str) -> int:
     """1 to 100."""
     if not 1 <= count(text) <= 100:
         raise argparse.ArgumentTypeError("must be from 1 to 100")
+    return int(text)
+
+
+def pixels(text: str) -> int:
+    """0 or more, and no longer than any photo."""
+    if count(text) > 10**6:
+        raise argparse.ArgumentTypeError("must be at most 1000000")
     return int(text)
 
 

@@ -1,15 +1,19 @@
 """Runs over files and folders of photos: what is to be done, batch by batch, and one line for whatever fails."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from PIL import Image
 
-from fbinpaint.errors import InputError
-from fbinpaint.folders import files_by_stem, masked_photo, pair_by_stem, visible_files
+from fbinpaint.errors import InputError, InputWarning
+from fbinpaint.files import whole_file
+from fbinpaint.folders import files_by_stem, masked_photo, naming, pair_by_stem, visible_files
 from fbinpaint.image_io import (
     PHOTO_SUFFIXES,
     SAVE_FORMATS,
@@ -19,15 +23,16 @@ from fbinpaint.image_io import (
     not_held,
     save_image,
 )
-from fbinpaint.images import ALPHA
+from fbinpaint.images import ALPHA, MOST, check_hole, name_of, to_mask, to_rgb
 from fbinpaint.metadata import carry_over
 from fbinpaint.modes import NAMES, fit_to_format
 from fbinpaint.xmp import tell_provenance
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
+    from fbinpaint.removal import Removal
 
-Read = TypeVar("Read")
+Read, Made = TypeVar("Read"), TypeVar("Made")
 # Jobs, one line for each photo that cannot be done, and one for each file that no photo needs.
 Plan = tuple[list["Job"], list[str], list[str]]
 
@@ -40,40 +45,71 @@ class Note(str):
 class Job:
     """One photo to work on: its files, and the file that the result goes to.
 
-    mask:   ALPHA = the photo's own transparent part; None = the photo is only segmented
-    extras: what is written beside the result
+    mask:   ALPHA = the photo's own transparent part; None = none is given
+    extras: what is written beside the result, by the word that the file's name ends in: before, after, mask, colour
     """
 
     image: Path
     mask: Path | str | None
     result: Path
-    extras: tuple[Path, ...] = ()
+    extras: dict[str, Path] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[Path]:
         """Every file the job writes, the result first."""
-        return [self.result, *self.extras]
+        return [self.result, *self.extras.values()]
+
+
+@dataclass
+class Found:
+    """What the removals of a run found, for its last line.
+
+    photos: that were looked at; showing: those that showed one of the classes
+    filled, pixels: of the latter, as sums over the photos
+    """
+
+    photos: int = 0
+    showing: int = 0
+    filled: int = 0
+    pixels: int = 0
+
+    def add(self, removal: "Removal") -> None:
+        self.photos += 1
+        if removal.found:
+            self.showing += 1
+            self.filled += int(removal.mask.sum())
+            self.pixels += removal.mask.size
+
+    def __str__(self) -> str:
+        share = f", {percentage(self.filled / self.pixels)} of their pixels" if self.showing else ""
+        return f"found in {self.showing} of {self.photos} photos{share}"
 
 
 # ---------------------------------------------------------------------------------------------- planning
 
 
 def plan_restorations(
-    image: Path, mask: Path | str, output: Path, save_semantics: bool, keep_format: bool = False
+    image: Path,
+    mask: Path | str | None,
+    output: Path,
+    save_semantics: bool,
+    keep_format: bool = False,
+    save_masks: bool = False,
 ) -> Plan:
-    """What `run` has to do; with `save_semantics` each result has NAME_before.png and NAME_after.png beside it. Results
-    are PNG files, or with `keep_format` have the suffix of their photo.
+    """What `run` has to do; with `save_semantics` each result has NAME_before.png and NAME_after.png beside it, with
+    `save_masks` NAME_mask.png. Results are PNG files, or with `keep_format` have the suffix of their photo.
 
-    mask: a file, a folder, which may be that of the photos, or ALPHA
+    mask: a file, a folder, which may be that of the photos, or ALPHA; None = no photo has one
     A folder keeps its sub-folders in the output; nothing is read or written yet. Raises InputError where the arguments
     do not fit each other.
     """
-    suffixes = ("before", "after") if save_semantics else ()
-    check_exists(image, *(() if mask == ALPHA else (mask,)))
+    suffixes = [*(("before", "after") if save_semantics else ()), *(("mask",) if save_masks else ())]
+    mask_files = (mask,) if isinstance(mask, Path) else ()
+    check_exists(image, *mask_files)
     if not image.is_dir():
-        if mask != ALPHA and mask.is_dir():
+        if mask_files and mask.is_dir():
             raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
-        if mask != ALPHA and os.path.realpath(mask) == os.path.realpath(image):
+        if mask_files and os.path.realpath(mask) == os.path.realpath(image):
             raise InputError(f"{mask}: is the photo itself; name its mask, or `alpha` if its transparent part is meant")
         result = result_of_photo(image, output, keep_format)
         wanted = SAVE_FORMATS[result_suffix(image, keep_format).lower()]
@@ -89,7 +125,7 @@ def plan_restorations(
         jobs = [
             job(pair.image, pair.mask or mask, result, suffixes) for pair, result in zip(pairs, results, strict=True)
         ]
-        notes = other_files(image, (output,) if mask == ALPHA else (mask, output)) + notes
+        notes = other_files(image, (*mask_files, output)) + notes
     kept, clashes = without_clashes(jobs)
     return kept, problems + clashes, notes
 
@@ -111,8 +147,8 @@ def plan_maps(image: Path, output: Path, colour: bool) -> Plan:
     return kept, problems + clashes, notes
 
 
-def job(image: Path, mask: Path | None, result: Path, suffixes: Sequence[str]) -> Job:
-    return Job(image, mask, result, tuple(result.with_name(f"{result.stem}_{suffix}.png") for suffix in suffixes))
+def job(image: Path, mask: Path | str | None, result: Path, suffixes: Sequence[str]) -> Job:
+    return Job(image, mask, result, {suffix: result.with_name(f"{result.stem}_{suffix}.png") for suffix in suffixes})
 
 
 def check_exists(*paths: Path) -> None:
@@ -161,25 +197,30 @@ def photos_of_folder(image: Path, output: Path, leave_out: Sequence[Path] = ()) 
 
 
 def photos_and_masks(
-    image: Path, mask: Path | str, output: Path
+    image: Path, mask: Path | str | None, output: Path
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]] | None, list[str]]:
     """The photos of a folder, their masks (None = `mask` serves all), both by stem, and a note for each other picture.
 
-    What lies beside a photo under the name of its mask is no photo. Raises InputError where the folder of masks is that
-    of the photos and holds no mask.
+    What lies beside a photo under the name of its mask is no photo, and a photo that lies beside its mask, among other
+    masks, is none: so a folder of results and the masks that they were filled by is a folder of masks. Raises
+    InputError where the folder of masks is that of the photos and holds no mask.
     """
-    found = photos_of_folder(image, output, leave_out=() if mask == ALPHA else (mask,))
-    given = os.path.realpath(mask)  # one mask for all may lie among the photos
+    found = photos_of_folder(image, output, leave_out=(mask,) if isinstance(mask, Path) else ())
+    given = os.path.realpath(mask) if isinstance(mask, Path) else None  # one mask for all may lie among the photos
     files = {stem: [path for path in paths if os.path.realpath(path) != given] for stem, paths in found.items()}
     beside = {stem: paths for stem, paths in files.items() if masked_photo(stem, files)}
     masks, notes = None, []
-    if mask != ALPHA and given == os.path.realpath(image):
+    if given == os.path.realpath(image):
         if not beside:
             raise InputError(f"{mask}: holds photos but no mask; put NAME_mask.png beside each, or name another --mask")
         masks = beside
     else:
-        if mask != ALPHA and mask.is_dir():
+        if given and mask.is_dir():
             masks = files_by_stem(mask, leave_out=(image, output))
+            if masked := {masked_photo(stem, masks) for stem in masks if stem not in files} - {None}:
+                maps = {f"{stem}_{word}" for stem in masked for word in ("before", "after")} - files.keys()
+                masks = {stem: paths for stem, paths in masks.items() if stem not in masked | maps}
+                notes.append(f"{mask}: holds {len(masked)} photos beside their masks (NAME_mask.png); these are used")
             beside = {stem: paths for stem, paths in beside.items() if stem not in masks}
         notes += [f"{path}: is a mask by its name, left alone" for paths in beside.values() for path in paths]
     photos = {stem: paths for stem, paths in files.items() if paths and stem not in beside}
@@ -229,33 +270,125 @@ def restore(
     def read(job: Job) -> tuple[Image.Image, Image.Image | str]:
         return load_image(job.image), ALPHA if job.mask == ALPHA else load_image(job.mask)
 
-    def fill(pictures: Sequence[tuple[Image.Image, Image.Image | str]]) -> list[list[Image.Image]]:
+    def fill(pictures: Sequence[tuple[Image.Image, Image.Image | str]]) -> list[tuple[Image.Image, ...]]:
         photos, masks = (list(column) for column in zip(*pictures, strict=True))
         import torch  # here, so that what is wrong with the arguments is said at once
 
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         out = pipe(photos, masks, num_feedback_rounds=rounds, generator=generator)
-        return [list(of_photo) for of_photo in zip(out.images, out.semantic_before, out.semantic_after, strict=True)]
+        return list(zip(out.images, out.semantic_before, out.semantic_after, strict=True))
 
-    def write(job: Job, read: tuple[Image.Image, Image.Image], pictures: Sequence[Image.Image]) -> Iterator[Note]:
-        (photo, _), (result, *maps) = read, pictures
+    def write(job: Job, read: tuple[Image.Image, Image.Image | str], made: Sequence[Image.Image]) -> Iterator[Note]:
+        (photo, mask), (result, before, after) = read, made
         yield from read_notes(job.image, photo, result)
         yield from write_restored(result, job.result, model, quality)
-        for target, picture in zip(job.extras, maps, strict=False):
-            save_image(picture, target)
+        hole = to_mask(mask, result.size, photo, warn=lambda line: None)  # the pipeline has said it
+        save_extras(job, {"before": before, "after": after, "mask": as_picture(hole)})
 
     yield from process(jobs, read, fill, write)
+
+
+def remove(
+    pipe: "FeedbackInpaintPipeline",
+    jobs: Sequence[Job],
+    seed: int | None,
+    model: str | None,
+    quality: int | None,
+    found: Found,
+    **options: Any,
+) -> Iterator[str]:
+    """Takes the things of some classes out of the photos of `jobs`, as `restore` does what their masks mark.
+
+    found: is told what became of each photo that was written
+    options: those of `fbinpaint.removal.remove`
+    """
+    from fbinpaint import removal  # here, for the same reason as torch below
+
+    space = pipe.label_space
+    wanted = [space.shown_names[i] for i in space.class_ids(options["classes"])]
+    shown = dict(zip(space.classes, space.shown_names, strict=True))
+
+    def read(job: Job) -> tuple[Image.Image, np.ndarray | None]:
+        photo = load_image(job.image)
+        if job.mask is None:
+            return photo, None
+        mask = ALPHA if job.mask == ALPHA else load_image(job.mask)
+        with naming(job.image):
+            height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
+            hole = to_mask(mask, (width, height), photo)
+            if hole.any():
+                check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"))
+        return photo, hole
+
+    def take_out(pictures: Sequence[tuple[Image.Image, np.ndarray | None]]) -> "list[Removal]":
+        import torch
+
+        photos = [photo for photo, _ in pictures]
+        masks = None if pictures[0][1] is None else [mask for _, mask in pictures]  # one run has masks, or none
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # of masks that somebody drew; `write` has words for these
+            return removal.remove(pipe, photos, masks=masks, generator=generator, **options)
+
+    def write(job: Job, read: tuple[Image.Image, np.ndarray | None], made: "Removal") -> Iterator[Note]:
+        photo, _ = read
+        filled = made.mask.mean()
+        if not filled and job.image.suffix.lower() == job.result.suffix.lower():
+            with whole_file(job.result) as temporary:
+                shutil.copyfile(job.image, temporary)
+        else:
+            yield from read_notes(job.image, photo, made.image)
+            yield from write_restored(made.image, job.result, model if filled else None, quality)
+        pictures = {"before": made.semantic_before, "after": made.semantic_after, "mask": as_picture(made.mask)}
+        save_extras(job, pictures)
+        found.add(made)
+        if not made.found:
+            done = "only what its mask marks was filled" if filled else "copied as it is"
+            yield Note(f"{job.image}: shows {listed([f'no {name}' for name in wanted])}; {done}")
+        if filled > MOST:
+            yield Note(f"{job.image}: {percentage(filled)} of it was filled, so there was little to go by")
+        if made.seen_again:
+            yield Note(f"{job.image}: {still_seen({shown[name]: x for name, x in made.seen_again.items()})}")
+
+    yield from process(jobs, read, take_out, write)
+
+
+def save_extras(job: Job, pictures: Mapping[str, Image.Image]) -> None:
+    for name, target in job.extras.items():
+        save_image(pictures[name], target)
+
+
+def as_picture(mask: np.ndarray) -> Image.Image:
+    """A mask (H,W) bool in mode "L", white = True."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def still_seen(shares: Mapping[str, float]) -> str:
+    """What a result still shows, by class the share of what was filled, in words."""
+    (first, share), *others = shares.items()
+    parts = [f"{first} is still seen in {percentage(share)}", *(f"{name} in {percentage(x)}" for name, x in others)]
+    return f"{listed(parts)} of what was filled"
+
+
+def percentage(share: float) -> str:
+    """A share in [0,1], for people to read."""
+    return "less than 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def read_notes(path: Path, photo: Image.Image, result: Image.Image) -> Iterator[Note]:
     """What a photo had that its result has not."""
     frames, bits = frames_and_bits(path)
     if frames > 1:
-        yield Note(f"{path}: only the first of its {frames} frames is restored, the others are left out")
+        yield Note(f"{path}: only the first of its {frames} frames is in the result, the others are left out")
     if bits > 8 and photo.mode in ("RGB", "RGBA", "LA", "CMYK"):
         yield Note(f"{path}: written as {NAMES[result.mode]}, because its {bits} bits a colour can only be read as 8")
     if photo.mode == "P":
-        yield Note(f"{path}: written as {NAMES[result.mode]}, because a palette has no room for what is painted")
+        yield Note(f"{path}: written as {NAMES[result.mode]}, because results keep no palette")
     if lost := carry_over(photo).lost:
         yield Note(f"{path}: its result is without {', and without '.join(lost)}")
 
@@ -298,12 +431,12 @@ def segment(pipe: "FeedbackInpaintPipeline", jobs: Sequence[Job]) -> Iterator[st
 def process(
     jobs: Sequence[Job],
     read: Callable[[Job], Read],
-    compute: Callable[[Sequence[Read]], list[list[Image.Image]]],
-    write: Callable[[Job, Read, Sequence[Image.Image]], Iterator[Note]],
+    compute: Callable[[Sequence[Read]], list[Made]],
+    write: Callable[[Job, Read, Made], Iterator[Note]],
 ) -> Iterator[str]:
-    """Reads, computes all at once, and writes the targets of each job; yields one line for each that failed, and Notes.
+    """Reads, computes all at once, and writes the targets of each job; yields a line for each that failed, and Notes.
 
-    compute: the pictures of each job, in the order of its targets; those beyond them are not written
+    compute: what `write` is given, of each job
     """
     ready, inputs = [], []
     for job in jobs:
@@ -325,10 +458,10 @@ def process(
             for job in ready:
                 yield from process([job], read, compute, write)
         return
-    for job, given, pictures in zip(ready, inputs, results, strict=True):
+    for job, given, made in zip(ready, inputs, results, strict=True):
         try:
             job.result.parent.mkdir(parents=True, exist_ok=True)
-            yield from write(job, given, pictures)
+            yield from write(job, given, made)
         except InputError as error:
             yield str(error)
         except OSError as error:

@@ -11,10 +11,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fbinpaint import __version__
-from fbinpaint.arguments import HelpWithDefaults, count, percent, positive, seed
+from fbinpaint.arguments import HelpWithDefaults, count, percent, pixels, positive, seed
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
@@ -22,6 +22,7 @@ from fbinpaint.threads import openmp_settings
 
 if TYPE_CHECKING:
     from fbinpaint.batch import Job
+    from fbinpaint.labels import LabelSpace
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "streets"
@@ -79,30 +80,39 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     run = _command(
-        commands, run_command, "run",
-        "Fill the holes of one photo, or of a folder of photos and one of masks of the same names.",
+        commands, run_command, "run", "Fill holes in photos, or take out things by name.",
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
     run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
     run.add_argument(
-        "--mask", type=_mask, required=True, metavar="FILE|DIR|alpha",
-        help="white = hole, from half of the range on; one FILE serves all; DIR, also that of the photos, holds "
-        "NAME.png, NAME_mask.png or NAME_mask001.png; alpha = what is transparent in each photo (./alpha = a file)",
+        "--mask", type=_mask, metavar="FILE|DIR|alpha",
+        help="white = hole; a FILE for all photos; a DIR, also theirs, with NAME.png or NAME_mask.png of each; "
+        "alpha = what is transparent in it (default: none)",
     )  # fmt: skip
+    run.add_argument(
+        "--remove", type=_names, action="extend", metavar="CLASS,...",
+        help="what is to go, by class: car,person (default: none)",
+    )  # fmt: skip
+    run.add_argument(
+        "--grow", type=pixels, metavar="PIXELS", help="so far around it (default: 2.3 %% of the shorter side)"
+    )  # fmt: skip
+    run.add_argument("--shadow", action="store_true", default=None, help="with its shadows")
+    run.add_argument("--retries", type=count, metavar="N", help="times to fill again what is still seen (default: 0)")
     run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
     run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
     run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
-    run.add_argument("--save-semantics", action="store_true", help="write NAME_before.png, NAME_after.png (index maps)")
-    run.add_argument("--resume", action="store_true", help="leave photos alone whose results are all there")
+    run.add_argument("--save-semantics", action="store_true", help="write maps: NAME_before.png, NAME_after.png")
+    run.add_argument("--save-masks", action="store_true", help="write NAME_mask.png, white = what was filled")
+    run.add_argument("--resume", action="store_true", help="leave photos alone whose results are there")
     run.add_argument(
         "--format", choices=("png", "keep"), default="png",
-        help="png = lossless (default), keep = the photo's own",
+        help="png = lossless (default), keep = as the photo",
     )  # fmt: skip
     run.add_argument(
         "--quality", type=percent, metavar="1..100", help="of JPEG, AVIF, WebP (default: 95, lossless)"
     )  # fmt: skip
     run.add_argument(
-        "--no-provenance", action="store_true", help="do not tell in the XMP that a model painted a part"
+        "--no-provenance", action="store_true", help="no word in the XMP that a model painted"
     )  # fmt: skip
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
 
@@ -198,8 +208,7 @@ def _names(text: str) -> list[str]:
 
 def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     """The pipeline of a folder or a Hub id, on the GPU if there is one. Raises InputError if it cannot be loaded."""
-    if model == str(DEFAULT_MODEL) and not os.path.isdir(model):
-        raise InputError("no --model given, and the bundled ones are only in a clone; name a folder or a Hub id")
+    check_bundled(model)
     on_the_hub = not os.path.isdir(model)
     if on_the_hub:  # a mistyped one shall not wait for the import of torch, which takes seconds
         from fbinpaint.saved import COMPONENTS, fetch
@@ -217,26 +226,85 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def check_bundled(model: str) -> None:
+    """Raises InputError if the model is the bundled one and that is not there."""
+    if model == str(DEFAULT_MODEL) and not os.path.isdir(model):
+        raise InputError("no --model given, and the bundled ones are only in a clone; name a folder or a Hub id")
+
+
+def label_space_of_model(model: str) -> "LabelSpace":
+    """The label space of a pipeline folder or Hub id, without loading its weights. Raises InputError without one."""
+    from fbinpaint.folders import naming
+    from fbinpaint.saved import fetch, read_label_space
+
+    check_bundled(model)
+    with naming(model):
+        return read_label_space(Path(model) if os.path.isdir(model) else fetch(model, ()))
+
+
 # ---------------------------------------------------------------------------------------------- run, segment
 
 
 def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
-    from fbinpaint.batch import format_notes, plan_restorations, restore
+    from fbinpaint.batch import Found, format_notes, plan_restorations, remove, restore
     from fbinpaint.xmp import model_name
 
+    removal = removal_options(args)
     keep_format = args.format == "keep"
-    jobs, problems, notes = plan_restorations(args.image, args.mask, args.output, args.save_semantics, keep_format)
+    jobs, problems, notes = plan_restorations(
+        args.image, args.mask, args.output, args.save_semantics, keep_format, args.save_masks
+    )
     if args.resume:
         to_do = [job for job in jobs if not all(map(os.path.isfile, job.targets))]
         notes.append(f"{args.output}: {len(jobs) - len(to_do)} of {len(jobs)} photos are done already, left alone")
         jobs = to_do
     notes += format_notes(jobs, keep_format, args.quality)
     model = None if args.no_provenance else model_name(args.model)
-    return _process(
+    if removal is None:
+        return _process(
+            args, jobs, problems, notes,
+            lambda pipe, batch: restore(pipe, batch, args.rounds, args.seed, model, args.quality),
+        )  # fmt: skip
+    found = Found()
+    code = _process(
         args, jobs, problems, notes,
-        lambda pipe, batch: restore(pipe, batch, args.rounds, args.seed, model, args.quality),
+        lambda pipe, batch: remove(pipe, batch, args.seed, model, args.quality, found, **removal),
     )  # fmt: skip
+    if found.photos:
+        print(found)
+    return code
+
+
+def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
+    """What `run` passes on to `fbinpaint.removal.remove`; None = only masks are to be filled.
+
+    Raises InputError for options that do not fit each other, and for classes that the model does not know, or all that
+    it knows.
+    """
+    if args.remove is None:
+        given = [f"--{name}" for name in ("grow", "shadow", "retries") if getattr(args, name) is not None]
+        if given:
+            raise InputError(f"{', '.join(given)}: only for what --remove takes out; name its classes: --remove car")
+        if args.mask is None:
+            raise InputError("nothing says what to fill; give --mask, or name what is to go: --remove car,person")
+        return None
+    if not args.remove:
+        raise InputError("--remove: names no class; name one or more, with commas between: --remove car,person")
+    space = label_space_of_model(args.model)
+    try:
+        ids = space.class_ids(args.remove)
+    except InputError as error:
+        raise InputError(f"--remove: {error}") from error
+    if len(ids) == space.num_classes:
+        raise InputError(f"--remove: these are all classes of {space.name}; leave at least one to fill with")
+    return {
+        "classes": ids,
+        "num_feedback_rounds": args.rounds,
+        "grow": args.grow,
+        "shadow": bool(args.shadow),
+        "retries": args.retries or 0,
+    }
 
 
 def segment_command(args: argparse.Namespace) -> int:

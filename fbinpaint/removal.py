@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .images import to_rgb
+from .errors import InputError
+from .images import name_of, to_rgb
 from .metadata import carry_over
 from .modes import in_mode_of
 
@@ -62,7 +63,7 @@ def remove(
         num_feedback_rounds, generator: as when calling the pipeline.
 
     Raises:
-        InputError: as `select` and the pipeline do.
+        InputError: as `select` and the pipeline do, or nothing of a photo would be left.
     """
     names, ids = pipe.label_space.classes, pipe.label_space.class_ids(classes)
     removals, to_do = [], []
@@ -71,6 +72,11 @@ def remove(
         mask = pipe.select(labels, ids, grow=grow, shadows_in=photo if shadow else None)
         if masks is not None:
             mask = mask | masks[i]
+        if mask.all():
+            raise InputError(
+                f"{name_of(photo, 'the photo')}: all of it would be filled, so nothing of the photo is known; name "
+                "fewer classes, or grow them less"
+            )
         found = {names[label]: float((mask & (labels == label)).mean()) for label in ids}
         found = {name: share for name, share in found.items() if share}
         removals.append(Removal(photo, mask, found, {}, semantic_map, semantic_map))
