@@ -217,8 +217,8 @@ def remove_classes(
     """What becomes of a photo (H,W,3) uint8 without the classes of these ids; the rest as for `removal.remove`."""
     from fbinpaint.removal import remove  # which imports torch
 
-    photos = [Image.fromarray(photo)]
-    return remove(load(model), photos, classes, None, rounds, grow=grow, shadow=shadow, retries=retries)[0]
+    settings = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
+    return remove(load(model), [Image.fromarray(photo)], classes, **settings)[0]
 
 
 @functools.cache
@@ -529,13 +529,13 @@ class Endpoints:
         with toasts():
             folder, space = self.served(model)
             photo = to_rgb(received_photo(image))
-            load(folder)
+            load(folder)  # here for the same reason as in `restore_with_progress`
             labels = segment_photo(folder, photo)
         height, width = labels.shape
         classes = present_classes(labels, space)
         shares = {name: round_share((labels == int(i)).mean()) for i, name in classes.items()}
-        found = {"width": width, "height": height, "classes": classes, "shares": shares}
-        return space.to_palette_image(labels), found
+        measured = {"width": width, "height": height, "classes": classes, "shares": shares}
+        return space.to_palette_image(labels), measured
 
     def remove(self, image, classes, model, rounds, grow=None, shadow=False, retries=0):
         """Take all things of some classes out of a photo: they are found, filled, and must not come back.
@@ -561,15 +561,14 @@ class Endpoints:
                 grow = whole_number(grow, "grow", max(photo.shape))
             if not isinstance(shadow, bool):
                 raise InputError(f"shadow {shadow!r:.40}: must be true or false")
-            load(folder)
+            load(folder)  # here for the same reason as in `restore_with_progress`
             removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
         restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
-        shares = {
-            key: {name: round_share(share) for name, share in shares.items()}
-            for key, shares in (("found", removal.found), ("seen_again", removal.seen_again))
-        }
-        maps = (removal.semantic_before, removal.semantic_after)
-        return restored, Image.fromarray(np.uint8(255) * removal.mask), *maps, size_and_hole(removal.mask) | shares
+        mask = Image.fromarray(np.uint8(255) * removal.mask)
+        measured = size_and_hole(removal.mask)
+        for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):
+            measured[key] = {name: round_share(share) for name, share in shares.items()}
+        return restored, mask, removal.semantic_before, removal.semantic_after, measured
 
     def served(self, model: str | None) -> tuple[str, LabelSpace]:
         """The folder or Hub id of the model of that name, and its label space. Raises InputError if there is none."""
