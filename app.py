@@ -6,8 +6,12 @@
 Programs call the same page:
 
     from gradio_client import Client, handle_file
-    restored, before, after, figures = Client("http://127.0.0.1:7860").predict(
+    client = Client("http://127.0.0.1:7860")
+    restored, before, after, figures = client.predict(
         handle_file("photo.png"), handle_file("mask.png"), api_name="/inpaint"
+    )
+    restored, mask, before, after, figures = client.predict(
+        handle_file("photo.png"), "car, person", model="streets", api_name="/remove"
     )
 """
 
@@ -20,7 +24,7 @@ import argparse
 import functools
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +60,11 @@ from fbinpaint.xmp import model_name, tell_provenance
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipelineOutput, RoundOutput
+    from fbinpaint.removal import Removal
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 MAX_ROUNDS = 4
+MAX_RETRIES = 4  # of a removal; each takes as long as the first fill
 MAX_SIDE = 2048  # pixels; longer photos are scaled down on the page: no screen shows more, and the browser is slow
 HOLE_COLOUR = (255, 255, 255)
 KNOWN_OPACITY = 0.3  # of the classes outside the hole in the map that is edited: there, nothing can be painted
@@ -167,10 +173,52 @@ def label_space_of_model(model: str) -> LabelSpace:
 
 @gpu
 def restore(
-    model: str, photo: np.ndarray, hole: np.ndarray, rounds: int, semantic_map: np.ndarray | None = None
+    model: str,
+    photo: np.ndarray,
+    hole: np.ndarray,
+    rounds: int,
+    semantic_map: np.ndarray | None = None,
+    forbidden: Sequence[int] = (),
 ) -> Iterator["FeedbackInpaintPipelineOutput"]:
-    """photo (H,W,3) uint8, hole (H,W) bool, a map edited by the user -> the pipeline's output after every step."""
-    yield from load(model).stream(photo, hole, rounds, semantic_map=semantic_map, output_type="np")
+    """photo (H,W,3) uint8, hole (H,W) bool, a map edited by the user, ids of classes that must not be in the hole
+    -> the pipeline's output after every step."""
+    pipe = load(model)
+    yield from pipe.stream(photo, hole, rounds, semantic_map=semantic_map, output_type="np", forbidden=forbidden)
+
+
+def restore_with_progress(
+    model: str,
+    photo: np.ndarray,
+    hole: np.ndarray,
+    rounds: int,
+    edits: np.ndarray | None,
+    progress: gr.Progress,
+    forbidden: Sequence[int] = (),
+) -> Iterator["FeedbackInpaintPipelineOutput"]:
+    """`restore`, and a bar that shows which round it is at."""
+    progress((0, rounds + 1), desc="Round 0", unit="rounds")
+    load(model)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
+    for output in restore(model, photo, hole, rounds, edits, forbidden):
+        if (done := len(output.rounds[0])) <= rounds:
+            progress((done, rounds + 1), desc=f"Round {done}", unit="rounds")
+        yield output
+
+
+@gpu
+def segment_photo(model: str, photo: np.ndarray) -> np.ndarray:
+    """photo (H,W,3) uint8 -> its map, (H,W) uint8 ids."""
+    return load(model).segment(photo, output_type="np")
+
+
+@gpu
+def remove_classes(
+    model: str, photo: np.ndarray, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
+) -> "Removal":
+    """What becomes of a photo (H,W,3) uint8 without the classes of these ids; the rest as for `removal.remove`."""
+    from fbinpaint.removal import remove  # which imports torch
+
+    settings = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
+    return remove(load(model), [Image.fromarray(photo)], classes, **settings)[0]
 
 
 @functools.cache
@@ -239,6 +287,13 @@ def image_path(**settings) -> gr.Image:
     return image
 
 
+def as_sent(component: gr.components.Component) -> gr.components.Component:
+    """The component, whose values reach the functions as programs sent them: of text where a number belongs, Gradio
+    would not tell them what is wrong."""
+    component.preprocess = lambda payload: payload
+    return component
+
+
 def open_upload(path: str) -> Image.Image:
     """The uploaded image, `filename` and messages of InputError naming it as the sender called it."""
     try:
@@ -247,6 +302,26 @@ def open_upload(path: str) -> Image.Image:
         raise InputError(str(error).replace(path, Path(path).name)) from None
     image.filename = Path(path).name
     return image
+
+
+def received_photo(path: str | None) -> Image.Image:
+    """The photo that a program sent. Raises InputError where there is none."""
+    if path is None:
+        raise InputError("There is no photo yet: send one as `image`.")
+    return open_upload(path)
+
+
+def listed_classes(text: str | None, space: LabelSpace) -> list[int]:
+    """The ids of "car, person": names or ids, by commas. Raises InputError for what is no class."""
+    return space.class_ids([part.strip() for part in (text or "").split(",") if part.strip()])
+
+
+def whole_number(value: object, name: str, highest: int) -> int:
+    """A number that a program sent. Raises InputError, naming it, unless it is a whole one from 0 to the highest."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value % 1 != 0 or not 0 <= value <= highest:
+        raise InputError(f"{name} {value!r:.40}: must be a whole number from 0 to {highest}")
+    return int(value)
 
 
 def read_hole(
@@ -354,12 +429,8 @@ def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
 
 def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
     """The same for programs."""
-    height, width = hole.shape
-    return {
-        "width": width,
-        "height": height,
-        "hole": round(float(hole.mean()), 4),
-        "classes": {str(i): space.classes[i] for i in np.unique(output.semantic_after[0]) if i < space.num_classes},
+    return size_and_hole(hole) | {
+        "classes": present_classes(output.semantic_after[0], space),
         "rounds": [
             {"changed": round(float(round_.changed), 4), "confidence": round(float(round_.confidence), 4)}
             for round_ in output.rounds[0]
@@ -367,10 +438,27 @@ def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: La
     }
 
 
-def save_restored(picture: Image.Image, model: str, cache_dir: str) -> str:
+def size_and_hole(hole: np.ndarray) -> dict:
+    """Of a photo with an (H,W) bool hole: its size, and the hole's share of it."""
+    height, width = hole.shape
+    return {"width": width, "height": height, "hole": round_share(hole.mean())}
+
+
+def present_classes(labels: np.ndarray, space: LabelSpace) -> dict[str, str]:
+    """The classes that a map (H,W) shows, id -> owner's name; the ids as text, as JSON has them."""
+    return {str(i): space.classes[i] for i in np.unique(labels) if i < space.num_classes}
+
+
+def round_share(share: float) -> float:
+    """To a pixel in a million: small things in large photos are not nothing."""
+    return round(float(share), 6)
+
+
+def save_restored(picture: Image.Image, model: str | None, cache_dir: str) -> str:
     """The path of a PNG file of a restored picture, which says of itself what its `info` does, and in its XMP that the
-    model (a folder or Hub id) painted a part of it."""
-    picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model_name(model))
+    model (a folder or Hub id; None = none) painted a part of it."""
+    if model is not None:
+        picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model_name(model))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1, **metadata_options(picture, "PNG"))
     return to_cache(buffer.getvalue(), cache_dir, "restored.png")
@@ -392,6 +480,139 @@ def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, st
     return [(model, name) for space, model in reversed(first_models.items()) for name in EXAMPLES.get(space, ())]
 
 
+# ---------------------------------------------------------------------------------------------- programs
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """What programs call: files and plain values, where the page has editors and buttons.
+
+    models: name on the page -> folder or Hub id
+    cache_dir: the folder for the files that are sent back
+    """
+
+    models: dict[str, str]
+    cache_dir: str
+
+    def inpaint(
+        self, image, mask, model, rounds, semantic_map=None, forbidden="", progress=gr.Progress()  # noqa: B008
+    ):  # fmt: skip
+        """Restore a photo where the mask is white.
+
+        semantic_map: class ids the fill must follow, an index image of the photo's size, 255 = let the model decide.
+        forbidden: classes that must not be in what is filled, names or ids, by commas: "car, person".
+        Returns the restored photo (PNG; in its mode and with its EXIF data, as far as PNG holds them), its semantic
+        maps before and after feedback (PNG; pixel values are class ids, the palette shows them in colour), and figures:
+        size, share of hole, classes, and what each round changed.
+        """
+        with toasts():
+            folder, space = self.served(model)
+            given = received_photo(image)
+            photo = to_rgb(given)
+            size = photo.shape[1::-1]
+            hole = read_hole([] if mask is None else [open_upload(mask)], size, photo=given)
+            edits = semantic_map and to_index_map(
+                open_upload(semantic_map), size, space.num_classes, space.ignored_ids
+            )
+            rounds, forbidden = whole_number(rounds, "rounds", MAX_ROUNDS), listed_classes(forbidden, space)
+            *_, output = restore_with_progress(folder, photo, hole, rounds, edits, progress, forbidden)
+        maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
+        restored = self.save_result(given, levels(output.images[0]), hole, folder)
+        return restored, *maps, figures(output, hole, space)
+
+    def segment(self, image, model):
+        """The semantic map of an intact photo.
+
+        Returns the map (PNG of the photo's size; pixel values are class ids, the palette shows them in colour), and
+        figures: size, the classes that are there by their ids, and their shares of the photo's pixels by their names.
+        """
+        with toasts():
+            folder, space = self.served(model)
+            photo = to_rgb(received_photo(image))
+            load(folder)  # here for the same reason as in `restore_with_progress`
+            labels = segment_photo(folder, photo)
+        height, width = labels.shape
+        classes = present_classes(labels, space)
+        shares = {name: round_share((labels == int(i)).mean()) for i, name in classes.items()}
+        measured = {"width": width, "height": height, "classes": classes, "shares": shares}
+        return space.to_palette_image(labels), measured
+
+    def remove(self, image, classes, model, rounds, grow=None, shadow=False, retries=0):
+        """Take all things of some classes out of a photo: they are found, filled, and must not come back.
+
+        classes: names or ids, by commas: "car, person".
+        grow: pixels to fill around the things; none = in proportion to the photo, 6 at a shorter side of 256.
+        shadow: whether their shadows go, too.
+        retries: how often what is still seen of them is filled anew.
+        Returns the restored photo (PNG; in its mode and with its EXIF data, as far as PNG holds them; the photo itself
+        where no such things were found), the mask (PNG; white = filled), the semantic map of the photo and the one that
+        was painted by (PNG; pixel values are class ids, the palette shows them in colour), and figures: size, share of
+        hole, what was found (shares of the photo's pixels), and what is still seen (shares of the hole).
+        """
+        with toasts():
+            folder, space = self.served(model)
+            given = received_photo(image)
+            photo = to_rgb(given)
+            ids = listed_classes(classes, space)
+            if not ids:
+                raise InputError(f"No class is named; send some of these as `classes`: {', '.join(space.classes)}")
+            rounds, retries = whole_number(rounds, "rounds", MAX_ROUNDS), whole_number(retries, "retries", MAX_RETRIES)
+            if grow is not None:
+                grow = whole_number(grow, "grow", max(photo.shape))
+            if not isinstance(shadow, bool):
+                raise InputError(f"shadow {shadow!r:.40}: must be true or false")
+            load(folder)  # here for the same reason as in `restore_with_progress`
+            removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
+        restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
+        mask = Image.fromarray(np.uint8(255) * removal.mask)
+        measured = size_and_hole(removal.mask)
+        for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):
+            measured[key] = {name: round_share(share) for name, share in shares.items()}
+        return restored, mask, removal.semantic_before, removal.semantic_after, measured
+
+    def served(self, model: str | None) -> tuple[str, LabelSpace]:
+        """The folder or Hub id of the model of that name, and its label space. Raises InputError if there is none."""
+        if not isinstance(model, str) or model not in self.models:
+            raise InputError(f"model {model!r:.80}: is none of this demo's; name one of {', '.join(self.models)}")
+        return self.models[model], label_space_of_model(self.models[model])
+
+    def save_result(self, given: Image.Image, pixels: np.ndarray, hole: np.ndarray, model: str) -> str:
+        """The path of a PNG file of a photo as it was given, but filled in the hole (H,W) bool with the pixels (H,W,3)
+        uint8: in its mode and with its EXIF data, as far as PNG holds them."""
+        picture = in_mode_of(given, pixels, hole)
+        picture.info = carry_over(given).info
+        picture, _ = fit_to_format(picture, "restored.png")
+        return save_restored(picture, model if hole.any() else None, self.cache_dir)
+
+
+def add_endpoints(models: dict[str, str], **queue) -> None:
+    """Puts the endpoints on the page that is being built; nothing of them is seen there."""
+    hidden = {"visible": False}
+    image = image_path(label="Photo", **hidden)
+    mask = image_path(label="Mask: white = restore", **hidden)
+    semantic_map = image_path(label="Semantic map, 255 = undecided", **hidden)
+    model = as_sent(gr.Radio(list(models), value=next(iter(models)), label="Model", **hidden))
+    rounds = as_sent(gr.Slider(0, MAX_ROUNDS, value=2, step=1, label="Feedback rounds", **hidden))
+    forbidden = gr.Textbox("", label="Classes that must not come back: names or ids, by commas", **hidden)
+    classes = gr.Textbox(label="Classes to remove: names or ids, by commas", **hidden)
+    grow = as_sent(gr.Number(None, label="Grow, pixels", precision=0, minimum=0, **hidden))
+    shadow = gr.Checkbox(False, label="Shadows too", **hidden)
+    retries = as_sent(gr.Slider(0, MAX_RETRIES, value=0, step=1, label="Retries", **hidden))
+    restored, map_before, map_after, semantic, filled = (
+        gr.Image(format="png", label=label, **hidden)
+        for label in ("Restored", "Map before", "Map after", "Map", "Mask")
+    )
+    measured = gr.JSON(label="Figures", **hidden)
+    endpoints = Endpoints(models, restored.GRADIO_CACHE)
+    for function, inputs, outputs in (
+        (endpoints.inpaint, [image, mask, model, rounds, semantic_map, forbidden], [restored, map_before, map_after]),
+        (endpoints.segment, [image, model], [semantic]),
+        (endpoints.remove, [image, classes, model, rounds, grow, shadow, retries],
+         [restored, filled, map_before, map_after]),
+    ):  # fmt: skip
+        gr.on([], function, inputs, [*outputs, measured], api_name=function.__name__, **queue)
+
+
 # ---------------------------------------------------------------------------------------------- page
 
 
@@ -399,15 +620,6 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
     """The page for these models, name on the page -> folder or Hub id. Raises InputError if one is neither."""
     label_spaces = {name: label_space_of_model(model) for name, model in models.items()}
     examples = list_examples(label_spaces)
-
-    def run(photo, hole, model, rounds, edits, progress) -> Iterator["FeedbackInpaintPipelineOutput"]:
-        """The shared part of both endpoints."""
-        progress((0, rounds + 1), desc="Round 0", unit="rounds")
-        load(models[model])  # here, not in `restore`: on ZeroGPU that runs in a process of its own
-        for output in restore(models[model], photo, hole, rounds, edits):
-            if (done := len(output.rounds[0])) <= rounds:
-                progress((done, rounds + 1), desc=f"Round {done}", unit="rounds")
-            yield output
 
     def save_marked(photo, hole) -> str:
         """The picture stays the same from step to step, and is encoded once."""
@@ -460,8 +672,9 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
                 edits = np.where(strokes == IGNORE, session.edits, strokes)
             used, rounds = np.where(hole, edits, IGNORE).astype(np.uint8), int(rounds)
             used = used if (used != IGNORE).any() else None
+            steps = restore_with_progress(models[model], photo, hole, rounds, used, progress)
             # The page shows the first step and the last, details after the rest; steps between move the progress bar.
-            for step, output in enumerate(run(photo, hole, model, rounds, used, progress)):
+            for step, output in enumerate(steps):
                 if step == 0:
                     marked = save_marked(photo, hole)
                     first = (marked, feathered(photo, levels(output.images[0]), hole, feather))
@@ -474,32 +687,6 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
     def on_forget(*inputs, progress=gr.Progress()):  # noqa: B008
         """Restore without what was painted on the map."""
         yield from on_restore(*inputs[:-1], None, progress)
-
-    def inpaint(image, mask, model, rounds, semantic_map=None, progress=gr.Progress()):  # noqa: B008
-        """Restore a photo where the mask is white.
-
-        semantic_map: class ids the fill must follow, an index image of the photo's size, 255 = let the model decide.
-        Returns the restored photo (PNG; in its mode and with its EXIF data, as far as PNG holds them), its semantic
-        maps before and after feedback (PNG; pixel values are class ids, the palette shows them in colour), and figures:
-        size, share of hole, classes, and what each round changed.
-        """
-        with toasts():
-            if image is None:
-                raise InputError("There is no photo yet: send one as `image`.")
-            given = open_upload(image)
-            photo = to_rgb(given)
-            size, space = photo.shape[1::-1], label_spaces[model]
-            hole = read_hole([] if mask is None else [open_upload(mask)], size, photo=given)
-            edits = semantic_map and to_index_map(
-                open_upload(semantic_map), size, space.num_classes, space.ignored_ids
-            )
-            *_, output = run(photo, hole, model, int(rounds), edits, progress)
-        maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
-        picture = in_mode_of(given, levels(output.images[0]), hole)
-        picture.info = carry_over(given).info
-        picture, _ = fit_to_format(picture, "restored.png")
-        restored = save_restored(picture, models[model], images_out[0].GRADIO_CACHE)
-        return restored, *maps, figures(output, hole, space)
 
     def on_example(index):
         """The example and, at once, its result with the settings it was restored with before."""
@@ -652,16 +839,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         for picker in of_classes:
             picker.change(on_class, [picker, model_picker], map_editor, show_progress="hidden", **quick)
 
-        # The endpoint for programs: plain files instead of the editor's layers, and no trigger on the page.
-        image_in = image_path(label="Photo", visible=False)
-        mask_in = image_path(label="Mask: white = restore", visible=False)
-        map_in = image_path(label="Semantic map, 255 = undecided", visible=False)
-        images_out = [gr.Image(format="png", visible=False, label=x) for x in ("Restored", "Map before", "Map after")]
-        figures_out = gr.JSON(visible=False, label="Figures")
-        gr.on(
-            [], inpaint, [image_in, mask_in, model_picker, rounds, map_in], [*images_out, figures_out],
-            api_name="inpaint", **one_at_a_time,
-        )  # fmt: skip
+        add_endpoints(models, **one_at_a_time)
 
     return demo.queue(max_size=QUEUE_LENGTH)
 

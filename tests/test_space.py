@@ -19,7 +19,7 @@ def test_the_card_names_what_is_installed():
 
 
 def test_the_gpu_of_a_space_is_asked_for(tmp_path):
-    """Where there is a `spaces` package, it is imported before torch and wraps the function that runs the networks."""
+    """Where there is a `spaces` package, it is imported before torch and wraps the functions that run the networks."""
     (tmp_path / "spaces.py").write_text(
         "import sys\nearly = 'torch' not in sys.modules\nwrapped = []\n"
         "def GPU(function):\n    wrapped.append(function.__name__)\n    return function\n"
@@ -29,4 +29,4 @@ def test_the_gpu_of_a_space_is_asked_for(tmp_path):
         [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert run.stdout.strip() == "True ['restore']", run.stderr
+    assert run.stdout.strip() == "True ['restore', 'segment_photo', 'remove_classes']", run.stderr
