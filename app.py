@@ -42,12 +42,12 @@ import numpy as np
 from gradio import processing_utils
 from PIL import Image
 
-from fbinpaint.arguments import HelpWithDefaults
+from fbinpaint import cli
+from fbinpaint.arguments import HelpWithDefaults, names
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
-from fbinpaint.folders import naming
 from fbinpaint.image_io import metadata_options
 from fbinpaint.images import NOTHING_MARKED, check_hole, load_image, resize_image, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import IGNORE, LabelSpace
@@ -55,7 +55,6 @@ from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.metadata import carry_over
 from fbinpaint.modes import fit_to_format, in_mode_of
-from fbinpaint.saved import fetch, read_label_space
 from fbinpaint.xmp import model_name, tell_provenance
 
 if TYPE_CHECKING:
@@ -157,18 +156,12 @@ gpu = spaces.GPU if spaces else lambda function: function
 # ---------------------------------------------------------------------------------------------- models
 
 load = functools.cache(load_pipeline)  # on first use, then kept
+label_space_of_model = functools.cache(cli.label_space_of_model)
 
 
 def bundled_models() -> dict[str, str]:
     """The folders under checkpoints/ that hold a pipeline, by name."""
     return {path.parent.name: str(path.parent) for path in sorted(CHECKPOINTS.glob("*/model_index.json"))}
-
-
-@functools.cache
-def label_space_of_model(model: str) -> LabelSpace:
-    """The label space of a pipeline folder or Hub id, without loading its weights. Raises InputError without one."""
-    with naming(model):
-        return read_label_space(Path(model) if os.path.isdir(model) else fetch(model, ()))
 
 
 @gpu
@@ -313,7 +306,7 @@ def received_photo(path: str | None) -> Image.Image:
 
 def listed_classes(text: str | None, space: LabelSpace) -> list[int]:
     """The ids of "car, person": names or ids, by commas. Raises InputError for what is no class."""
-    return space.class_ids([part.strip() for part in (text or "").split(",") if part.strip()])
+    return space.class_ids(names(text or ""))
 
 
 def whole_number(value: object, name: str, highest: int) -> int:
@@ -541,7 +534,7 @@ class Endpoints:
         """Take all things of some classes out of a photo: they are found, filled, and must not come back.
 
         classes: names or ids, by commas: "car, person".
-        grow: pixels to fill around the things; none = in proportion to the photo, 6 at a shorter side of 256.
+        grow: pixels to fill around the things; none = a thirty-second of the photo's shorter side.
         shadow: whether their shadows go, too.
         retries: how often what is still seen of them is filled anew.
         Returns the restored photo (PNG; in its mode and with its EXIF data, as far as PNG holds them; the photo itself

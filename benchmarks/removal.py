@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks.reports import print_report
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.arguments import HelpWithDefaults, count, positive
+from fbinpaint.arguments import HelpWithDefaults, count, names, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.photos import read_labels, read_photo
 from fbinpaint.data.rows import labelled_rows
@@ -90,7 +90,7 @@ def move(hole: np.ndarray, taken: np.ndarray, generator: np.random.Generator) ->
 
 def measure(
     model: str,
-    judge_folder: str,
+    judge_folders: list[str],
     folders: list[str],
     classes: list[str],
     resolution: int,
@@ -100,18 +100,21 @@ def measure(
 ) -> dict:
     """The report. Raises InputError for models of different classes, and for files that are missing or unreadable."""
     pipe = load_pipeline(model)
-    judge, ids = load_judge(judge_folder, pipe), pipe.label_space.class_ids(classes)
+    judges = {folder: load_judge(folder, pipe) for folder in judge_folders}
+    ids = pipe.label_space.class_ids(classes)
     rows = labelled_rows(load_photos(folders))
     rows = [row for row in rows if np.isin(read_labels(row, pipe.label_space), ids).any()]
     if not rows:
         raise InputError(f"{' '.join(folders)}: no label shows {', '.join(classes)}; name other photos or classes")
 
-    def look(image: np.ndarray) -> np.ndarray:
-        """Where the judge sees one of the classes, (H,W) bool."""
-        return np.isin(segment_photos(judge, [image], pipe.config.sample_size, pipe.device)[0], ids)
+    def seen_by(judge: Segmenter, image: np.ndarray, hole: np.ndarray) -> int:
+        """How many pixels of the hole show one of the classes."""
+        labels = segment_photos(judge, [image], pipe.config.sample_size, pipe.device)[0]
+        return int(np.isin(labels[hole], ids).sum())
 
     lpips = LPIPS("alex", device=pipe.device)
-    cases, seen, moved, seen_by_itself = [], {name: [] for name in ("intact", *METHODS)}, [], []
+    cases, moved, seen_by_itself = [], [], []
+    seen = {folder: {name: [] for name in ("intact", *METHODS)} for folder in judges}
     for number, row in enumerate(tqdm(rows, desc="remove", unit="photo")):
         photo, label = read_photo(row, resolution, pipe.label_space)
         (removal,) = remove(pipe, [Image.fromarray(photo)], ids, None, ROUNDS, shadow=shadow, retries=retries)
@@ -124,8 +127,9 @@ def measure(
             "telea": telea(photo, hole),
         }
         cases.append(Case(row["name"], photo, label, removal, results))
-        for name, image in {"intact": photo, **results}.items():
-            seen[name].append(int(look(image)[hole].sum()))
+        for folder, judge in judges.items():
+            for name, image in {"intact": photo, **results}.items():
+                seen[folder][name].append(seen_by(judge, image, hole))
         seen_by_itself.append(sum(removal.seen_again.values()) * int(hole.sum()))
         generator = np.random.default_rng([SEED, number])
         elsewhere = move(hole, np.isin(label, [*ids, IGNORE]) | hole, generator)
@@ -138,7 +142,6 @@ def measure(
         save_image(Image.fromarray(draw(cases, pipe)), grid)
     report = {
         "model": model,
-        "judge": judge_folder,
         "data": ["/".join(Path(folder).resolve().parts[-2:]) for folder in folders],
         "classes": [pipe.label_space.classes[i] for i in ids],
         "resolution": resolution,
@@ -148,7 +151,10 @@ def measure(
         "photos": len(rows),
         "found": len(cases),
         "hole": round(pixels / max(1, sum(case.removal.mask.size for case in cases)), 4),
-        "judge sees in the hole": {name: round(sum(counts) / max(1, pixels), 4) for name, counts in seen.items()},
+        "judges see in the hole": {
+            folder: {name: round(sum(counts) / max(1, pixels), 4) for name, counts in of_judge.items()}
+            for folder, of_judge in seen.items()
+        },
         "the model itself sees": round(sum(seen_by_itself) / max(1, pixels), 4),
     }
     if moved:
@@ -180,9 +186,11 @@ def main() -> int:
         formatter_class=HelpWithDefaults,
     )
     parser.add_argument("--model", required=True, metavar="DIR|HUB_ID")
-    parser.add_argument("--judge", required=True, metavar="DIR", help="whose segmenter/ looks at the results")
+    parser.add_argument(
+        "--judge", nargs="+", required=True, metavar="DIR", help="models whose segmenter/ looks at the results"
+    )
     parser.add_argument("--data", nargs="+", required=True, metavar="DIR", help="labelled photos, as for training")
-    parser.add_argument("--classes", required=True, metavar="NAME,...", help="what is removed, together")
+    parser.add_argument("--classes", type=names, required=True, metavar="NAME,...", help="what is removed, together")
     parser.add_argument("--resolution", type=positive, default=256, help="shorter side, pixels")
     parser.add_argument("--shadow", action="store_true", help="as of `run`")
     parser.add_argument("--retries", type=count, default=0, help="as of `run`")
@@ -192,10 +200,9 @@ def main() -> int:
         help="photo, map, hole, forbidden, not forbidden, Telea (default: none)",
     )  # fmt: skip
     args = parser.parse_args()
-    classes = [name.strip() for name in args.classes.split(",") if name.strip()]
     return print_report(
         lambda: measure(
-            args.model, args.judge, args.data, classes, args.resolution, args.shadow, args.retries, args.grid
+            args.model, args.judge, args.data, args.classes, args.resolution, args.shadow, args.retries, args.grid
         ),
         args.output,
     )

@@ -1,4 +1,4 @@
-"""Draw README's picture with the bundled models: PYTHONPATH=. python examples/make_overview.py"""
+"""Draw README's pictures with the bundled models: PYTHONPATH=. python examples/make_overview.py"""
 
 from pathlib import Path
 
@@ -7,9 +7,14 @@ from matplotlib.figure import Figure
 
 import app
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.data.scenes import SCENES
+from fbinpaint.removal import remove
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = (("faces", "portrait"), ("streets", 1))  # bundled model, and an example of the demo
+# Bundled model, size and number of a procedural scene, what is taken out of it, and whether its shadow, too.
+REMOVED = (("faces", (256, 256), 4, ["glasses"], False), ("streets", (320, 240), 9, ["car", "person"], True))
+REMOVAL_SEED = 11
 
 
 def panels(model: str, name: str | int) -> list[tuple[str, np.ndarray]]:
@@ -25,8 +30,27 @@ def panels(model: str, name: str | int) -> list[tuple[str, np.ndarray]]:
     ]
 
 
-def main() -> None:
-    rows = [panels(*shown) for shown in SHOWN]
+def removal_panels(
+    model: str, size: tuple[int, int], number: int, classes: list[str], shadow: bool
+) -> list[tuple[str, np.ndarray]]:
+    pipe = FeedbackInpaintPipeline.from_pretrained(ROOT / "checkpoints" / model)
+    photo, _ = SCENES[pipe.label_space.name](size, np.random.default_rng([REMOVAL_SEED, number]))
+    (removal,) = remove(pipe, [photo], classes, shadow=shadow)
+    labels = np.asarray(removal.semantic_before)
+    named = np.isin(labels, pipe.label_space.class_ids(classes))[..., None]
+    return [
+        ("photo", np.asarray(photo)),
+        (
+            "what its map calls " + " or ".join(classes),
+            np.where(named, pipe.label_space.colorize(labels), np.asarray(photo) // 2 + 127),
+        ),
+        ("what is filled", app.with_hole(np.asarray(photo), removal.mask)),
+        ("removed", np.asarray(removal.image)),
+    ]
+
+
+def draw(rows: list[list[tuple[str, np.ndarray]]], file: str, own_titles: bool = False) -> None:
+    """Rows of pictures with the titles of the first, or each with its own."""
     heights = [row[0][1].shape[0] / row[0][1].shape[1] for row in rows]
     figure = Figure(figsize=(12, 2.4 * sum(heights) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), len(rows[0]), height_ratios=heights)
@@ -34,9 +58,14 @@ def main() -> None:
         for axis, (title, picture) in zip(place, row, strict=True):
             axis.imshow(picture)
             axis.axis("off")
-            if row is rows[0]:
+            if own_titles or row is rows[0]:
                 axis.set_title(title, fontsize=11)
-    figure.savefig(ROOT / "docs" / "overview.png", dpi=80)
+    figure.savefig(ROOT / "docs" / file, dpi=80)
+
+
+def main() -> None:
+    draw([panels(*shown) for shown in SHOWN], "overview.png")
+    draw([removal_panels(*shown) for shown in REMOVED], "removal.png", own_titles=True)
 
 
 if __name__ == "__main__":

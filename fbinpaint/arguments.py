@@ -39,6 +39,11 @@ def percent(text: str) -> int:
     return int(text)
 
 
+def names(text: str) -> list[str]:
+    """Of "a, b", each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def pixels(text: str) -> int:
     """0 or more, and no longer than any photo."""
     if count(text) > 10**6:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fbinpaint import __version__
-from fbinpaint.arguments import HelpWithDefaults, count, percent, pixels, positive, seed
+from fbinpaint.arguments import HelpWithDefaults, count, names, percent, pixels, positive, seed
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
@@ -90,11 +90,11 @@ def _parser() -> argparse.ArgumentParser:
         "alpha = what is transparent in it (default: none)",
     )  # fmt: skip
     run.add_argument(
-        "--remove", type=_names, action="extend", metavar="CLASS,...",
+        "--remove", type=names, action="extend", metavar="CLASS,...",
         help="what is to go, by class: car,person (default: none)",
     )  # fmt: skip
     run.add_argument(
-        "--grow", type=pixels, metavar="PIXELS", help="so far around it (default: 2.3 %% of the shorter side)"
+        "--grow", type=pixels, metavar="PIXELS", help="so far around it (default: 3 %% of the shorter side)"
     )  # fmt: skip
     run.add_argument("--shadow", action="store_true", default=None, help="with its shadows")
     run.add_argument("--retries", type=count, metavar="N", help="times to fill again what is still seen (default: 0)")
@@ -153,11 +153,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--resolution", type=count, default=256, metavar="N", help="shorter side, pixels")
     evaluate.add_argument("--rounds", type=_counts, default=[0, 1, 2, 3], metavar="K,...", help="default: 0,1,2,3")
     evaluate.add_argument(
-        "--baselines", type=_names, default=["telea", "navier-stokes"], metavar="NAME,...",
+        "--baselines", type=names, default=["telea", "navier-stokes"], metavar="NAME,...",
         help="default: telea,navier-stokes",
     )  # fmt: skip
     evaluate.add_argument(
-        "--controls", type=_names, default=[], metavar="NAME,...",
+        "--controls", type=names, default=[], metavar="NAME,...",
         help="frozen-map (the default, always there), resegmented (two rows), oracle, shuffled-map, random-exemplar, "
         "no-exemplars; run with the highest number of rounds",
     )  # fmt: skip
@@ -200,10 +200,6 @@ def _named_model(text: str) -> tuple[str, str]:
     if not (name and equals and model):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR")
     return name, model
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def load_pipeline(model: str) -> "FeedbackInpaintPipeline":

@@ -382,7 +382,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             semantic_map: one map of an intact photo, at its size, as `semantic_map` when calling the pipeline.
             classes: by names or ids; None = that of the point.
             point: (x, y) in pixels, in the thing that is meant; things that touch are one.
-            grow: pixels all around; None = 6 where the shorter side is 256, and so on in proportion.
+            grow: pixels all around; None = a thirty-second of the shorter side.
             shadows_in: the photo, as when calling the pipeline: what is darker on the ground below and beside the
                 things is taken, too.
 

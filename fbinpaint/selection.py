@@ -7,7 +7,7 @@ import numpy as np
 
 from .masks import grow_mask
 
-GROW = 6 / 256  # of the photo's shorter side: maps are of cells of 4 pixels, borders are soft
+GROW = 1 / 32  # of the photo's shorter side: maps are of cells of 4 pixels, borders are soft (docs/experiments.md)
 MIN_GROW = 2  # pixels
 MAX_ENCLOSED = 0.5  # of a thing's outline: what it encloses belongs to it up to this share (a windscreen, eyes)
 SHADE = 0.7  # of the median lightness of the same ground nearby: what is darker lies in a shadow
@@ -36,10 +36,10 @@ def select_things(
     else:
         kept = np.arange(count) == pieces[point[1], point[0]]
     kept[0] = False  # the background
-    things = close_enclosed(kept[pieces])
+    things = kept[pieces]
     if photo is not None:
         things |= shadows(things, labels, photo)
-    return grow_mask(things, usual_grow(*labels.shape) if grow is None else grow)
+    return close_enclosed(grow_mask(things, usual_grow(*labels.shape) if grow is None else grow))
 
 
 def usual_grow(height: int, width: int) -> int:
