@@ -427,14 +427,15 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         except (TypeError, ValueError):
             inside = False
         if not inside:
-            raise InputError(f"point {point!r:.80}: must be (x, y) in whole pixels, of the map's {width}x{height}")
+            given = " ".join(repr(point).split())  # an array's has several lines
+            raise InputError(f"point {given:.80}: must be (x, y) in whole pixels, of the map's {width}x{height}")
         x, y = int(x), int(y)
         there = int(labels[y, x])
         if there == IGNORE or (ids and there not in ids):
             names = self.label_space.classes
             shown = "nothing" if there == IGNORE else names[there]
             wanted = ", ".join(names[i] for i in ids) or "any class"
-            raise InputError(f"point {point!r}: the map shows {shown} there, not {wanted}; name another point")
+            raise InputError(f"point {(x, y)}: the map shows {shown} there, not {wanted}; name another point")
         return ids or [there], (x, y)
 
     def set_exemplars(
