@@ -181,6 +181,23 @@ def test_every_pass_is_guided_by_a_map_without_it(pipe, case, callback):
         assert inside.any() and not cars[inside].any() and (cars > 0.5).any()
 
 
+def test_details_are_painted_of_what_the_user_drew(pipe):
+    """Also where that is forbidden: the photo is 400 pixels wide and worked on at 64, and all of the hole is drawn."""
+    pixels, mask = photo(300, 400), holes(300, 400, (60, 240, 83, 320))
+    drawn = np.where(mask, CAR, IGNORE).astype(np.uint8)
+    passes = []
+
+    def listen(_, inputs):
+        probabilities, conditioning = inputs
+        inside = -F.max_pool2d(F.pad(-conditioning.hole8, (1, 1, 1, 1)), 3, stride=1)
+        passes.append(probabilities[:, CAR][F.interpolate(inside, scale_factor=2)[:, 0] > 0])
+
+    handle = pipe.guided_inpainter.register_forward_pre_hook(listen)
+    pipe(pixels, mask, num_feedback_rounds=0, forbidden="car", semantic_map=drawn)
+    handle.remove()
+    assert len(passes) > 1 and all(len(cars) and (cars > 0.99).all() for cars in passes)
+
+
 def test_known_pixels_keep_their_own_mode(pipe):
     values = np.random.default_rng(0).integers(0, 2**16, (48, 64), dtype=np.uint16)
     _, mask = SMALL

@@ -174,8 +174,10 @@ def test_others_share_alike_where_only_forbidden_ones_were_possible(dtype):
     torch.testing.assert_close(shared[:, 1:4], torch.full((1, 3, 2, 2), 1 / 3, dtype=dtype))
 
 
-def test_a_map_put_into_a_round_is_rid_of_what_is_forbidden(scene):
+@pytest.mark.parametrize("variant", ["feedback", "unidirectional"])  # the latter paints by it as it is
+def test_a_map_put_into_a_round_is_rid_of_what_is_forbidden(scene, variant):
     networks, cells = make_tiny_networks().eval(), F.max_pool2d(scene[1], 4).bool()[:, 0]
+    networks.variant = variant
     forbidden = Forbidden(torch.arange(19) == 13, scene[1])
     guides = []
     networks.guided_inpainter.register_forward_pre_hook(lambda _, inputs: guides.append(inputs[0]))
