@@ -326,7 +326,7 @@ def test_where_there_is_no_shadow_none_is_found():
 
 def test_none_is_found_above_a_thing_nor_away_from_it():
     things = [(90, 120, 160, 150)]
-    for x, y, across, down in ((125, 100, 60, 12), (220, 170, 25, 10), (30, 145, 20, 10)):
+    for x, y, across, down in ((125, 112, 60, 12), (220, 170, 25, 10), (30, 145, 20, 10)):
         photo, labels, shaded = scene(192, 256, things, [(x, y, across, down)])
         assert shaded.any() and not found_in(photo, labels).any()
 
