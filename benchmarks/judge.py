@@ -7,7 +7,6 @@ has seen are photos, never what a network painted. What it leaves is a folder wi
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.reports import exit_code
-from fbinpaint.arguments import HelpWithDefaults, seed
+from fbinpaint.arguments import HelpWithDefaults, positive, seed
 from fbinpaint.data.photos import PhotoCrops, collate
 from fbinpaint.data.rows import labelled_rows
 from fbinpaint.data.sources import load_photos
@@ -32,18 +31,17 @@ LEARNING_RATE, ENCODER_LEARNING_RATE = 2e-3, 2e-4
 WARMUP_STEPS, MAX_GRADIENT, DECAY = 50, 5.0, 0.998
 
 
-def train(crops: PhotoCrops, segmenter: Segmenter, minutes: float, first_seed: int) -> nn.Module:
-    """The averaged segmenter after so many minutes."""
+def train(crops: PhotoCrops, segmenter: Segmenter, steps: int, first_seed: int) -> nn.Module:
+    """The averaged segmenter after so many steps."""
     generator = torch.Generator().manual_seed(first_seed)
     parts = nn.ModuleDict({"segmenter": segmenter}).train().to(memory_format=torch.channels_last)
     optimizers = build_optimizers(parts, LEARNING_RATE, ENCODER_LEARNING_RATE)
     peaks = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
     average = WeightAverage(segmenter, DECAY)
-    start, done, step = time.monotonic(), 0.0, 0
-    with tqdm(total=round(60 * minutes), desc="judge", unit="s") as progress:
-        while done < 1:
+    with tqdm(range(steps), desc="judge", unit="step") as progress:
+        for step in progress:
             for group, peak in peaks:  # a rise, then a straight line down to 0
-                group["lr"] = peak * min(1.0, (step + 1) / WARMUP_STEPS) * (1 - done)
+                group["lr"] = peak * min(1.0, (step + 1) / WARMUP_STEPS) * (1 - step / steps)
             indices = torch.randint(len(crops), (BATCH_SIZE,), generator=generator).tolist()
             batch = collate([crops[index, first_seed + step * BATCH_SIZE + i] for i, index in enumerate(indices)])
             logits = segmenter(batch.image, torch.zeros_like(batch.mask)).logits
@@ -55,15 +53,12 @@ def train(crops: PhotoCrops, segmenter: Segmenter, minutes: float, first_seed: i
                     optimizer.step()
                     optimizer.zero_grad()
                 average.update(segmenter)
-            step += 1
-            done = min(1.0, (time.monotonic() - start) / (60 * minutes))
-            progress.set_postfix(steps=step, loss=f"{loss.item():.3f}", refresh=False)
-            progress.update(round(done * progress.total) - progress.n)
+            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     return average.module
 
 
 def make_judge(
-    folders: list[str], label_space: str, encoder_weights: str | None, output: Path, minutes: float, first_seed: int
+    folders: list[str], label_space: str, encoder_weights: str | None, output: Path, steps: int, first_seed: int
 ) -> None:
     """Raises InputError for photos, classes and weights that cannot be used, and an output that is there already."""
     if output.exists():
@@ -75,9 +70,9 @@ def make_judge(
     torch.manual_seed(first_seed)
     segmenter = Segmenter(num_classes=space.num_classes, label_space=space.to_config())
     segmenter.load_encoder(encoder_weights)
-    judge = train(PhotoCrops(photos, space, RESOLUTION), segmenter, minutes, first_seed)
+    judge = train(PhotoCrops(photos, space, RESOLUTION), segmenter, steps, first_seed)
     save_folder(output, lambda folder: judge.save_pretrained(folder / "segmenter"))
-    print(f"{output}: saw {len(photos)} photos for {minutes:g} minutes")
+    print(f"{output}: learnt from {len(photos)} photos in {steps} steps of {BATCH_SIZE}")
 
 
 def main() -> int:
@@ -91,12 +86,12 @@ def main() -> int:
     parser.add_argument("--label_space", required=True, metavar="NAME|classes.json", help="the classes")
     parser.add_argument("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--minutes", type=float, default=30.0, help="to train, by the clock")
+    parser.add_argument("--steps", type=positive, default=3600, help="half an hour on a core")
     parser.add_argument("--seed", type=seed, default=1, help="of weights and crops")
     args = parser.parse_args()
     return exit_code(
         lambda: make_judge(
-            args.train_data_dir, args.label_space, args.encoder_weights, args.output, args.minutes, args.seed
+            args.train_data_dir, args.label_space, args.encoder_weights, args.output, args.steps, args.seed
         )
     )
 

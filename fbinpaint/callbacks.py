@@ -40,6 +40,8 @@ def make_callback(
                 raise InputError(f"callback_on_step_end returned {name} {what}; return a tensor {tuple(old.shape)}")
             if not torch.isfinite(new).all():
                 raise InputError(f"callback_on_step_end returned {name} with NaN or infinity; return finite numbers")
+            if name == "probabilities" and (new < 0).any():
+                raise InputError(f"callback_on_step_end returned probabilities of {new.min():g}; return none below 0")
             if not torch.equal(new.to(old), old):
                 setattr(round_, name, new.to(old, copy=True))
                 replaced = True

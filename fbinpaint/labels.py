@@ -69,7 +69,9 @@ class LabelSpace:
         """
         if classes is None:
             return []
-        if isinstance(classes, str) or not isinstance(classes, Iterable):
+        try:
+            classes = [classes] if isinstance(classes, str | bytes) else list(classes)
+        except TypeError:  # no iterable, or an array without axes, which says it were one
             classes = [classes]
         names = {name: i for i, name in reversed(list(enumerate(self.shown_names)))}
         names |= {name: i for i, name in enumerate(self.classes)} | {str(i): i for i in range(self.num_classes)}

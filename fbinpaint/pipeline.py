@@ -33,6 +33,7 @@ from .images import (
     shorter_side,
     to_index_map,
     to_mask,
+    upright,
     working_size,
 )
 from .inputs import is_batch, read_photo, split_photos, split_planes
@@ -69,10 +70,9 @@ class _Job:
     drawn: Tensor | None
     overview: bool  # run only for the map of the known part
 
-    @property
-    def undecided(self) -> Tensor:
-        """(1,1,h,w) in {0,1}: what the mask marked, and the user drew no class into."""
-        undecided = shrink_hole(self.photo.undecided[self.crop.slices], self.size)
+    def undecided(self, size: tuple[int, int]) -> Tensor:
+        """(1,1,h,w) in {0,1}: what the mask marked, and the user drew no class into; at a (width, height), padded."""
+        undecided = shrink_hole(self.photo.undecided[self.crop.slices], size)
         return pad_to_multiple(mask_to_tensor(undecided), STRIDE)
 
     @property
@@ -396,28 +396,30 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         maps = split_planes(semantic_map)
         if len(maps) != 1:
             raise InputError(f"{len(maps)} semantic maps: give one")
-        size = maps[0].size if isinstance(maps[0], PIL.Image.Image) else np.shape(maps[0])[1::-1]
-        labels = self._read_map(maps[0], size)
-        if grow is not None and (not isinstance(grow, Integral) or grow < 0):
+        upright_map = upright(maps[0], "semantic map") if isinstance(maps[0], PIL.Image.Image) else maps[0]
+        size = np.shape(upright_map)[1::-1]
+        labels = self._read_map(upright_map, size)
+        if grow is not None and (not isinstance(grow, Integral) or isinstance(grow, bool) or grow < 0):
             raise InputError(f"grow {grow!r}: must be a whole number of pixels, 0 or more")
         pixels = None if shadows_in is None else read_photo(shadows_in, (0, 1))[0]
         if pixels is not None and pixels.shape[:2] != labels.shape:
             raise InputError(f"shadows_in is {pixels.shape[1]}x{pixels.shape[0]}, the map {size[0]}x{size[1]}; "
                              "give the photo that the map is of")  # fmt: skip
-        ids = self._read_selection(labels, classes, point)
+        ids, point = self._read_selection(labels, classes, point)
         # Of the finest map of a photo, a cell of 4x4 pixels.
         smallest = (4 * size[0] / pyramid(*size, self.config.sample_size)[-1][0]) ** 2
-        return as_mask_like(semantic_map, select_things(labels, ids, smallest, grow, point, pixels))
+        kind = semantic_map[0] if isinstance(semantic_map, list | tuple) else semantic_map
+        return as_mask_like(kind, select_things(labels, ids, smallest, grow, point, pixels))
 
     def _read_selection(
         self, labels: np.ndarray, classes: str | int | Sequence[str | int] | None, point: tuple[int, int] | None
-    ) -> list[int]:
-        """The ids that `select` is to take from a map."""
+    ) -> tuple[list[int], tuple[int, int] | None]:
+        """The ids that `select` is to take from a map, and the point, checked."""
         ids = self.label_space.class_ids(classes)
         if not ids and (classes is not None or point is None):
             raise InputError("no class is named, so nothing can be selected; name one or more, or give a point")
         if point is None:
-            return ids
+            return ids, None
         height, width = labels.shape
         try:
             x, y = point
@@ -425,14 +427,16 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         except (TypeError, ValueError):
             inside = False
         if not inside:
-            raise InputError(f"point {point!r:.80}: must be (x, y) in whole pixels, of the map's {width}x{height}")
+            given = " ".join(repr(point).split())  # an array's has several lines
+            raise InputError(f"point {given:.80}: must be (x, y) in whole pixels, of the map's {width}x{height}")
+        x, y = int(x), int(y)
         there = int(labels[y, x])
         if there == IGNORE or (ids and there not in ids):
             names = self.label_space.classes
             shown = "nothing" if there == IGNORE else names[there]
             wanted = ", ".join(names[i] for i in ids) or "any class"
-            raise InputError(f"point {point!r}: the map shows {shown} there, not {wanted}; name another point")
-        return ids or [there]
+            raise InputError(f"point {(x, y)}: the map shows {shown} there, not {wanted}; name another point")
+        return ids or [there], (x, y)
 
     def set_exemplars(
         self, photos: Sequence[Any], semantic_maps: Sequence[Any], value_range: tuple[float, float] = (0, 1)
@@ -589,8 +593,9 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
         wishes: dict[str, Any] = {"semantic_map": drawn}
         if forbidden is not None:
-            undecided = torch.cat([job.undecided for job in jobs]).to(device, dtype)
-            wishes["forbidden"] = Forbidden(forbidden.to(device), undecided)
+            forbidden = forbidden.to(device)
+            undecided = torch.cat([job.undecided(job.size) for job in jobs]).to(device, dtype)
+            wishes["forbidden"] = Forbidden(forbidden, undecided)
         if jobs[0].overview:
             round_ = next(feedback_rounds(self.networks, image, mask, 0, **wishes))
             sure = round_.probabilities.amax(1).float().cpu().numpy()
@@ -611,7 +616,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             if done:
                 guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
                 for job, patch, guide in zip(jobs, patches, guidance, strict=True):
-                    patch.fill = self._detail(job, patch.fill, *guide)
+                    patch.fill = self._detail(job, patch.fill, *guide, forbidden)
                     if grain_seed is not None:
                         patch.fill = with_grain(job, patch.fill, grain_seed)
             before, last = labels, round_.image
@@ -626,7 +631,9 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             if done:
                 return
 
-    def _detail(self, job: _Job, fill: np.ndarray, probabilities: Tensor, styles: Tensor) -> np.ndarray:
+    def _detail(
+        self, job: _Job, fill: np.ndarray, probabilities: Tensor, styles: Tensor, forbidden: Tensor | None
+    ) -> np.ndarray:
         """The fill (h,w,3) uint8 of a crop that was made smaller, repainted at twice the size again and again, up to
         about the crop's own or the largest that details are painted at."""
         photo, crop = job.photo, job.crop
@@ -638,7 +645,10 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             pixels, hole = shrink(photo.pixels[crop.slices], photo.hole[crop.slices], (width, height))
             tensors = (to_tensor(pixels), mask_to_tensor(hole), to_tensor(fill))
             tensors = (x.to(device, dtype) for x in tensors)
-            finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles)
+            without = None
+            if forbidden is not None:
+                without = Forbidden(forbidden, job.undecided((width, height)).to(device, dtype))
+            finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles, without)
             fill = to_uint8(finer)[0]
         return fill
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .loop import Networks, composite
+from .loop import Forbidden, Networks, composite
 from .models.layers import hole_window
 from .tensors import pad_to_multiple
 
@@ -26,12 +26,14 @@ def refine(
     probabilities: Tensor,
     map_size: tuple[int, int],
     styles: Tensor,
+    forbidden: Forbidden | None = None,
 ) -> Tensor:
     """Repaint a fill at a larger size than it was made at.
 
     image (1,3,H,W) in [-1,1], any size; mask (1,1,H,W), 1 = hole; fill (1,3,·,·), the photo restored at a smaller size;
     probabilities (1,C,h'/4,w'/4), the map of the photo at map_size (h,w), h' and w' being h and w padded to multiples
-    of 16; styles (1,C,S) of `GuidedInpainter.pool_styles`.
+    of 16; styles (1,C,S) of `GuidedInpainter.pool_styles`; forbidden: what the map must not show where, the area of the
+    photo's size, padded to multiples of 16.
 
     Returns (1,3,H,W), the photo itself outside the hole.
     """
@@ -45,6 +47,8 @@ def refine(
     # The two paddings differ by a few cells.
     missing = max(0, filled.shape[-1] // 4 - columns), max(0, filled.shape[-2] // 4 - rows)
     guide = F.pad(guide, (0, missing[0], 0, missing[1]), mode="replicate")
+    if forbidden is not None:  # again: what surrounds the area reaches into it
+        guide = forbidden.leave_out(guide)
 
     result, weight = torch.zeros_like(filled), torch.zeros_like(holes)
     places = tiles(holes[0, 0])

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from .errors import InputError
-from .images import name_of, to_rgb
+from .images import name_of, to_mask, to_rgb
 from .metadata import carry_over
 from .modes import in_mode_of
 
@@ -28,8 +29,8 @@ class Removal:
     mask: (H,W) bool, what was filled
     found: by name, the share of the photo's pixels that showed each class and were filled; of those that were found
     seen_again: by name, the share of the mask that the result still shows as each class; of those that it shows
-    semantic_before, semantic_after: PIL images of class ids: the intact photo's map, and the one that the last round
-        painted by
+    semantic_before, semantic_after: PIL images of class ids: the intact photo's map, and the one that each pixel was
+        last painted by
     """
 
     image: Image.Image
@@ -56,7 +57,7 @@ def remove(
     Args:
         photos: PIL images of any mode and size, as the pipeline takes them.
         classes: by names or ids; forbidden in all that is filled.
-        masks: (H,W) bool each, of the upright photos: what is to be filled as well.
+        masks: one for each photo, as the pipeline takes them: what is to be filled as well.
         grow, shadow: as `grow` and `shadows_in` of `FeedbackInpaintPipeline.select`.
         retries: how often what is seen again is filled anew, with the rest of the fill as its context; the photo that
             shows the least is kept.
@@ -65,13 +66,17 @@ def remove(
     Raises:
         InputError: as `select` and the pipeline do, or nothing of a photo would be left.
     """
+    if not isinstance(retries, Integral) or retries < 0:
+        raise InputError(f"retries {retries!r}: must be a whole number, 0 or more")
+    if masks is not None and len(masks) != len(photos):
+        raise InputError(f"{len(photos)} photos, {len(masks)} masks: give one for each")
     names, ids = pipe.label_space.classes, pipe.label_space.class_ids(classes)
     removals, to_do = [], []
     for i, (photo, semantic_map) in enumerate(zip(photos, pipe.segment(list(photos)), strict=True)):
         labels = np.asarray(semantic_map)
         mask = pipe.select(labels, ids, grow=grow, shadows_in=photo if shadow else None)
         if masks is not None:
-            mask = mask | masks[i]
+            mask = mask | to_mask(masks[i], mask.shape[::-1], photo)
         if mask.all():
             raise InputError(
                 f"{name_of(photo, 'the photo')}: all of it would be filled, so nothing of the photo is known; name "
@@ -91,11 +96,15 @@ def remove(
         out = pipe(pictures, holes, num_feedback_rounds, forbidden=ids, generator=generator)
         results = list(zip(to_do, out.images, pipe.segment(out.images), out.semantic_after, strict=True))
         to_do = []
-        for (removal, _), image, looked_at, semantic_after in results:
+        for (removal, hole), image, looked_at, semantic_after in results:
             labels = np.asarray(looked_at)
             seen = {names[label]: float((labels[removal.mask] == label).mean()) for label in ids}
             if attempt and sum(seen.values()) >= sum(removal.seen_again.values()):
                 continue  # no better, and would be none again
+            if attempt:
+                image.info = removal.image.info  # some of it was in the file of the photo alone
+                semantic_after = np.where(hole, semantic_after, removal.semantic_after)
+                semantic_after = pipe.label_space.to_palette_image(semantic_after)
             removal.image, removal.semantic_after = image, semantic_after
             removal.seen_again = {name: share for name, share in seen.items() if share}
             again = removal.mask & pipe.select(labels, ids, grow=grow)

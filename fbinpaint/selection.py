@@ -50,9 +50,10 @@ def close_enclosed(things: np.ndarray) -> np.ndarray:
     """The (H,W) bool mask with what each piece encloses, unless that is most of what lies within its outline."""
     closed = things.astype(np.uint8)
     outlines, hierarchy = cv2.findContours(closed, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    areas = [cv2.contourArea(outline) for outline in outlines]
     for i, outline in enumerate(outlines):
         parent = hierarchy[0, i, 3]
-        if parent >= 0 and cv2.contourArea(outline) <= MAX_ENCLOSED * cv2.contourArea(outlines[parent]):
+        if parent >= 0 and areas[i] <= MAX_ENCLOSED * areas[parent]:
             cv2.drawContours(closed, [outline], 0, 1, cv2.FILLED)
     return closed.astype(bool)
 
@@ -71,7 +72,9 @@ def shadows(things: np.ndarray, labels: np.ndarray, photo: np.ndarray) -> np.nda
         near = slice(max(0, left - reach) - wide.start, left + width + reach - wide.start)
         own, others = pieces[rows, wide] == piece, things[rows, wide]
         ground, light = labels[rows, wide], cv2.medianBlur(lightness[rows, wide].copy(), BLUR)
-        below = np.vstack([np.zeros_like(own[:BLUR]), own[:-BLUR]]) & ~others
+        below = np.vstack([np.zeros_like(own[:BLUR]), own[:-BLUR]])
+        below[-1] |= grow_mask(own[-1:], BLUR)[0]  # cut off by the picture, it stands on what lies beside it
+        below &= ~others
         dark = np.zeros_like(own)
         for kind in np.unique(ground[below]):
             same = (ground == kind) & ~others

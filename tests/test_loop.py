@@ -5,7 +5,15 @@ import torch
 from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
-from fbinpaint.loop import Networks, as_the_user_wants, feedback_rounds, hole_depth
+from fbinpaint.loop import (
+    RESEGMENTED_VARIANTS,
+    VARIANTS,
+    Forbidden,
+    Networks,
+    as_the_user_wants,
+    feedback_rounds,
+    hole_depth,
+)
 from fbinpaint.models.exemplar_bank import no_exemplars
 from fbinpaint.models.layers import hole_window
 
@@ -119,6 +127,75 @@ def test_the_users_pixels_are_kept_and_change_the_picture(tiny_networks, scene):
 def test_an_undecided_map_changes_nothing():
     probabilities = torch.rand(1, 5, 4, 4).softmax(1)
     assert torch.equal(as_the_user_wants(probabilities, torch.full((1, 16, 16), 255)), probabilities)
+
+
+@pytest.mark.parametrize("variant", VARIANTS + RESEGMENTED_VARIANTS)
+def test_no_round_shows_or_is_guided_by_what_is_forbidden(scene, variant):
+    networks = make_tiny_networks().eval()
+    networks.variant = variant
+    with torch.no_grad():
+        networks.segmenter.classify.bias[[7, 13]] += 20
+    guides = []
+    networks.guided_inpainter.register_forward_pre_hook(lambda _, inputs: guides.append(inputs[0]))
+    forbidden = Forbidden(torch.isin(torch.arange(19), torch.tensor([7, 13])), scene[1])
+    inside, cells = scene[1][:, 0] > 0, F.max_pool2d(scene[1], 4).bool()[:, 0]
+    far = F.max_pool2d(scene[1], 13, stride=1, padding=6)[:, 0] == 0
+    rounds = run(networks, scene, 3, forbidden=forbidden)
+    for round_, guide in zip(rounds, guides, strict=True):
+        labels = round_.labels()
+        assert not torch.isin(labels[inside], torch.tensor([7, 13])).any()
+        assert torch.isin(labels[far], torch.tensor([7, 13])).all()
+        for map_ in (round_.probabilities, guide) if variant != "unguided" else (round_.probabilities,):
+            assert not map_[:, [7, 13]].movedim(1, -1)[cells].any()
+            torch.testing.assert_close(map_.sum(1), torch.ones_like(map_[:, 0]))
+    free = run(networks, scene, 3)
+    assert torch.isin(free[-1].labels()[inside], torch.tensor([7, 13])).all()
+    known = ~cells[:, None].expand_as(free[0].probabilities)  # its map is not touched
+    assert torch.equal(rounds[0].probabilities[known], free[0].probabilities[known])
+
+
+def test_others_share_what_the_forbidden_had_in_proportion():
+    probabilities = torch.tensor([0.1, 0.6, 0.3]).view(1, 3, 1, 1).repeat(1, 1, 2, 2)
+    area = torch.zeros(1, 1, 8, 8)
+    area[..., 3, 7] = 1  # one pixel of the upper right cell
+    shared = Forbidden(torch.tensor([False, True, False]), area).leave_out(probabilities)
+    torch.testing.assert_close(shared[0, :, 0, 1], torch.tensor([0.25, 0, 0.75]))
+    elsewhere = torch.tensor([[True, False], [True, True]])
+    assert torch.equal(shared[..., elsewhere], probabilities[..., elsewhere])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_others_share_alike_where_only_forbidden_ones_were_possible(dtype):
+    certain = torch.zeros(1, 5, 2, 2, dtype=dtype)
+    certain[:, 0] = 1
+    classes = torch.tensor([True, False, False, False, True])
+    shared = Forbidden(classes, torch.ones(1, 1, 8, 8, dtype=dtype)).leave_out(certain)
+    assert shared.dtype == dtype and not shared[:, [0, 4]].any()
+    torch.testing.assert_close(shared[:, 1:4], torch.full((1, 3, 2, 2), 1 / 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("variant", ["feedback", "unidirectional"])  # the latter paints by it as it is
+def test_a_map_put_into_a_round_is_rid_of_what_is_forbidden(scene, variant):
+    networks, cells = make_tiny_networks().eval(), F.max_pool2d(scene[1], 4).bool()[:, 0]
+    networks.variant = variant
+    forbidden = Forbidden(torch.arange(19) == 13, scene[1])
+    guides = []
+    networks.guided_inpainter.register_forward_pre_hook(lambda _, inputs: guides.append(inputs[0]))
+    with torch.no_grad():
+        for round_ in feedback_rounds(networks, *scene, 2, forbidden=forbidden):
+            round_.probabilities = torch.zeros_like(round_.probabilities)
+            round_.probabilities[:, 13] = 1
+            assert not (round_.labels()[scene[1][:, 0] > 0] == 13).any()
+    assert len(guides) == 3 and not any(guide[:, 13][cells].any() for guide in guides)
+
+
+def test_what_the_user_draws_wins_over_what_is_forbidden(tiny_networks, scene):
+    drawn = torch.full((2, 48, 64), 255)
+    drawn[:, 12:28, 24:44] = 13
+    area = scene[1] * (drawn == 255)[:, None]
+    for round_ in run(tiny_networks, scene, 2, semantic_map=drawn, forbidden=Forbidden(torch.arange(19) == 13, area)):
+        assert (round_.probabilities[:, 13, 3:7, 6:11] == 1).all()
+        assert not (round_.labels()[area[:, 0] > 0] == 13).any()
 
 
 def test_image_loss_reaches_the_map_networks(scene):

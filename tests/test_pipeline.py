@@ -431,6 +431,7 @@ def test_what_a_callback_returns_takes_the_place_of_the_loops_tensors(tiny_pipel
         ({"image": torch.zeros(1, 3, 8, 8)}, r"image of shape \(1, 3, 8, 8\)"),
         ({"probabilities": np.zeros(3)}, "probabilities that is a ndarray"),
         ({"image": torch.full((1, 3, 48, 48), torch.nan)}, "image with NaN or infinity"),
+        ({"probabilities": torch.full((1, 19, 12, 12), -0.5)}, "probabilities of -0.5"),
         (True, "returned a bool"),
     ],
 )

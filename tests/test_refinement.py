@@ -6,7 +6,7 @@ import torch
 
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.evaluation import Sample, fill_with_pipeline
-from fbinpaint.loop import feedback_rounds
+from fbinpaint.loop import Forbidden, feedback_rounds
 from fbinpaint.refinement import OVERLAP, TILE, refine, tiles
 
 from .conftest import make_tiny_networks
@@ -92,6 +92,31 @@ def test_the_map_stays_in_place(made_at):
     fill = torch.rand(1, 3, 200, 256) * 2 - 1
     refine(networks, torch.zeros(1, 3, 400, 512), mask, fill, probabilities, made_at, torch.zeros(1, 19, 32))
     assert ((told == 0).float().mean(1) - 4 * left / made_at[1]).abs().max() < 0.02 and (told >= 0).all()
+
+
+@torch.no_grad()
+def test_no_forbidden_class_reaches_into_the_hole():
+    """The small map has it all around the hole; between its cells and those of the hole, enlarging would blend."""
+    networks, told = make_tiny_networks().eval(), torch.full((96, 128), torch.nan)
+    probabilities = torch.zeros(1, 19, 12, 16)
+    probabilities[:, 13] = 1
+    probabilities[:, 13, 3:9, 4:12], probabilities[:, 5, 3:9, 4:12] = 0, 1
+    mask = torch.zeros(1, 1, 96, 128)
+    mask[..., 25:71, 33:95] = 1
+    order = iter(tiles(mask[0, 0]))
+
+    def listen(_, inputs):
+        for map_ in inputs[0]:
+            told[next(order)] = map_[13].repeat_interleave(4, 0).repeat_interleave(4, 1)
+
+    networks.guided_inpainter.register_forward_pre_hook(listen)
+    fill, classes = torch.zeros(1, 3, 48, 64), torch.arange(19) == 13
+    arguments = (networks, torch.zeros(1, 3, 96, 128), mask, fill, probabilities, (48, 64), torch.zeros(1, 19, 32))
+    refine(*arguments, Forbidden(classes, mask))
+    assert (told[mask[0, 0] > 0] == 0).all() and (told[mask[0, 0] == 0] > 0.5).any()
+    order = iter(tiles(mask[0, 0]))
+    refine(*arguments)
+    assert told[mask[0, 0] > 0].max() > 0.2
 
 
 def test_only_the_last_round_of_a_large_photo_gets_details(pipe):
