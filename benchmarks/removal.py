@@ -109,7 +109,7 @@ def measure(
 
     def seen_by(judge: Segmenter, image: np.ndarray, hole: np.ndarray) -> int:
         """How many pixels of the hole show one of the classes."""
-        labels = segment_photos(judge, [image], pipe.config.sample_size, pipe.device)[0]
+        labels = segment_photos(judge, [image], pipe.label_space, pipe.config.sample_size, pipe.device)[0]
         return int(np.isin(labels[hole], ids).sum())
 
     lpips = LPIPS("alex", device=pipe.device)
@@ -142,7 +142,7 @@ def measure(
         save_image(Image.fromarray(draw(cases, pipe)), grid)
     report = {
         "model": model,
-        "data": ["/".join(Path(folder).resolve().parts[-2:]) for folder in folders],
+        "data": [short_name(folder) for folder in folders],
         "classes": [pipe.label_space.classes[i] for i in ids],
         "resolution": resolution,
         "rounds": ROUNDS,
@@ -152,7 +152,7 @@ def measure(
         "found": len(cases),
         "hole": round(pixels / max(1, sum(case.removal.mask.size for case in cases)), 4),
         "judges see in the hole": {
-            folder: {name: round(sum(counts) / max(1, pixels), 4) for name, counts in of_judge.items()}
+            short_name(folder): {name: round(sum(counts) / max(1, pixels), 4) for name, counts in of_judge.items()}
             for folder, of_judge in seen.items()
         },
         "the model itself sees": round(sum(seen_by_itself) / max(1, pixels), 4),
@@ -165,6 +165,10 @@ def measure(
             "forbidden vs not": paired_relative(scores[:, 0], scores[:, 1], SEED),
         }
     return report
+
+
+def short_name(folder: str) -> str:
+    return "/".join(Path(folder).resolve().parts[-2:])
 
 
 def draw(cases: list[Case], pipe: FeedbackInpaintPipeline) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Fill the tables of README.md, model_card.md and docs/results.md from reports of `fbinpaint evaluate`.
+"""Fill the tables of README.md, model_card.md and docs/results.md from reports of `fbinpaint evaluate`, and of
+`benchmarks.removal`.
 
     python -m benchmarks.table README.md model_card.md docs/results.md
 
@@ -8,6 +9,7 @@ A page says which reports belong where; whatever stands between these two lines 
     <!-- scores docs/reports/a.json ... -->       a row for each report: a classical method, no rounds, two rounds
     <!-- feedback docs/reports/a.json ... -->     a column for each report: two rounds against none, and every control
     <!-- classes docs/reports/a.json -->          IoU by class
+    <!-- removal docs/reports/a.json ... -->      a row for each report and judge: what is still seen of what is removed
     <!-- /report -->
 """
 
@@ -23,7 +25,7 @@ from fbinpaint.files import read_json, whole_file
 from fbinpaint.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>report|scores|feedback|classes) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)", re.DOTALL
+    r"(<!-- (?P<kind>report|scores|feedback|classes|removal) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)", re.DOTALL
 )
 ROUNDS = 2  # the pipeline's own number
 CONTROLS = {
@@ -76,7 +78,8 @@ def filled(page: str) -> str:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{block['paths']}: cannot fill a table of {block['kind']} ({error}); it needs one report of one model "
-                f"(scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea"
+                f"(scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea; removal: some of "
+                "benchmarks.removal"
             ) from error
 
     return BLOCK.sub(tables, page)
@@ -157,11 +160,28 @@ def classes(reports: list[dict]) -> str:
     return f"**{title}**\n\n{class_table(report)}"
 
 
+def removal_table(reports: list[dict]) -> str:
+    """What share of the hole a judge takes for what was removed, and what forbidding costs where nothing has to go."""
+    titles = ["removed", "found in", "of the photos filled", "judge", "seen in the hole: intact", "forbidden",
+              "not forbidden", "Telea", "moved holes: LPIPS, forbidden against not"]  # fmt: skip
+    rows = [titles, ["---"] * len(titles)]
+    for report in reports:
+        what = f"{', '.join(report['classes'])} ({', '.join(report['data'])})"
+        for judge, seen in report["judges see in the hole"].items():
+            rows.append(
+                [what, f"{report['found']} of {report['photos']}", f"{report['hole']:.1%}", judge.split("/")[-1]]
+                + [f"{seen[name]:.2%}" for name in ("intact", "forbidden", "not forbidden", "telea")]
+                + [change(report["moved holes"]["forbidden vs not"])]
+            )
+    return markdown_table(rows)
+
+
 KINDS: dict[str, Callable[[list[dict]], str]] = {
     "report": whole_report,
     "scores": scores_table,
     "feedback": feedback_table,
     "classes": classes,
+    "removal": removal_table,
 }
 
 

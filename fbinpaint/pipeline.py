@@ -359,7 +359,11 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             for start in range(0, len(group), step):
                 some = group[start : start + step]
                 found = segment_photos(
-                    self.segmenter, [photos[i] for i in some], self.config.sample_size, self._execution_device
+                    self.segmenter,
+                    [photos[i] for i in some],
+                    self.label_space,
+                    self.config.sample_size,
+                    self._execution_device,
                 )
                 maps |= dict(zip(some, found, strict=True))
         results = [as_output(maps[i], self.label_space, output_type) for i in range(len(photos))]

@@ -1,4 +1,4 @@
-"""Semantic maps of intact photos: the segmenter alone, on large photos at several sizes."""
+"""Semantic maps of intact photos: the segmenter alone, on photo and mirror image, on large photos at several sizes."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .images import resize_image, working_size
+from .labels import LabelSpace
 from .models import Segmenter
 from .tensors import pad_to_multiple, to_tensor
 
@@ -20,9 +21,16 @@ TEMPERATURE = 0.02
 
 
 def segment_photos(
-    segmenter: Segmenter, photos: Sequence[np.ndarray], sample_size: int, device: torch.device
+    segmenter: Segmenter,
+    photos: Sequence[np.ndarray],
+    label_space: LabelSpace,
+    sample_size: int,
+    device: torch.device,
 ) -> list[np.ndarray]:
     """Photos (H,W,3) uint8, all of one size -> their maps, (H,W) uint8 class ids.
+
+    A map is the mean of what the segmenter says of the photo and of its mirror image: twice the time, and 1 to 2 % more
+    mIoU on every set of real photos (docs/experiments.md).
 
     What a photo shows is recognised at about the size it was learnt at: a face that fills the photo when it is made
     small, a car in the distance of a large one only close up. So a photo larger than sample_size is segmented at
@@ -31,7 +39,7 @@ def segment_photos(
     """
     height, width = photos[0].shape[:2]
     sizes = pyramid(width, height, sample_size)
-    at_each = [class_probabilities(segmenter, photos, size, device) for size in sizes]
+    at_each = [class_probabilities(segmenter, photos, label_space, size, device) for size in sizes]
     confidence = torch.stack([x.amax(1).mean((1, 2)) for x in at_each])  # (sizes, B)
     weights = torch.softmax(confidence / TEMPERATURE, dim=0)
     total = torch.zeros_like(at_each[-1])
@@ -52,12 +60,20 @@ def pyramid(width: int, height: int, sample_size: int) -> list[tuple[int, int]]:
 
 @torch.no_grad()
 def class_probabilities(
-    segmenter: Segmenter, photos: Sequence[np.ndarray], size: tuple[int, int], device: torch.device
+    segmenter: Segmenter,
+    photos: Sequence[np.ndarray],
+    label_space: LabelSpace,
+    size: tuple[int, int],
+    device: torch.device,
 ) -> Tensor:
     """(B,C,height,width) of photos made so large."""
     image = torch.cat([pad_to_multiple(to_tensor(resize_image(photo, size)), 16) for photo in photos])
     image = image.to(device, segmenter.dtype)
-    probabilities = segmenter(image, torch.zeros_like(image[:, :1])).logits.float().softmax(1)
+    intact = torch.zeros_like(image[:, :1])
+    probabilities = segmenter(image, intact).logits.float().softmax(1)
+    mirrored = segmenter(image.flip(3), intact).logits.float().softmax(1).flip(3)
+    other_side = label_space.flip(np.arange(label_space.num_classes))  # a left eye was seen as a right one
+    probabilities = (probabilities + mirrored[:, torch.from_numpy(other_side)]) / 2
     return F.interpolate(probabilities, size=image.shape[-2:], mode="bilinear")[..., : size[1], : size[0]]
 
 

@@ -248,7 +248,6 @@ def test_shadows_go_along_where_asked(pipe):
         ({"photos": ["photo.jpg"]}, "image is a str"),
         ({"photos": [Image.new("RGB", (8, 8))]}, "8x8"),
     ],
-    ids=repr,
 )
 def test_bad_arguments_are_one_clear_line(pipe, arguments, words):
     good = {"photos": [Image.fromarray(COLOURS)], "classes": "car"}

@@ -112,7 +112,6 @@ def test_things_that_touch_are_one_and_a_pointed_one_may_be_of_several_classes(t
         ({"semantic_map": np.full((20, 30), 19)}, "class id 19"),
         ({"semantic_map": Image.new("RGB", (30, 20))}, "mode RGB"),
     ],
-    ids=repr,
 )
 def test_bad_arguments_are_one_clear_line(tiny_pipeline, street, arguments, words):
     with pytest.raises(InputError, match=words) as error:
@@ -158,7 +157,7 @@ def test_growing_is_exact_to_the_pixel(tiny_pipeline):
 
 
 def test_the_usual_growth_is_in_proportion_to_the_photo(tiny_pipeline):
-    assert usual_grow(256, 400) == usual_grow(400, 256) == 6 and usual_grow(1024, 2000) == 24
+    assert usual_grow(256, 400) == usual_grow(400, 256) == 8 and usual_grow(1024, 2000) == 32
     assert usual_grow(16, 4000) == 2  # but no less
     labels = np.zeros((512, 600), np.uint8)
     labels[200:300, 200:300] = CAR

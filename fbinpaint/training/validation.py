@@ -88,7 +88,12 @@ class Validator:
         """The maps of the photos without holes, (N,H,W) uint8."""
         device, resolution = networks.segmenter.device, self.images.shape[1]
         starts = range(0, len(self.images), BATCH_SIZE)
-        maps = [segment_photos(networks.segmenter, self.images[i : i + BATCH_SIZE], resolution, device) for i in starts]
+        maps = [
+            segment_photos(
+                networks.segmenter, self.images[i : i + BATCH_SIZE], self.label_space, resolution, device
+            )
+            for i in starts
+        ]
         return np.concatenate(maps)
 
     def _batches(self, networks: Networks) -> Iterator[tuple[Tensor, Tensor]]:
