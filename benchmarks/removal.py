@@ -5,7 +5,8 @@
 Of every photo whose label shows one of the classes, the things that the model's own map shows are taken out, as `run
 --remove` does it: with these classes forbidden, without, and by Telea's method. The judge (`python -m benchmarks.judge`
 makes one) is asked what share of the hole shows one of them. There is no truth behind a thing; what forbidding costs is
-measured where nothing has to go: holes of the same shapes, moved to where the label shows none of the classes.
+measured where nothing has to go: holes of the same shapes, moved to where the label shows none of the classes. What the
+judge sees there in the photo itself is how often it is wrong.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, names, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.photos import read_labels, read_photo
-from fbinpaint.data.rows import labelled_rows
+from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import BASELINE_RADIUS
@@ -107,14 +108,15 @@ def measure(
     if not rows:
         raise InputError(f"{' '.join(folders)}: no label shows {', '.join(classes)}; name other photos or classes")
 
-    def seen_by(judge: Segmenter, image: np.ndarray, hole: np.ndarray) -> int:
-        """How many pixels of the hole show one of the classes."""
+    def seen_by(judge: Segmenter, image: np.ndarray) -> np.ndarray:
+        """Where the judge sees one of the classes, (H,W) bool."""
         labels = segment_photos(judge, [image], pipe.label_space, pipe.config.sample_size, pipe.device)[0]
-        return int(np.isin(labels[hole], ids).sum())
+        return np.isin(labels, ids)
 
     lpips = LPIPS("alex", device=pipe.device)
-    cases, moved, seen_by_itself = [], [], []
+    cases, moved, moved_pixels, seen_by_itself = [], [], 0, []
     seen = {folder: {name: [] for name in ("intact", *METHODS)} for folder in judges}
+    wrong: dict[str, list[int]] = {folder: [] for folder in judges}
     for number, row in enumerate(tqdm(rows, desc="remove", unit="photo")):
         photo, label = read_photo(row, resolution, pipe.label_space)
         (removal,) = remove(pipe, [Image.fromarray(photo)], ids, None, ROUNDS, shadow=shadow, retries=retries)
@@ -127,12 +129,14 @@ def measure(
             "telea": telea(photo, hole),
         }
         cases.append(Case(row["name"], photo, label, removal, results))
+        elsewhere = move(hole, np.isin(label, [*ids, IGNORE]) | hole, np.random.default_rng([SEED, number]))
+        moved_pixels += int(elsewhere.sum())
         for folder, judge in judges.items():
-            for name, image in {"intact": photo, **results}.items():
-                seen[folder][name].append(seen_by(judge, image, hole))
+            where = {name: seen_by(judge, image) for name, image in {"intact": photo, **results}.items()}
+            for name in where:
+                seen[folder][name].append(int(where[name][hole].sum()))
+            wrong[folder].append(int(where["intact"][elsewhere].sum()))
         seen_by_itself.append(sum(removal.seen_again.values()) * int(hole.sum()))
-        generator = np.random.default_rng([SEED, number])
-        elsewhere = move(hole, np.isin(label, [*ids, IGNORE]) | hole, generator)
         if elsewhere.any():
             images = [fill(pipe, photo, elsewhere, ids), fill(pipe, photo, elsewhere, []), telea(photo, elsewhere)]
             truth = lpips.features(to_tensor(photo))
@@ -161,6 +165,9 @@ def measure(
         scores = np.array(moved)
         report["moved holes"] = {
             "photos": len(moved),
+            "judges see in the intact photo": {
+                short_name(folder): round(sum(counts) / moved_pixels, 4) for folder, counts in wrong.items()
+            },
             "lpips_alex": {name: round(float(scores[:, i].mean()), 5) for i, name in enumerate(METHODS)},
             "forbidden vs not": paired_relative(scores[:, 0], scores[:, 1], SEED),
         }
@@ -174,7 +181,7 @@ def short_name(folder: str) -> str:
 def draw(cases: list[Case], pipe: FeedbackInpaintPipeline) -> np.ndarray:
     """Some of the cases, a row each: photo, map, photo with its hole, forbidden, not forbidden, Telea."""
     rows = []
-    for case in cases[:: -(-len(cases) // MAX_GRID_ROWS)]:
+    for case in (cases[i] for i in evenly_spaced(len(cases), MAX_GRID_ROWS)):
         colours = pipe.label_space.colorize(np.asarray(case.removal.semantic_before))
         masked = np.where(case.removal.mask[..., None], np.uint8(255), case.photo)
         rows.append(np.concatenate([case.photo, colours, masked, *case.results.values()], axis=1))

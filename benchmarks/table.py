@@ -163,7 +163,7 @@ def classes(reports: list[dict]) -> str:
 def removal_table(reports: list[dict]) -> str:
     """What share of the hole a judge takes for what was removed, and what forbidding costs where nothing has to go."""
     titles = ["removed", "found in", "of the photos filled", "judge", "seen in the hole: intact", "forbidden",
-              "not forbidden", "Telea", "moved holes: LPIPS, forbidden against not"]  # fmt: skip
+              "not forbidden", "Telea", "seen where there is none", "LPIPS there, forbidden against not"]  # fmt: skip
     rows = [titles, ["---"] * len(titles)]
     for report in reports:
         what = f"{', '.join(report['classes'])} ({', '.join(report['data'])})"
@@ -171,6 +171,7 @@ def removal_table(reports: list[dict]) -> str:
             rows.append(
                 [what, f"{report['found']} of {report['photos']}", f"{report['hole']:.1%}", judge.split("/")[-1]]
                 + [f"{seen[name]:.2%}" for name in ("intact", "forbidden", "not forbidden", "telea")]
+                + [f"{report['moved holes']['judges see in the intact photo'][judge]:.2%}"]
                 + [change(report["moved holes"]["forbidden vs not"])]
             )
     return markdown_table(rows)

@@ -68,6 +68,8 @@ def test_removal_is_judged(cars, model, tmp_path, monkeypatch, capsys):
     assert own["intact"] > 0.3  # of the hole, which is grown
     assert own["forbidden"] == pytest.approx(report["the model itself sees"], abs=1e-4)
     moved = report["moved holes"]
+    assert moved["judges see in the intact photo"][f"{tmp_path.name}/everywhere"] == 1
+    assert moved["judges see in the intact photo"][f"{model.parent.name}/cars"] < 0.1
     assert moved["photos"] == 3 and min(moved["lpips_alex"].values()) > 0
     relative = moved["lpips_alex"]["forbidden"] / moved["lpips_alex"]["not forbidden"] - 1
     assert moved["forbidden vs not"]["relative"] == pytest.approx(relative, abs=1e-3)
