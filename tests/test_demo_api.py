@@ -228,7 +228,7 @@ def test_what_cannot_be_done_is_explained_in_a_line(client, photo, street, tmp_p
         ("/remove", (photo, "car, hat"), "'hat' is no class of cityscapes; .* sidewalk"),
         ("/remove", (photo, "car; person"), "'car; person' is no class"),
         ("/remove", (photo, "19"), "'19' is no class"),
-        ("/remove", (photo, "car", "first", 2, SIZE[0]), "everything is marked"),
+        ("/remove", (photo, "car", "first", 2, SIZE[0]), "all of it would be filled"),
         ("/remove", (photo, "car", "first", "two"), "^rounds 'two': must be a whole number from 0 to 4"),
         ("/remove", (photo, "car", "first", 1.5), "^rounds 1.5: "),
         ("/remove", (photo, "car", "first", 2, -1), "^grow -1: must be a whole number from 0 to 96"),

@@ -1,4 +1,4 @@
-"""Maps of intact photos: of their own size, the loop's own where they are small, and of small things in large ones."""
+"""Maps of intact photos: of their own size, of photo and mirror image, and of small things in large ones."""
 
 from pathlib import Path
 
@@ -9,9 +9,12 @@ import torch
 from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline, InputError, metrics
-from fbinpaint.data.scenes import face_scene
+from fbinpaint.data.scenes import SCENES, face_scene
 from fbinpaint.images import resize_image
+from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 from fbinpaint.segmentation import most_probable, pyramid
+
+from .conftest import make_tiny_networks
 
 FACES = Path(__file__).parents[1] / "checkpoints" / "faces"
 
@@ -41,11 +44,18 @@ def test_one_map_for_one_photo_and_a_list_for_several(tiny_pipeline):
     assert len(tiny_pipeline.segment(batch[:1])) == len(tiny_pipeline.segment(photos[:1])) == 1
 
 
-def test_it_is_the_map_that_the_loop_starts_from(tiny_pipeline):
-    """Of a photo no larger than what the loop works at, and without a hole."""
-    for size in ((40, 48), (96, 130)):
-        restored = tiny_pipeline(photo(*size), np.zeros(size, bool), output_type="np")
-        assert np.array_equal(tiny_pipeline.segment(photo(*size), output_type="np"), restored.semantic_before[0])
+@pytest.mark.parametrize("space", [CITYSCAPES, CELEBAMASK_HQ], ids=lambda space: space.name)
+def test_mirror_images_have_mirrored_maps(space):
+    """Of faces with left and right exchanged: what is seen of a photo and of its mirror image is averaged."""
+    networks = make_tiny_networks(space.name)
+    pipe = FeedbackInpaintPipeline.from_networks(networks, space.name, sample_size=96)
+    image, _ = SCENES[space.name]((96, 64), np.random.default_rng(1))
+    pixels = np.array(image)
+    labels = pipe.segment(pixels, output_type="np")
+    mirrored = pipe.segment(np.ascontiguousarray(pixels[:, ::-1]), output_type="np")
+    assert len(np.unique(labels)) > 1 and (space.flip(mirrored[:, ::-1]) == labels).mean() > 0.999
+    (alone,) = pipe(pixels, np.zeros(labels.shape, bool), output_type="np").semantic_before
+    assert 0.5 < (alone == labels).mean() < 1  # the loop's own map is of the photo alone
 
 
 def test_a_turned_photo_is_segmented_upright(tiny_pipeline):

@@ -161,7 +161,7 @@ def test_the_usual_growth_is_in_proportion_to_the_photo(tiny_pipeline):
     assert usual_grow(16, 4000) == 2  # but no less
     labels = np.zeros((512, 600), np.uint8)
     labels[200:300, 200:300] = CAR
-    assert np.array_equal(tiny_pipeline.select(labels, "car"), tiny_pipeline.select(labels, "car", grow=12))
+    assert np.array_equal(tiny_pipeline.select(labels, "car"), tiny_pipeline.select(labels, "car", grow=16))
 
 
 def test_a_thing_at_the_edge_of_the_picture_is_taken_to_the_edge(tiny_pipeline):
