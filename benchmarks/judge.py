@@ -1,4 +1,4 @@
-"""A judge for `benchmarks.removal` and `benchmarks.edits`: a segmenter that has learnt from intact photos alone.
+"""A judge for `benchmarks.removal`: a segmenter that has learnt from intact photos alone.
 
     python -m benchmarks.judge --train_data_dir streets/train --label_space cityscapes --output judges/streets
 

@@ -27,11 +27,13 @@ from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import BASELINE_RADIUS
+from fbinpaint.folders import naming
 from fbinpaint.images import composite, save_image
 from fbinpaint.labels import IGNORE
 from fbinpaint.metrics import LPIPS, paired_relative
 from fbinpaint.models import Segmenter
 from fbinpaint.removal import Removal, remove
+from fbinpaint.saved import read_label_space
 from fbinpaint.segmentation import segment_photos
 from fbinpaint.tensors import to_tensor
 
@@ -58,14 +60,15 @@ def load_judge(folder: str, pipe: FeedbackInpaintPipeline) -> Segmenter:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; make a judge with `python -m benchmarks.judge`, or name a model")
     judge = Segmenter.from_pretrained(path).eval().requires_grad_(False)
-    if judge.label_space is not None and judge.label_space != pipe.label_space:
-        raise InputError(f"{folder}: is of {judge.label_space.name}, the model of {pipe.label_space.name}")
+    space = judge.label_space or read_label_space(Path(folder))  # an older one does not say, its pipeline does
+    if space != pipe.label_space:
+        raise InputError(f"{folder}: is of {space.name}, the model of {pipe.label_space.name}")
     return judge.to(pipe.device)
 
 
 def fill(pipe: FeedbackInpaintPipeline, photo: np.ndarray, hole: np.ndarray, forbidden: list[int]) -> np.ndarray:
     out = pipe(photo, hole, num_feedback_rounds=ROUNDS, forbidden=forbidden)
-    return np.asarray(out.images[0])
+    return np.array(out.images[0])
 
 
 def telea(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -101,7 +104,13 @@ def measure(
 ) -> dict:
     """The report. Raises InputError for models of different classes, and for files that are missing or unreadable."""
     pipe = load_pipeline(model)
-    judges = {folder: load_judge(folder, pipe) for folder in judge_folders}
+    if grid and not grid.parent.is_dir():  # before the long work, not after
+        raise InputError(f"{grid.parent}: no such folder; make it, or name another --grid")
+    if not classes:
+        raise InputError("--classes: names no class; name one or more, with commas between")
+    judges = {short_name(folder): load_judge(folder, pipe) for folder in judge_folders}
+    if len(judges) < len(judge_folders):
+        raise InputError(f"--judge: two are called {' or '.join(judges)}; rename one, as the report calls them so")
     ids = pipe.label_space.class_ids(classes)
     rows = labelled_rows(load_photos(folders))
     rows = [row for row in rows if np.isin(read_labels(row, pipe.label_space), ids).any()]
@@ -119,12 +128,13 @@ def measure(
     wrong: dict[str, list[int]] = {folder: [] for folder in judges}
     for number, row in enumerate(tqdm(rows, desc="remove", unit="photo")):
         photo, label = read_photo(row, resolution, pipe.label_space)
-        (removal,) = remove(pipe, [Image.fromarray(photo)], ids, None, ROUNDS, shadow=shadow, retries=retries)
+        with naming(row["name"]):
+            (removal,) = remove(pipe, Image.fromarray(photo), ids, None, ROUNDS, shadow=shadow, retries=retries)
         if not removal.found:
             continue
         hole = removal.mask
         results = {
-            "forbidden": np.asarray(removal.image),
+            "forbidden": np.array(removal.image),
             "not forbidden": fill(pipe, photo, hole, []),
             "telea": telea(photo, hole),
         }
@@ -156,8 +166,8 @@ def measure(
         "found": len(cases),
         "hole": round(pixels / max(1, sum(case.removal.mask.size for case in cases)), 4),
         "judges see in the hole": {
-            short_name(folder): {name: round(sum(counts) / max(1, pixels), 4) for name, counts in of_judge.items()}
-            for folder, of_judge in seen.items()
+            judge: {name: round(sum(counts) / max(1, pixels), 4) for name, counts in of_judge.items()}
+            for judge, of_judge in seen.items()
         },
         "the model itself sees": round(sum(seen_by_itself) / max(1, pixels), 4),
     }
@@ -166,7 +176,7 @@ def measure(
         report["moved holes"] = {
             "photos": len(moved),
             "judges see in the intact photo": {
-                short_name(folder): round(sum(counts) / moved_pixels, 4) for folder, counts in wrong.items()
+                judge: round(sum(counts) / moved_pixels, 4) for judge, counts in wrong.items()
             },
             "lpips_alex": {name: round(float(scores[:, i].mean()), 5) for i, name in enumerate(METHODS)},
             "forbidden vs not": paired_relative(scores[:, 0], scores[:, 1], SEED),

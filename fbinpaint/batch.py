@@ -221,7 +221,8 @@ def photos_and_masks(
                 maps = {f"{stem}_{word}" for stem in masked for word in ("before", "after")} - files.keys()
                 masks = {stem: paths for stem, paths in masks.items() if stem not in masked | maps}
                 notes.append(f"{mask}: holds {len(masked)} photos beside their masks (NAME_mask.png); these are used")
-            beside = {stem: paths for stem, paths in beside.items() if stem not in masks}
+            # A mask of its very name makes it a photo; beside a mask of the photo's own name none could tell.
+            beside = {s: paths for s, paths in beside.items() if s not in masks or masked_photo(s, files) in masks}
         notes += [f"{path}: is a mask by its name, left alone" for paths in beside.values() for path in paths]
     photos = {stem: paths for stem, paths in files.items() if paths and stem not in beside}
     unused = [stem for stem in masks or () if stem not in photos and not masked_photo(stem, photos)]
@@ -280,10 +281,10 @@ def restore(
 
     def write(job: Job, read: tuple[Image.Image, Image.Image | str], made: Sequence[Image.Image]) -> Iterator[Note]:
         (photo, mask), (result, before, after) = read, made
-        yield from read_notes(job.image, photo, result)
-        yield from write_restored(result, job.result, model, quality)
         hole = to_mask(mask, result.size, photo, warn=lambda line: None)  # the pipeline has said it
         save_extras(job, {"before": before, "after": after, "mask": as_picture(hole)})
+        yield from read_notes(job.image, photo, result)
+        yield from write_restored(result, job.result, model, quality)
 
     yield from process(jobs, read, fill, write)
 
@@ -333,17 +334,21 @@ def remove(
     def write(job: Job, read: tuple[Image.Image, np.ndarray | None], made: "Removal") -> Iterator[Note]:
         photo, _ = read
         filled = made.mask.mean()
-        if not filled and job.image.suffix.lower() == job.result.suffix.lower():
+        stored = "JPEG" if photo.format == "MPO" else photo.format  # several JPEG pictures in one file
+        copied = not filled and SAVE_FORMATS[job.result.suffix.lower()][0] == stored
+        pictures = {"before": made.semantic_before, "after": made.semantic_after, "mask": as_picture(made.mask)}
+        save_extras(job, pictures)
+        if copied:
             with whole_file(job.result) as temporary:
                 shutil.copyfile(job.image, temporary)
         else:
             yield from read_notes(job.image, photo, made.image)
             yield from write_restored(made.image, job.result, model if filled else None, quality)
-        pictures = {"before": made.semantic_before, "after": made.semantic_after, "mask": as_picture(made.mask)}
-        save_extras(job, pictures)
         found.add(made)
         if not made.found:
-            done = "only what its mask marks was filled" if filled else "copied as it is"
+            lossy = not copied and is_lossy(job.result, quality)
+            unfilled = "nothing was filled, but it was encoded again" if lossy else "copied as it is"
+            done = "only what its mask marks was filled" if filled else unfilled
             yield Note(f"{job.image}: shows {listed([f'no {name}' for name in wanted])}; {done}")
         if filled > MOST:
             yield Note(f"{job.image}: {percentage(filled)} of it was filled, so there was little to go by")
@@ -354,6 +359,7 @@ def remove(
 
 
 def save_extras(job: Job, pictures: Mapping[str, Image.Image]) -> None:
+    """What is written beside the result, and before it: where a result is, its mask is, too."""
     for name, target in job.extras.items():
         save_image(pictures[name], target)
 

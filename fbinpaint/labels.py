@@ -11,11 +11,12 @@ in the configuration of a saved segmenter:
 """
 
 import json
+import operator
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,13 +78,16 @@ class LabelSpace:
         names |= {name: i for i, name in enumerate(self.classes)} | {str(i): i for i in range(self.num_classes)}
         ids = []
         for given in classes:
-            named = isinstance(given, str) or (isinstance(given, Integral) and not isinstance(given, bool))
-            if not named or str(given) not in names:
+            name = given
+            if not isinstance(given, str | bool):
+                with suppress(TypeError):
+                    name = str(operator.index(given))  # of numpy and torch, too
+            if not isinstance(name, str) or name not in names:
                 raise InputError(
                     f"{str(given)!r:.80} is no class of {self.name}; name some of these, or their ids, which count "
                     f"from 0: {', '.join(self.classes)}"
                 )
-            ids.append(names[str(given)])
+            ids.append(names[name])
         return list(dict.fromkeys(ids))
 
     def colorize(self, index_map: np.ndarray) -> np.ndarray:

@@ -405,7 +405,10 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         labels = self._read_map(upright_map, size)
         if grow is not None and (not isinstance(grow, Integral) or isinstance(grow, bool) or grow < 0):
             raise InputError(f"grow {grow!r}: must be a whole number of pixels, 0 or more")
-        pixels = None if shadows_in is None else read_photo(shadows_in, (0, 1))[0]
+        shaded = [] if shadows_in is None else split_photos(shadows_in)
+        if len(shaded) > 1:
+            raise InputError(f"shadows_in is {len(shaded)} photos; give the one that the map is of")
+        pixels = read_photo(shaded[0], (0, 1))[0] if shaded else None
         if pixels is not None and pixels.shape[:2] != labels.shape:
             raise InputError(f"shadows_in is {pixels.shape[1]}x{pixels.shape[0]}, the map {size[0]}x{size[1]}; "
                              "give the photo that the map is of")  # fmt: skip

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,9 +43,9 @@ class Removal:
 
 def remove(
     pipe: "FeedbackInpaintPipeline",
-    photos: Sequence[Image.Image],
+    photos: Image.Image | Sequence[Image.Image],
     classes: str | int | Sequence[str | int],
-    masks: Sequence[np.ndarray] | None = None,
+    masks: Sequence[Any] | None = None,
     num_feedback_rounds: int = 2,
     grow: int | None = None,
     shadow: bool = False,
@@ -55,7 +55,7 @@ def remove(
     """Take all things of some classes out of photos.
 
     Args:
-        photos: PIL images of any mode and size, as the pipeline takes them.
+        photos: PIL images of any mode and size, as the pipeline takes them; one or several.
         classes: by names or ids; forbidden in all that is filled.
         masks: one for each photo, as the pipeline takes them: what is to be filled as well.
         grow, shadow: as `grow` and `shadows_in` of `FeedbackInpaintPipeline.select`.
@@ -66,13 +66,20 @@ def remove(
     Raises:
         InputError: as `select` and the pipeline do, or nothing of a photo would be left.
     """
-    if not isinstance(retries, Integral) or retries < 0:
+    if not isinstance(retries, Integral) or isinstance(retries, bool) or retries < 0:
         raise InputError(f"retries {retries!r}: must be a whole number, 0 or more")
+    photos = [photos] if isinstance(photos, Image.Image) else list(photos)
+    for photo in photos:
+        if not isinstance(photo, Image.Image):
+            raise InputError(f"the image is a {type(photo).__name__}; give PIL images")
+    masks = [masks] if isinstance(masks, str) else masks
     if masks is not None and len(masks) != len(photos):
         raise InputError(f"{len(photos)} photos, {len(masks)} masks: give one for each")
     names, ids = pipe.label_space.classes, pipe.label_space.class_ids(classes)
+    if len(ids) == len(names):
+        raise InputError(f"these are all classes of {pipe.label_space.name}; leave at least one to fill with")
     removals, to_do = [], []
-    for i, (photo, semantic_map) in enumerate(zip(photos, pipe.segment(list(photos)), strict=True)):
+    for i, (photo, semantic_map) in enumerate(zip(photos, pipe.segment(photos), strict=True)):
         labels = np.asarray(semantic_map)
         mask = pipe.select(labels, ids, grow=grow, shadows_in=photo if shadow else None)
         if masks is not None:

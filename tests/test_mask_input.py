@@ -356,8 +356,14 @@ def test_masks_beside_photos_are_not_restored_as_photos(tmp_path):
     pairs, problems, notes = planned(tmp_path / "d", "photos", "masks")
     assert pairs == {"a.png": "masks/a.png", "b_mask.png": "masks/b_mask.png"} and not problems  # there is no photo b
     assert len(notes) == 1 and "photos/a_mask.png: is a mask by its name, left alone" in notes[0]
-    write(tmp_path / "d/masks/a_mask.png", HOLE)  # a mask of its very name: then it is a photo
-    assert planned(tmp_path / "d", "photos", "masks")[0]["a_mask.png"] == "masks/a_mask.png"
+    # A mask of its very name: a photo, or the folder holds photos beside their masks. None is guessed.
+    write(tmp_path / "d/masks/a_mask.png", HOLE)
+    pairs, problems, _ = planned(tmp_path / "d", "photos", "masks")
+    assert pairs == {"b_mask.png": "masks/b_mask.png"}
+    assert len(problems) == 1 and "masks/a.png" in problems[0] and "several masks" in problems[0]
+    (tmp_path / "d/masks/a.png").unlink()
+    pairs, problems, _ = planned(tmp_path / "d", "photos", "masks")
+    assert pairs["a_mask.png"] == "masks/a_mask.png" and "photos/a.png: has no mask" in problems[0]
 
 
 def test_one_mask_for_all_that_lies_among_the_photos_is_not_restored(tmp_path):

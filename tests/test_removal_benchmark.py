@@ -52,6 +52,7 @@ def measure(monkeypatch, *arguments: object) -> int:
 def test_removal_is_judged(cars, model, tmp_path, monkeypatch, capsys):
     """A judge that sees cars everywhere, and the model's own segmenter."""
     everywhere = make_tiny_networks().segmenter
+    everywhere.register_to_config(label_space="cityscapes")
     with torch.no_grad():
         everywhere.classify.bias[CAR] += 1000
     everywhere.save_pretrained(tmp_path / "everywhere" / "segmenter")
@@ -94,6 +95,9 @@ def test_a_hole_is_moved_to_where_nothing_is_taken():
         ("--model {model} --judge {model} --data {cars} --classes bus", "no label shows bus"),
         ("--model {model} --judge {model} --data {cars} --classes zebra", "'zebra' is no class"),
         ("--model {model} --judge {model} --data nowhere --classes car", "nowhere"),
+        ("--model {model} --judge {model} {model} --data {cars} --classes car", "two are called"),
+        ("--model {model} --judge {model} --data {cars} --classes ,", "names no class"),
+        ("--model {model} --judge {model} --data {cars} --classes car --grid nowhere/grid.png", "nowhere: no such"),
     ],
 )
 def test_wrong_input_is_one_line(arguments, said, cars, model, tmp_path, monkeypatch, capsys):

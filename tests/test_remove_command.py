@@ -190,8 +190,12 @@ def test_a_photo_that_shows_none_is_copied(tmp_path, model, capsys):
     assert run(model, photos, tmp_path / "kept", "--format=keep", "--quality=50") == 0
     for path in copied[:4]:
         assert (tmp_path / "kept" / path.name).read_bytes() == path.read_bytes()
-    assert run(model, photos / "b.jpg", tmp_path / "o.jpeg") == 0  # another suffix: the same pixels, as far as it can
-    assert np.allclose(to_rgb(load_image(tmp_path / "o.jpeg")), to_rgb(load_image(photos / "b.jpg")), atol=16)
+    assert run(model, photos / "b.jpg", tmp_path / "o.jpeg") == 0  # another suffix of the same format
+    assert (tmp_path / "o.jpeg").read_bytes() == (photos / "b.jpg").read_bytes()
+    capsys.readouterr()
+    assert run(model, photos / "a.png", tmp_path / "o.jpg") == 0
+    assert "nothing was filled, but it was encoded again" in said(capsys)[1][-1]
+    assert np.allclose(to_rgb(load_image(tmp_path / "o.jpg")), to_rgb(load_image(photos / "a.png")), atol=16)
 
 
 def test_one_photo_is_named_with_its_mask_beside_it(tmp_path, model, capsys):
@@ -520,7 +524,7 @@ def test_an_interrupted_removal_is_resumed(tmp_path, model, capsys, tell):
         )  # fmt: skip
         try:
             started = time.monotonic()
-            while not out.exists() or sum(name.endswith("_mask.png") for name in os.listdir(out)) < 20:
+            while not out.exists() or sum(name[3:] == ".png" for name in os.listdir(out)) < 20:
                 assert process.poll() is None, f"over too early:\n{(tmp_path / 'stderr').read_text()[-2000:]}"
                 assert time.monotonic() - started < 300
                 time.sleep(0.001)
@@ -533,13 +537,14 @@ def test_an_interrupted_removal_is_resumed(tmp_path, model, capsys, tell):
     assert "Traceback" not in stderr
 
     def check() -> dict[str, int]:
-        """Every file is whole, and known pixels are the photo's; when each was written."""
+        """Every file is whole, known pixels are the photo's, and where a result is, its mask is; when each was written.
+        """
         names = files_in(out)
         assert all(name[:3].isdecimal() and name[3:] in (".png", "_mask.png") for name in names)
         for name in names:
             with Image.open(out / name) as image:
                 image.load()
-            if name[3:] == "_mask.png":
+            if name[3:] == ".png":
                 photo, result = (np.asarray(Image.open(folder / f"{name[:3]}.png")) for folder in (photos, out))
                 mask = mask_of(out / name[:3])
                 assert np.array_equal(photo[~mask], result[~mask])
@@ -548,13 +553,13 @@ def test_an_interrupted_removal_is_resumed(tmp_path, model, capsys, tell):
         return {name: (out / name).stat().st_mtime_ns for name in names}
 
     first = check()
-    done = sum(name.endswith("_mask.png") for name in first)
+    done = sum(name[3:] == ".png" for name in first)
     assert 20 <= done < count
     assert main([*command, "--resume"]) == 0
     second = check()
     printed, lines = said(capsys)
     assert f"note: {out}: {done} of {count} photos are done already, left alone" in lines
     assert printed.split(",")[0].endswith(f" of {count - done} photos") and len(second) == 2 * count
-    whole = {name: when for name, when in first.items() if f"{name[:3]}_mask.png" in first}
+    whole = {name: when for name, when in first.items() if f"{name[:3]}.png" in first}
     assert whole.items() <= second.items()
     tell(f"interrupted removal from {count} photos: stopped after {done}, none torn, all there")
