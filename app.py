@@ -49,12 +49,20 @@ from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.image_io import metadata_options
-from fbinpaint.images import NOTHING_MARKED, check_hole, load_image, resize_image, to_index_map, to_mask, to_rgb
+from fbinpaint.images import (
+    NOTHING_MARKED,
+    check_hole,
+    load_image,
+    mask_image,
+    resize_image,
+    to_index_map,
+    to_mask,
+    to_rgb,
+)
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
 from fbinpaint.memory import keep_freed_memory
-from fbinpaint.metadata import carry_over
-from fbinpaint.modes import fit_to_format, in_mode_of
+from fbinpaint.modes import as_photo, fit_to_format
 from fbinpaint.xmp import model_name, tell_provenance
 
 if TYPE_CHECKING:
@@ -557,7 +565,7 @@ class Endpoints:
             load(folder)  # here for the same reason as in `restore_with_progress`
             removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
         restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
-        mask = Image.fromarray(np.uint8(255) * removal.mask)
+        mask = mask_image(removal.mask)
         measured = size_and_hole(removal.mask)
         for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):
             measured[key] = {name: round_share(share) for name, share in shares.items()}
@@ -572,9 +580,7 @@ class Endpoints:
     def save_result(self, given: Image.Image, pixels: np.ndarray, hole: np.ndarray, model: str) -> str:
         """The path of a PNG file of a photo as it was given, but filled in the hole (H,W) bool with the pixels (H,W,3)
         uint8: in its mode and with its EXIF data, as far as PNG holds them."""
-        picture = in_mode_of(given, pixels, hole)
-        picture.info = carry_over(given).info
-        picture, _ = fit_to_format(picture, "restored.png")
+        picture, _ = fit_to_format(as_photo(given, pixels, hole), "restored.png")
         return save_restored(picture, model if hole.any() else None, self.cache_dir)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.reports import print_report
+from benchmarks.reports import print_report, stacked
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
@@ -81,9 +81,7 @@ def measure(model: str, judge: str, data: Path, resolution: int, grid: Path | No
                 wished = pipe.label_space.colorize(np.where(hole, layout, maps[i]))
                 rows.append(np.concatenate([masked, before, wished, after], axis=1).astype(np.uint8))
     if grid:
-        width = max(row.shape[1] for row in rows)
-        rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-        save_image(Image.fromarray(np.concatenate(rows)), grid)
+        save_image(Image.fromarray(stacked(rows)), grid)
     total = max(drawn_pixels.sum(), 1)
     return {
         "model": model,

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.reports import print_report
+from benchmarks.reports import print_report, stacked
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, names, positive
 from fbinpaint.cli import load_pipeline
@@ -26,9 +26,9 @@ from fbinpaint.data.photos import read_labels, read_photo
 from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import BASELINE_RADIUS
+from fbinpaint.evaluation import Sample, fill_with_baseline
 from fbinpaint.folders import naming
-from fbinpaint.images import composite, save_image
+from fbinpaint.images import save_image
 from fbinpaint.labels import IGNORE
 from fbinpaint.metrics import LPIPS, paired_relative
 from fbinpaint.models import Segmenter
@@ -45,11 +45,9 @@ MAX_GRID_ROWS = 12
 
 @dataclass
 class Case:
-    """A photo (H,W,3) uint8 with its label (H,W), and what was made of it: (H,W,3) uint8 by method."""
+    """A photo (H,W,3) uint8, and what was made of it: (H,W,3) uint8 by method."""
 
-    name: str
     photo: np.ndarray
-    label: np.ndarray
     removal: Removal
     results: dict[str, np.ndarray]
 
@@ -72,7 +70,7 @@ def fill(pipe: FeedbackInpaintPipeline, photo: np.ndarray, hole: np.ndarray, for
 
 
 def telea(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    return composite(photo, cv2.inpaint(photo, hole.astype(np.uint8), BASELINE_RADIUS, cv2.INPAINT_TELEA), hole)
+    return fill_with_baseline("telea", Sample("", photo, hole, truth=None)).image
 
 
 def move(hole: np.ndarray, taken: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -103,11 +101,11 @@ def measure(
     grid: Path | None,
 ) -> dict:
     """The report. Raises InputError for models of different classes, and for files that are missing or unreadable."""
-    pipe = load_pipeline(model)
     if grid and not grid.parent.is_dir():  # before the long work, not after
         raise InputError(f"{grid.parent}: no such folder; make it, or name another --grid")
     if not classes:
         raise InputError("--classes: names no class; name one or more, with commas between")
+    pipe = load_pipeline(model)
     judges = {short_name(folder): load_judge(folder, pipe) for folder in judge_folders}
     if len(judges) < len(judge_folders):
         raise InputError(f"--judge: two are called {' or '.join(judges)}; rename one, as the report calls them so")
@@ -138,7 +136,7 @@ def measure(
             "not forbidden": fill(pipe, photo, hole, []),
             "telea": telea(photo, hole),
         }
-        cases.append(Case(row["name"], photo, label, removal, results))
+        cases.append(Case(photo, removal, results))
         elsewhere = move(hole, np.isin(label, [*ids, IGNORE]) | hole, np.random.default_rng([SEED, number]))
         moved_pixels += int(elsewhere.sum())
         for folder, judge in judges.items():
@@ -195,8 +193,7 @@ def draw(cases: list[Case], pipe: FeedbackInpaintPipeline) -> np.ndarray:
         colours = pipe.label_space.colorize(np.asarray(case.removal.semantic_before))
         masked = np.where(case.removal.mask[..., None], np.uint8(255), case.photo)
         rows.append(np.concatenate([case.photo, colours, masked, *case.results.values()], axis=1))
-    width = max(row.shape[1] for row in rows)
-    return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
+    return stacked(rows)
 
 
 def main() -> int:

@@ -6,8 +6,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from fbinpaint.errors import InputError, printable
 from fbinpaint.files import whole_file
+
+
+def stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """Pictures (H,W,3) uint8 below each other, the narrower ones white at their right."""
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    return np.concatenate(padded)
 
 
 def exit_code(command: Callable[[], object]) -> int:

@@ -23,7 +23,7 @@ from fbinpaint.image_io import (
     not_held,
     save_image,
 )
-from fbinpaint.images import ALPHA, MOST, check_hole, name_of, to_mask, to_rgb
+from fbinpaint.images import ALPHA, MOST, check_hole, mask_image, name_of, to_mask, to_rgb
 from fbinpaint.metadata import carry_over
 from fbinpaint.modes import NAMES, fit_to_format
 from fbinpaint.xmp import tell_provenance
@@ -281,8 +281,10 @@ def restore(
 
     def write(job: Job, read: tuple[Image.Image, Image.Image | str], made: Sequence[Image.Image]) -> Iterator[Note]:
         (photo, mask), (result, before, after) = read, made
-        hole = to_mask(mask, result.size, photo, warn=lambda line: None)  # the pipeline has said it
-        save_extras(job, {"before": before, "after": after, "mask": as_picture(hole)})
+        pictures = {"before": before, "after": after}
+        if "mask" in job.extras:
+            pictures["mask"] = mask_image(to_mask(mask, result.size, photo, lambda line: None))  # it is said already
+        save_extras(job, pictures)
         yield from read_notes(job.image, photo, result)
         yield from write_restored(result, job.result, model, quality)
 
@@ -336,7 +338,7 @@ def remove(
         filled = made.mask.mean()
         stored = "JPEG" if photo.format == "MPO" else photo.format  # several JPEG pictures in one file
         copied = not filled and SAVE_FORMATS[job.result.suffix.lower()][0] == stored
-        pictures = {"before": made.semantic_before, "after": made.semantic_after, "mask": as_picture(made.mask)}
+        pictures = {"before": made.semantic_before, "after": made.semantic_after, "mask": mask_image(made.mask)}
         save_extras(job, pictures)
         if copied:
             with whole_file(job.result) as temporary:
@@ -362,11 +364,6 @@ def save_extras(job: Job, pictures: Mapping[str, Image.Image]) -> None:
     """What is written beside the result, and before it: where a result is, its mask is, too."""
     for name, target in job.extras.items():
         save_image(pictures[name], target)
-
-
-def as_picture(mask: np.ndarray) -> Image.Image:
-    """A mask (H,W) bool in mode "L", white = True."""
-    return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
 def still_seen(shares: Mapping[str, float]) -> str:

@@ -122,6 +122,11 @@ def to_mask(
     return _resize_nearest(hole.astype(np.uint8), size).astype(bool)
 
 
+def mask_image(mask: np.ndarray) -> Image.Image:
+    """A mask (H, W) bool as a picture of mode "L", white = True."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
 def check_hole(hole: np.ndarray, name: str = "the mask", warn: Callable[[str], None] = warn_user) -> None:
     """Tells `warn` of an (H, W) bool hole that can hardly be meant: of no pixel, or of most of the photo.
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fbinpaint.image_io import SAVE_FORMATS
 from fbinpaint.images import is_deep, scale_to_8_bits, to_rgb, to_rgba, upright
+from fbinpaint.metadata import carry_over
 
 NAMES = {
     "1": "black and white", "L": "8-bit greyscale", "LA": "8-bit greyscale with transparency",
@@ -39,6 +40,13 @@ NEXT_BEST = {
 }
 # The modes whose values a colour profile can mean, by the colour space in its header.
 PROFILED = {b"GRAY": ("1", "L", "LA", *DEEP, "I", "F"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",), b"Lab ": ("LAB",)}
+
+
+def as_photo(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Image.Image:
+    """`in_mode_of`, with what the photo says of itself (`fbinpaint.metadata.carry_over`) in `info`."""
+    image = in_mode_of(photo, pixels, hole)
+    image.info = carry_over(photo).info
+    return image
 
 
 def in_mode_of(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Image.Image:

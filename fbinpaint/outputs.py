@@ -11,10 +11,9 @@ import PIL.Image
 import torch
 from diffusers.utils import BaseOutput
 
-from .images import Crop, resize_image
+from .images import Crop, mask_image, resize_image
 from .labels import IGNORE, LabelSpace
-from .metadata import carry_over
-from .modes import in_mode_of
+from .modes import as_photo
 
 
 @dataclass
@@ -106,9 +105,7 @@ class RoundOutput:
         return floats if self.output_type == "np" else torch.from_numpy(floats).permute(2, 0, 1).contiguous()
 
     def _like_source(self, pixels: np.ndarray) -> PIL.Image.Image:
-        image = in_mode_of(self.photo.source, pixels, self.photo.painted)
-        image.info = carry_over(self.photo.source).info
-        return image
+        return as_photo(self.photo.source, pixels, self.photo.painted)
 
     @property
     def semantic_map(self) -> Any:
@@ -164,7 +161,7 @@ def as_output(labels: np.ndarray, label_space: LabelSpace, output_type: str) -> 
 def as_mask_like(semantic_map: Any, mask: np.ndarray) -> Any:
     """A mask (H,W) bool, of the kind that a map is of: a PIL image, white = hole, an array or a tensor."""
     if isinstance(semantic_map, PIL.Image.Image):
-        return PIL.Image.fromarray(mask.astype(np.uint8) * 255)
+        return mask_image(mask)
     return mask if isinstance(semantic_map, np.ndarray) else torch.from_numpy(mask)
 
 

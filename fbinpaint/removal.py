@@ -14,8 +14,7 @@ from PIL import Image
 
 from .errors import InputError
 from .images import name_of, to_mask, to_rgb
-from .metadata import carry_over
-from .modes import in_mode_of
+from .modes import as_photo
 
 if TYPE_CHECKING:
     from .pipeline import FeedbackInpaintPipeline
@@ -123,6 +122,4 @@ def remove(
 def untouched(photo: Image.Image) -> Image.Image:
     """As the pipeline gives back a photo without a hole."""
     pixels = to_rgb(photo)
-    image = in_mode_of(photo, pixels, np.zeros(pixels.shape[:2], bool))
-    image.info = carry_over(photo).info
-    return image
+    return as_photo(photo, pixels, np.zeros(pixels.shape[:2], bool))

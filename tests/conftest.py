@@ -67,6 +67,13 @@ def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networ
     return networks
 
 
+def quiet_pipeline(networks: Networks, sample_size: int = 96) -> FeedbackInpaintPipeline:
+    """Of streets, without a progress bar."""
+    pipe = FeedbackInpaintPipeline.from_networks(networks, "cityscapes", sample_size=sample_size)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 TOLD = pytest.StashKey[list[str]]()
 
 
@@ -109,9 +116,7 @@ def tiny_networks() -> Networks:
 
 @pytest.fixture(scope="session")
 def tiny_pipeline() -> FeedbackInpaintPipeline:
-    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), "cityscapes", sample_size=96)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet_pipeline(make_tiny_networks())
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.loop import RESEGMENTED_VARIANTS, VARIANTS
 
-from .conftest import make_tiny_networks
+from .conftest import make_tiny_networks, quiet_pipeline
 
 CAR, SKY = 13, 10
 
@@ -24,9 +24,7 @@ def pipeline_that_sees_cars(variant: str = "feedback") -> FeedbackInpaintPipelin
     with torch.no_grad():
         networks.segmenter.classify.bias[CAR] += 20
     networks.variant = variant
-    pipe = FeedbackInpaintPipeline.from_networks(networks, "cityscapes", sample_size=64)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet_pipeline(networks, sample_size=64)
 
 
 @pytest.fixture(scope="module")

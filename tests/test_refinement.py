@@ -9,7 +9,7 @@ from fbinpaint.evaluation import Sample, fill_with_pipeline
 from fbinpaint.loop import Forbidden, feedback_rounds
 from fbinpaint.refinement import OVERLAP, TILE, refine, tiles
 
-from .conftest import make_tiny_networks
+from .conftest import make_tiny_networks, quiet_pipeline
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -19,9 +19,7 @@ def photo(height: int, width: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def pipe() -> FeedbackInpaintPipeline:
     """Works at 64 pixels, so that photos of a few hundred are large."""
-    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), "cityscapes", sample_size=64)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet_pipeline(make_tiny_networks(), sample_size=64)
 
 
 def test_tiles_cover_every_hole():

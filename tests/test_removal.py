@@ -14,7 +14,7 @@ from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.images import upright
 from fbinpaint.removal import remove
 
-from .conftest import make_tiny_networks
+from .conftest import make_tiny_networks, quiet_pipeline
 
 CAR, TRUCK, NOT_SEEN = 13, 14, "train"
 
@@ -31,8 +31,7 @@ COLOURS, OTHER = blocks(4), blocks(5, 5, 9)
 @pytest.fixture(scope="module")
 def pipe() -> FeedbackInpaintPipeline:
     """Cars and trucks are about a tenth of a photo each; the paint is bold enough to be taken for others."""
-    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), "cityscapes", sample_size=64)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = quiet_pipeline(make_tiny_networks(), sample_size=64)
     image = torch.from_numpy(blocks(0)).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
         pipe.segmenter.classify.weight.mul_(20)

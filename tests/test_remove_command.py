@@ -26,7 +26,7 @@ from fbinpaint.removal import Removal
 from fbinpaint.tensors import to_tensor
 
 from . import test_unbreakable as unbreakable
-from .conftest import make_tiny_networks
+from .conftest import make_tiny_networks, quiet_pipeline
 from .odd_inputs import corpus, write_corpus
 
 ROOT = Path(__file__).parents[1]
@@ -78,9 +78,7 @@ def learn_cars(segmenter: Segmenter, of_any_colour: bool = False) -> None:
 def make_pipeline(of_any_colour: bool = False) -> FeedbackInpaintPipeline:
     networks = make_tiny_networks()
     learn_cars(networks.segmenter, of_any_colour)
-    pipe = FeedbackInpaintPipeline.from_networks(networks, "cityscapes", sample_size=96)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return quiet_pipeline(networks)
 
 
 @pytest.fixture(scope="module")
