@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-import app
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import SCENES
+from fbinpaint.demo.examples import example
+from fbinpaint.demo.rendering import with_hole
 from fbinpaint.removal import remove
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,10 +20,10 @@ REMOVAL_SEED = 11
 
 def panels(model: str, name: str | int) -> list[tuple[str, np.ndarray]]:
     pipe = FeedbackInpaintPipeline.from_pretrained(ROOT / "checkpoints" / model)
-    photo, mask = app.example(pipe.label_space.name, name)
+    photo, mask = example(pipe.label_space.name, name)
     out = pipe(photo, mask)
     return [
-        ("with a hole", app.with_hole(np.asarray(photo), np.asarray(mask))),
+        ("with a hole", with_hole(np.asarray(photo), np.asarray(mask))),
         ("map before feedback", pipe.label_space.colorize(out.semantic_before[0])),
         ("map after two rounds", pipe.label_space.colorize(out.semantic_after[0])),
         ("restored", np.asarray(out.images[0])),
@@ -44,7 +45,7 @@ def removal_panels(
             "what its map calls " + " or ".join(classes),
             np.where(named, pipe.label_space.colorize(labels), np.asarray(photo) // 2 + 127),
         ),
-        ("what is filled", app.with_hole(np.asarray(photo), removal.mask)),
+        ("what is filled", with_hole(np.asarray(photo), removal.mask)),
         ("removed", np.asarray(removal.image)),
     ]
 

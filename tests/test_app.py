@@ -23,10 +23,16 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-import app
 from fbinpaint.data.scenes import street_scene
+from fbinpaint.demo.examples import EXAMPLES, list_examples
+from fbinpaint.demo.inputs import MAX_SIDE, read_edits, read_hole, read_photo
+from fbinpaint.demo.models import bundled_models
+from fbinpaint.demo.page import STYLE, build_demo
+from fbinpaint.demo.rendering import HOLE_COLOUR, feathered
+from fbinpaint.demo.server import SERVING
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES, IGNORE
+from fbinpaint.masks import protocol_mask
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 CHROMIUM_FLAGS = (
@@ -41,9 +47,9 @@ CLIENTS, REQUESTS = 8, 5
 
 @pytest.fixture(scope="module")
 def url(tiny_pipeline_dir):
-    demo = app.build_demo({"tiny": str(tiny_pipeline_dir)})
+    demo = build_demo({"tiny": str(tiny_pipeline_dir)})
     # A free port: 0 is not understood, None tries the next ones from 7860.
-    _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **app.STYLE, **app.SERVING)
+    _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **STYLE, **SERVING)
     yield url
     demo.close()
 
@@ -179,33 +185,33 @@ def test_many_clients_at_once_get_their_own_results(url, tmp_path):
 
 def test_models_are_checked_before_the_page_opens(tmp_path):
     with pytest.raises(InputError, match="model_index.json"):
-        app.build_demo({"empty": str(tmp_path)})
+        build_demo({"empty": str(tmp_path)})
 
 
 def test_a_label_space_gets_examples_once():
-    examples = app.list_examples({"first": CITYSCAPES, "second": CITYSCAPES})
-    assert examples == [("first", name) for name in app.EXAMPLES["cityscapes"]]
+    examples = list_examples({"first": CITYSCAPES, "second": CITYSCAPES})
+    assert examples == [("first", name) for name in EXAMPLES["cityscapes"]]
 
 
 def test_large_photos_are_scaled_down():
-    assert app.read_photo(Image.new("RGB", (4 * app.MAX_SIDE, 300))).shape == (75, app.MAX_SIDE, 3)
-    assert app.read_photo(Image.new("L", (300, 200))).shape == (200, 300, 3)
+    assert read_photo(Image.new("RGB", (4 * MAX_SIDE, 300))).shape == (75, MAX_SIDE, 3)
+    assert read_photo(Image.new("L", (300, 200))).shape == (200, 300, 3)
 
 
 def test_the_hole_can_be_inverted_grown_and_shrunk_away(hole):
     mask = Image.fromarray(hole[1])
-    assert np.array_equal(app.read_hole([mask], (90, 70), invert=True), ~hole[1])
-    grown = app.read_hole([mask], (90, 70), grow=3)
+    assert np.array_equal(read_hole([mask], (90, 70), invert=True), ~hole[1])
+    grown = read_hole([mask], (90, 70), grow=3)
     assert grown[17, 45] and not grown[16, 45] and grown[40, 62] and not grown[40, 63]
     with pytest.raises(InputError, match="shrink it less"):
-        app.read_hole([mask], (90, 70), grow=-16)
+        read_hole([mask], (90, 70), grow=-16)
     with pytest.raises(InputError, match="everything"):
-        app.read_hole([mask], (90, 70), grow=60)
+        read_hole([mask], (90, 70), grow=60)
 
 
 def test_feathering_blends_around_what_was_marked(hole):
     photo, fill = np.full((70, 90, 3), 100, np.uint8), np.full((70, 90, 3), 200, np.uint8)
-    blended = app.feathered(photo, fill, app.read_hole([Image.fromarray(hole[1])], (90, 70), grow=4), 4)
+    blended = feathered(photo, fill, read_hole([Image.fromarray(hole[1])], (90, 70), grow=4), 4)
     assert (blended[hole[1]] == 200).all() and blended[0, 0, 0] == 100
     assert (np.diff(blended[45:56, 45, 0].astype(int)) <= 0).all() and 100 < blended[51, 45, 0] < 200
 
@@ -214,7 +220,7 @@ def test_strokes_in_class_colours_become_edits(hole):
     layer = np.zeros((70, 90, 4), np.uint8)
     layer[25:45, 20:50] = (*CITYSCAPES.palette[8], 255)
     layer[25:30, 55:58] = (1, 2, 3, 255)  # no class's colour
-    edits = app.read_edits([layer], hole[1], CITYSCAPES)
+    edits = read_edits([layer], hole[1], CITYSCAPES)
     assert (edits[25:45, 30:50] == 8).all() and np.count_nonzero(edits != IGNORE) == 20 * 20
 
 
@@ -405,7 +411,7 @@ def test_a_painted_stroke_is_the_hole(page):
     stroke(page, "#editor")
     restore(page)
     before, after = before_and_after(page)
-    blank = (before == app.HOLE_COLOUR).all(axis=2)
+    blank = (before == HOLE_COLOUR).all(axis=2)
     assert blank[96, 128 - 20 : 128 + 20].all() and not blank[:20].any()  # the stroke crosses the centre of 256 x 192
     assert np.array_equal(before[~blank], after[~blank]) and not np.array_equal(before, after)
 
@@ -440,7 +446,7 @@ def test_a_class_painted_on_the_map_is_followed(page):
     stroke(page, "#map-editor", length=200)
     restore(page, "#restore-again")
     second = before_and_after(page)
-    hole = (first[0] == app.HOLE_COLOUR).all(axis=2)
+    hole = (first[0] == HOLE_COLOUR).all(axis=2)
     assert np.array_equal(first[0], second[0]) and np.array_equal(first[1][~hole], second[1][~hole])
     assert not np.array_equal(first[1][hole], second[1][hole])
     expect(page.locator("#map-after")).to_contain_text("sky")
@@ -459,7 +465,7 @@ def test_an_uploaded_mask_is_the_hole(page, tmp_path):
     expect(page.locator("#mask img")).to_be_visible(timeout=PATIENCE)
     restore(page)
     before, after = before_and_after(page)
-    assert (before[mask > 0] == 255).all() and (before == app.HOLE_COLOUR).all(axis=2).sum() < 1.02 * (mask > 0).sum()
+    assert (before[mask > 0] == 255).all() and (before == HOLE_COLOUR).all(axis=2).sum() < 1.02 * (mask > 0).sum()
     assert np.array_equal(before[mask == 0], after[mask == 0])
 
 
@@ -469,8 +475,8 @@ def test_a_random_hole_follows_its_seed(page):
     with answered(page):
         page.locator("#random-hole").click()
     restore(page)
-    hole = (before_and_after(page)[0] == app.HOLE_COLOUR).all(axis=2)
-    expected = app.protocol_mask(192, 256, 3)
+    hole = (before_and_after(page)[0] == HOLE_COLOUR).all(axis=2)
+    expected = protocol_mask(192, 256, 3)
     assert hole[expected].all() and hole.mean() < expected.mean() + 0.02
 
 
@@ -491,7 +497,7 @@ def test_the_result_can_be_downloaded_and_used_again(page):
     stroke(page, "#editor")
     restore(page)
     before, _ = before_and_after(page)
-    known = ~(before == app.HOLE_COLOUR).all(axis=2)
+    known = ~(before == HOLE_COLOUR).all(axis=2)
     assert np.array_equal(before[known], after[known])
 
 
@@ -508,7 +514,7 @@ def test_a_taken_port_is_one_line():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         command = [sys.executable, "app.py", "--port", str(taken.getsockname()[1])]
-        run = subprocess.run(command, cwd=Path(app.__file__).parent, capture_output=True, text=True)
+        run = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
     assert run.returncode == 1 and "is taken" in run.stderr and "Traceback" not in run.stderr
 
 
@@ -545,14 +551,14 @@ def test_an_empty_page_and_a_cleared_canvas_ask_for_a_photo(page):
 
 def test_the_bundled_models_restore_their_examples(browser):
     """The screenshot is README's picture. The last test here: a demo that closes clears the files of all of them."""
-    demo = app.build_demo(app.bundled_models())
+    demo = build_demo(bundled_models())
     settings = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
-    _, address, _ = demo.launch(**settings, **app.STYLE, **app.SERVING)
+    _, address, _ = demo.launch(**settings, **STYLE, **SERVING)
     page = browser.new_page(viewport=DESKTOP)
     try:
         page.set_default_timeout(PATIENCE)
         page.goto(address)
-        pick_example(page, len(app.EXAMPLES["celebamask-hq"]))  # the first street, after the faces
+        pick_example(page, len(EXAMPLES["celebamask-hq"]))  # the first street, after the faces
         expect(page.locator("#map-after")).to_contain_text("road")
         pick_example(page)
         expect(page.locator("#map-after")).to_contain_text("hair", timeout=PATIENCE)

@@ -12,9 +12,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import ExifTags, Image
 
-import app
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import street_scene
+from fbinpaint.demo import page, server
 from fbinpaint.images import to_rgb
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.masks import grow_mask
@@ -55,9 +55,9 @@ def client(pipeline, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # Files of its own: a demo that closes clears them, and others may be running.
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        demo = app.build_demo({"first": str(model), "second": str(model)})
+        demo = page.build_demo({"first": str(model), "second": str(model)})
         settings = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
-        _, url, _ = demo.launch(**settings, **app.STYLE, **app.SERVING)
+        _, url, _ = demo.launch(**settings, **page.STYLE, **server.SERVING)
         yield Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
         demo.close()
 

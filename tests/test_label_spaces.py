@@ -17,7 +17,6 @@ from datasets import Image as ImageColumn
 from gradio_client import Client
 from PIL import Image
 
-import app
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
@@ -27,6 +26,11 @@ from fbinpaint.data.photos import PhotoCrops, read_labels, read_photo
 from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.demo.examples import EXAMPLES, list_examples
+from fbinpaint.demo.inputs import read_edits
+from fbinpaint.demo.models import label_space_of_model
+from fbinpaint.demo.page import build_demo
+from fbinpaint.demo.rendering import annotate, hex_colours
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import Pair, load_sample
 from fbinpaint.labels import CITYSCAPES, IGNORE, label_space_of, load_label_space
@@ -485,24 +489,24 @@ def test_training_refuses_what_it_cannot_read_in_one_line(classes_json, tiny_pip
 
 def test_two_label_spaces_may_give_one_name_two_colours(trained):
     """A "sky" painted for either model is read as that model's class."""
-    spaces = [CITYSCAPES, app.label_space_of_model(str(trained))]
+    spaces = [CITYSCAPES, label_space_of_model(str(trained))]
     hole, skies = np.ones((8, 8), bool), set()
     for space in spaces:
-        colour = app.hex_colours(space)["sky"]
+        colour = hex_colours(space)["sky"]
         layer = np.full((8, 8, 4), 255, np.uint8)
         layer[..., :3] = tuple(bytes.fromhex(colour[1:]))
-        assert (app.read_edits([layer], hole, space) == space.classes.index("sky")).all()
+        assert (read_edits([layer], hole, space) == space.classes.index("sky")).all()
         skies.add(colour)
     assert len(skies) == 2
 
 
 def test_a_model_of_an_unknown_label_space_has_no_examples(trained, tiny_pipeline_dir):
-    space = app.label_space_of_model(str(trained))
-    assert app.list_examples({"own": space}) == []
-    known = [("streets", name) for name in app.EXAMPLES["cityscapes"]]
-    assert app.list_examples({"own": space, "streets": CITYSCAPES}) == known
+    space = label_space_of_model(str(trained))
+    assert list_examples({"own": space}) == []
+    known = [("streets", name) for name in EXAMPLES["cityscapes"]]
+    assert list_examples({"own": space, "streets": CITYSCAPES}) == known
     for models in ({"own": str(trained)}, {"own": str(trained), "streets": str(tiny_pipeline_dir)}):
-        assert app.build_demo(models).fns
+        assert build_demo(models).fns
 
 
 def test_a_map_on_the_page_has_the_colours_of_its_label_space(tmp_path):
@@ -513,7 +517,7 @@ def test_a_map_on_the_page_has_the_colours_of_its_label_space(tmp_path):
     with gr.Blocks() as demo:
         name, shown = gr.Textbox(), gr.AnnotatedImage(format="png")
         photo = np.zeros((20, 20, 3), np.uint8)
-        gr.on([], lambda name: app.annotate(photo, sky, spaces[name]), name, shown, api_name="x")
+        gr.on([], lambda name: annotate(photo, sky, spaces[name]), name, shown, api_name="x")
     try:
         _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
         client = Client(url, verbose=False, download_files=tmp_path)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-import app
 from fbinpaint import InputError, InputWarning
 from fbinpaint.batch import plan_restorations
 from fbinpaint.cli import main
+from fbinpaint.demo.inputs import read_hole
 from fbinpaint.evaluation import load_sample
 from fbinpaint.folders import Pair
 from fbinpaint.images import check_hole, load_image, to_mask
@@ -170,7 +170,7 @@ def test_the_editors_layers_are_read_by_their_alpha():
     strokes = Image.new("RGBA", SIZE, (255, 255, 255, 0))
     strokes.putalpha(Image.fromarray(HOLE.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(0.5)))
     expected = np.asarray(strokes.getchannel("A")) >= 128
-    assert np.array_equal(app.read_hole([strokes, Image.new("RGBA", SIZE)], SIZE), expected)
+    assert np.array_equal(read_hole([strokes, Image.new("RGBA", SIZE)], SIZE), expected)
 
 
 @pytest.mark.parametrize(
@@ -283,16 +283,16 @@ def test_the_command_line_says_the_same_in_a_line_each(tmp_path, tiny_pipeline_d
 
 def test_the_demo_says_the_same_in_toasts(monkeypatch):
     toasts = []
-    monkeypatch.setattr(app.gr, "Warning", toasts.append)
+    monkeypatch.setattr("gradio.Warning", toasts.append)
     most = np.ones_like(HOLE)
     most[:1] = False
-    assert np.array_equal(app.read_hole([Image.fromarray(most)], SIZE), most)
+    assert np.array_equal(read_hole([Image.fromarray(most)], SIZE), most)
     photo = stored(scene(), "PNG", exif=exif(6))
-    assert app.read_hole([Image.fromarray(HOLE)], SIZE[::-1], photo=photo).sum() == HOLE.sum()
+    assert read_hole([Image.fromarray(HOLE)], SIZE[::-1], photo=photo).sum() == HOLE.sum()
     assert ["97.5% of the photo is marked" in toasts[0], "turned with the photo" in toasts[1], len(toasts)] == [1, 1, 2]
     for mask, words in ((HOLE & False, "nothing is marked"), (HOLE | True, "everything"), (HOLE.T, "is 40x60, the")):
         with pytest.raises(InputError, match=words):
-            app.read_hole([Image.fromarray(mask)], SIZE)
+            read_hole([Image.fromarray(mask)], SIZE)
 
 
 def test_evaluate_reads_masks_in_the_same_way(tmp_path):

@@ -24,7 +24,7 @@ def test_the_gpu_of_a_space_is_asked_for(tmp_path):
         "import sys\nearly = 'torch' not in sys.modules\nwrapped = []\n"
         "def GPU(function):\n    wrapped.append(function.__name__)\n    return function\n"
     )
-    code = "import app, spaces; print(spaces.early, spaces.wrapped)"
+    code = "import app, fbinpaint.demo.page, spaces; print(spaces.early, spaces.wrapped)"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True,

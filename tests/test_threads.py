@@ -17,7 +17,7 @@ COMMAND = "from fbinpaint.cli import main; main(['segment', '--image', 'no.png',
     ("program", "chosen", "told"),
     [
         (COMMAND, {}, SPINCOUNT),
-        ("import app, torch", {}, SPINCOUNT),
+        ("import app, fbinpaint.demo.page, torch", {}, SPINCOUNT),
         (COMMAND, {"GOMP_SPINCOUNT": "77"}, "77"),
     ],
     ids=["command line", "demo", "the user's choice"],

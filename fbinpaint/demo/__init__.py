@@ -1,0 +1,20 @@
+"""The demo: its page and its endpoints for programs.
+
+    server -> page (visitors) -> models -> the pipeline
+              api (programs)
+
+models: what runs on the GPU. inputs: what is given, checked. rendering: what is shown. files: what is sent. examples.
+"""
+
+try:
+    import spaces  # noqa: F401  Hugging Face ZeroGPU; it must be imported before torch
+except ImportError:
+    pass
+
+import os
+
+from ..threads import openmp_settings
+
+# Read when Gradio is imported: without it, a machine without internet waits half a minute for the import.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.update(openmp_settings())  # read when torch is imported

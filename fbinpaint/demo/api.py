@@ -1,0 +1,156 @@
+"""The endpoints for programs."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..images import (
+    mask_image,
+    to_index_map,
+    to_rgb,
+)
+from ..labels import LabelSpace
+from ..modes import as_photo, fit_to_format
+from .files import save_restored
+from .inputs import as_sent, image_path, listed_classes, open_upload, read_hole, received_photo, toasts, whole_number
+from .models import (
+    MAX_RETRIES,
+    MAX_ROUNDS,
+    label_space_of_model,
+    load,
+    remove_classes,
+    restore_with_progress,
+    segment_photo,
+)
+from .rendering import figures, levels, present_classes, round_share, size_and_hole
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """What programs call: files and plain values, where the page has editors and buttons.
+
+    models: name on the page -> folder or Hub id
+    cache_dir: the folder for the files that are sent back
+    """
+
+    models: dict[str, str]
+    cache_dir: str
+
+    def inpaint(
+        self, image, mask, model, rounds, semantic_map=None, forbidden="", progress=gr.Progress()  # noqa: B008
+    ):  # fmt: skip
+        """Restore a photo where the mask is white.
+
+        semantic_map: class ids the fill must follow, an index image of the photo's size, 255 = let the model decide.
+        forbidden: classes that must not be in what is filled, names or ids, by commas: "car, person".
+        Returns the restored photo (PNG; in its mode and with its EXIF data, as far as PNG holds them), its semantic
+        maps before and after feedback (PNG; pixel values are class ids, the palette shows them in colour), and figures:
+        size, share of hole, classes, and what each round changed.
+        """
+        with toasts():
+            folder, space = self.served(model)
+            given = received_photo(image)
+            photo = to_rgb(given)
+            size = photo.shape[1::-1]
+            hole = read_hole([] if mask is None else [open_upload(mask)], size, photo=given)
+            edits = semantic_map and to_index_map(
+                open_upload(semantic_map), size, space.num_classes, space.ignored_ids
+            )
+            rounds, forbidden = whole_number(rounds, "rounds", MAX_ROUNDS), listed_classes(forbidden, space)
+            *_, output = restore_with_progress(folder, photo, hole, rounds, edits, progress, forbidden)
+        maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
+        restored = self.save_result(given, levels(output.images[0]), hole, folder)
+        return restored, *maps, figures(output, hole, space)
+
+    def segment(self, image, model):
+        """The semantic map of an intact photo.
+
+        Returns the map (PNG of the photo's size; pixel values are class ids, the palette shows them in colour), and
+        figures: size, the classes that are there by their ids, and their shares of the photo's pixels by their names.
+        """
+        with toasts():
+            folder, space = self.served(model)
+            photo = to_rgb(received_photo(image))
+            load(folder)  # here for the same reason as in `restore_with_progress`
+            labels = segment_photo(folder, photo)
+        height, width = labels.shape
+        classes = present_classes(labels, space)
+        shares = {name: round_share((labels == int(i)).mean()) for i, name in classes.items()}
+        measured = {"width": width, "height": height, "classes": classes, "shares": shares}
+        return space.to_palette_image(labels), measured
+
+    def remove(self, image, classes, model, rounds, grow=None, shadow=False, retries=0):
+        """Take all things of some classes out of a photo: they are found, filled, and must not come back.
+
+        classes: names or ids, by commas: "car, person".
+        grow: pixels to fill around the things; none = a thirty-second of the photo's shorter side.
+        shadow: whether their shadows go, too.
+        retries: how often what is still seen of them is filled anew.
+        Returns the restored photo (PNG; in its mode and with its EXIF data, as far as PNG holds them; the photo itself
+        where no such things were found), the mask (PNG; white = filled), the semantic map of the photo and the one that
+        was painted by (PNG; pixel values are class ids, the palette shows them in colour), and figures: size, share of
+        hole, what was found (shares of the photo's pixels), and what is still seen (shares of the hole).
+        """
+        with toasts():
+            folder, space = self.served(model)
+            given = received_photo(image)
+            photo = to_rgb(given)
+            ids = listed_classes(classes, space)
+            if not ids:
+                raise InputError(f"No class is named; send some of these as `classes`: {', '.join(space.classes)}")
+            rounds, retries = whole_number(rounds, "rounds", MAX_ROUNDS), whole_number(retries, "retries", MAX_RETRIES)
+            if grow is not None:
+                grow = whole_number(grow, "grow", max(photo.shape))
+            if not isinstance(shadow, bool):
+                raise InputError(f"shadow {shadow!r:.40}: must be true or false")
+            load(folder)  # here for the same reason as in `restore_with_progress`
+            removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
+        restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
+        mask = mask_image(removal.mask)
+        measured = size_and_hole(removal.mask)
+        for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):
+            measured[key] = {name: round_share(share) for name, share in shares.items()}
+        return restored, mask, removal.semantic_before, removal.semantic_after, measured
+
+    def served(self, model: str | None) -> tuple[str, LabelSpace]:
+        """The folder or Hub id of the model of that name, and its label space. Raises InputError if there is none."""
+        if not isinstance(model, str) or model not in self.models:
+            raise InputError(f"model {model!r:.80}: is none of this demo's; name one of {', '.join(self.models)}")
+        return self.models[model], label_space_of_model(self.models[model])
+
+    def save_result(self, given: Image.Image, pixels: np.ndarray, hole: np.ndarray, model: str) -> str:
+        """The path of a PNG file of a photo as it was given, but filled in the hole (H,W) bool with the pixels (H,W,3)
+        uint8: in its mode and with its EXIF data, as far as PNG holds them."""
+        picture, _ = fit_to_format(as_photo(given, pixels, hole), "restored.png")
+        return save_restored(picture, model if hole.any() else None, self.cache_dir)
+
+
+def add_endpoints(models: dict[str, str], **queue) -> None:
+    """Puts the endpoints on the page that is being built; nothing of them is seen there."""
+    hidden = {"visible": False}
+    image = image_path(label="Photo", **hidden)
+    mask = image_path(label="Mask: white = restore", **hidden)
+    semantic_map = image_path(label="Semantic map, 255 = undecided", **hidden)
+    model = as_sent(gr.Radio(list(models), value=next(iter(models)), label="Model", **hidden))
+    rounds = as_sent(gr.Slider(0, MAX_ROUNDS, value=2, step=1, label="Feedback rounds", **hidden))
+    forbidden = gr.Textbox("", label="Classes that must not come back: names or ids, by commas", **hidden)
+    classes = gr.Textbox(label="Classes to remove: names or ids, by commas", **hidden)
+    grow = as_sent(gr.Number(None, label="Grow, pixels", precision=0, minimum=0, **hidden))
+    shadow = gr.Checkbox(False, label="Shadows too", **hidden)
+    retries = as_sent(gr.Slider(0, MAX_RETRIES, value=0, step=1, label="Retries", **hidden))
+    restored, map_before, map_after, semantic, filled = (
+        gr.Image(format="png", label=label, **hidden)
+        for label in ("Restored", "Map before", "Map after", "Map", "Mask")
+    )
+    measured = gr.JSON(label="Figures", **hidden)
+    endpoints = Endpoints(models, restored.GRADIO_CACHE)
+    for function, inputs, outputs in (
+        (endpoints.inpaint, [image, mask, model, rounds, semantic_map, forbidden], [restored, map_before, map_after]),
+        (endpoints.segment, [image, model], [semantic]),
+        (endpoints.remove, [image, classes, model, rounds, grow, shadow, retries],
+         [restored, filled, map_before, map_after]),
+    ):  # fmt: skip
+        gr.on([], function, inputs, [*outputs, measured], api_name=function.__name__, **queue)

@@ -1,0 +1,53 @@
+"""The photos that a visitor can try without one of his own."""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ..data.scenes import SCENES
+from ..images import (
+    load_image,
+)
+from ..labels import LabelSpace
+from ..masks import protocol_mask
+from .models import (
+    label_space_of_model,
+    restore,
+)
+
+if TYPE_CHECKING:
+    from ..outputs import FeedbackInpaintPipelineOutput
+
+EXAMPLE_PHOTOS = Path(__file__).resolve().parents[2] / "examples"
+# By built-in label space; models of others have no examples. A photo of that folder, or the number of a procedural
+# scene and of its mask: small and medium holes.
+EXAMPLES = {"celebamask-hq": ("portrait", 0, 5), "cityscapes": (0, 1, 5)}
+EXAMPLE_SIZES = {"celebamask-hq": (256, 256), "cityscapes": (256, 192)}  # of a scene, (width, height)
+EXAMPLE_SEED = 7
+
+
+@functools.cache
+def restored_example(model: str, name: str | int, rounds: int) -> "FeedbackInpaintPipelineOutput":
+    """An example's output, computed when it is first asked for."""
+    photo, mask = example(label_space_of_model(model).name, name)
+    *_, output = restore(model, np.asarray(photo), np.asarray(mask), rounds)
+    return output
+
+
+@functools.cache
+def example(space: str, name: str | int) -> tuple[Image.Image, Image.Image]:
+    """One of the label space's `EXAMPLES`, and a mask for it."""
+    if isinstance(name, str):
+        return load_image(EXAMPLE_PHOTOS / f"{name}.jpg"), load_image(EXAMPLE_PHOTOS / f"{name}_mask.png")
+    width, height = EXAMPLE_SIZES[space]
+    photo, _ = SCENES[space]((width, height), np.random.default_rng([EXAMPLE_SEED, name]))
+    return photo, Image.fromarray(protocol_mask(height, width, name))
+
+
+def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, str | int]]:
+    """(model, name) of each example: those of every label space that has some, with the first model that knows it."""
+    first_models = {space.name: model for model, space in reversed(spaces_of_models.items())}
+    return [(model, name) for space, model in reversed(first_models.items()) for name in EXAMPLES.get(space, ())]

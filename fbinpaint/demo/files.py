@@ -1,0 +1,41 @@
+"""The files that the page and programs are sent."""
+
+import io
+from pathlib import Path
+
+from gradio import processing_utils
+from PIL import Image
+
+from ..files import whole_file
+from ..image_io import metadata_options
+from ..xmp import model_name, tell_provenance
+
+
+def save_to_cache(picture: Image.Image, cache_dir: str, name: str = "image", format: str = "png") -> str:
+    """Gradio's `save_pil_to_cache`, but whole or not at all; the file's path.
+
+    Gradio 6.31 names pictures by their content and writes them in place: one that is written again while a browser is
+    fetching it arrives cut short, and the page shows a broken picture.
+    """
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **({"compress_level": 1} if format == "png" else {}))  # sooner on the page, as exact
+    return to_cache(buffer.getvalue(), cache_dir, f"{name}.{format}")
+
+
+def to_cache(data: bytes, cache_dir: str, name: str) -> str:
+    """The path of a file that holds the data, written whole or not at all."""
+    path = Path(cache_dir).resolve() / processing_utils.hash_bytes(data) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+    return str(path)
+
+
+def save_restored(picture: Image.Image, model: str | None, cache_dir: str) -> str:
+    """The path of a PNG file of a restored picture, which says of itself what its `info` does, and in its XMP that the
+    model (a folder or Hub id; None = none) painted a part of it."""
+    if model is not None:
+        picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model_name(model))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1, **metadata_options(picture, "PNG"))
+    return to_cache(buffer.getvalue(), cache_dir, "restored.png")

@@ -1,0 +1,117 @@
+"""What is shown: pictures, and figures in words."""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import gradio as gr
+import numpy as np
+
+from ..labels import IGNORE, LabelSpace
+from ..masks import feather_weights, grow_mask
+
+if TYPE_CHECKING:
+    from ..outputs import FeedbackInpaintPipelineOutput, RoundOutput
+
+HOLE_COLOUR = (255, 255, 255)
+KNOWN_OPACITY = 0.3  # of the classes outside the hole in the map that is edited: there, nothing can be painted
+
+
+def hex_colours(space: LabelSpace) -> dict[str, str]:
+    """The colour of each class, by the name that is shown; another label space may call another colour the same."""
+    return {
+        name: "#{:02x}{:02x}{:02x}".format(*colour)
+        for name, colour in zip(space.shown_names, space.palette, strict=True)
+    }
+
+
+def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The (H,W,3) photo with its hole blanked out."""
+    return np.where(hole[..., None], np.uint8(HOLE_COLOUR), photo)
+
+
+def levels(image: np.ndarray) -> np.ndarray:
+    """A picture of the pipeline's, (H,W,3) float in [0,1], as uint8."""
+    return np.rint(image * 255).astype(np.uint8)
+
+
+def feathered(photo: np.ndarray, fill: np.ndarray, hole: np.ndarray, pixels: int) -> np.ndarray:
+    """The fill of a hole that was grown by so many pixels, blended into the photo over that band. All (H,W,3) uint8."""
+    if pixels == 0:
+        return fill
+    weights = feather_weights(grow_mask(hole, -pixels), pixels)[..., None]
+    return np.where(hole[..., None], np.rint(weights * fill + (1 - weights) * photo), photo).astype(np.uint8)
+
+
+def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
+    """A picture with a mask in its colour for each class that is present in the map."""
+    ids = [i for i in np.unique(labels) if i < space.num_classes]
+    masks = [((labels == i).astype(float), space.shown_names[i]) for i in ids]
+    return gr.AnnotatedImage((picture, masks), color_map=hex_colours(space))
+
+
+def changes(output: "FeedbackInpaintPipelineOutput", photo: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
+    """The greyed photo, with the pixels of another class than before feedback in the colour of their new one."""
+    before, after = output.semantic_before[0], output.semantic_after[0]
+    grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return annotate(grey, np.where(before == after, IGNORE, after), space)
+
+
+def editable_map(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
+    """The map to paint on: classes in full colour in the hole, pale around it."""
+    colours = space.colorize(output.semantic_after[0]).astype(np.float32)
+    pale = KNOWN_OPACITY * colours + (1 - KNOWN_OPACITY) * 255
+    return {"background": np.where(hole[..., None], colours, pale).astype(np.uint8), "layers": [], "composite": None}
+
+
+def doubt_picture(round_: "RoundOutput") -> np.ndarray:
+    """Where the round before left doubt, dark to bright: disagreement, depth and uncertainty, added up."""
+    doubt = np.minimum(round_.doubt.sum(axis=2), 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(doubt, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def album(output: "FeedbackInpaintPipelineOutput") -> list[tuple[np.ndarray, str]]:
+    """Fill and doubt of every round, with the share of the hole that changed class, and how sure the map is there."""
+    pictures = []
+    for index, round_ in enumerate(output.rounds[0]):
+        changed = f"{round_.changed:.1%} changed" if index else "one-way"
+        pictures.append((levels(round_.image), f"Round {index}: {changed}, confidence {round_.confidence:.0%}"))
+        pictures.append((doubt_picture(round_), f"Doubt fed into round {index}"))
+    return pictures
+
+
+def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
+    """What happened, in one line of Markdown."""
+    rounds = output.rounds[0]
+    height, width = hole.shape
+    text = f"**Restored {hole.mean():.0%} of {width} × {height} pixels.**"
+    if len(rounds) == 1:
+        return f"{text} No feedback."
+    changed = (output.semantic_before[0] != output.semantic_after[0])[hole].mean()
+    return f"{text} Feedback changed {changed:.1%} of the map in the hole."
+
+
+def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
+    """The same for programs."""
+    return size_and_hole(hole) | {
+        "classes": present_classes(output.semantic_after[0], space),
+        "rounds": [
+            {"changed": round(float(round_.changed), 4), "confidence": round(float(round_.confidence), 4)}
+            for round_ in output.rounds[0]
+        ],
+    }
+
+
+def size_and_hole(hole: np.ndarray) -> dict:
+    """Of a photo with an (H,W) bool hole: its size, and the hole's share of it."""
+    height, width = hole.shape
+    return {"width": width, "height": height, "hole": round_share(hole.mean())}
+
+
+def present_classes(labels: np.ndarray, space: LabelSpace) -> dict[str, str]:
+    """The classes that a map (H,W) shows, id -> owner's name; the ids as text, as JSON has them."""
+    return {str(i): space.classes[i] for i in np.unique(labels) if i < space.num_classes}
+
+
+def round_share(share: float) -> float:
+    """To a pixel in a million: small things in large photos are not nothing."""
+    return round(float(share), 6)

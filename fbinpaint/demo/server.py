@@ -1,0 +1,44 @@
+"""The command that starts the demo."""
+
+import argparse
+import os
+
+from ..arguments import HelpWithDefaults
+from ..errors import InputError
+from ..memory import keep_freed_memory
+
+HOST, PORT = "127.0.0.1", "7860"
+SERVING = {"ssr_mode": False, "max_file_size": "100mb"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="The demo page.", epilog="example: python app.py --port 8000", formatter_class=HelpWithDefaults
+    )
+    parser.add_argument("--model", nargs="+", metavar="DIR|HUB_ID", help="default: those under checkpoints/")
+    # Spaces and containers say by Gradio's environment variables where they listen. As texts, both are checked alike.
+    parser.add_argument(
+        "--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", PORT), help="of the host; GRADIO_SERVER_PORT"
+    )  # fmt: skip
+    parser.add_argument(
+        "--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST),
+        help="0.0.0.0 = reachable from other machines; GRADIO_SERVER_NAME",
+    )  # fmt: skip
+    args = parser.parse_args()
+    # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
+    from .models import CHECKPOINTS, bundled_models
+    from .page import STYLE, build_demo
+
+    keep_freed_memory()
+    models = {model: model for model in args.model} if args.model else bundled_models()
+    if not models:
+        parser.error(f"no model under {CHECKPOINTS}; name one with --model")
+    try:
+        demo = build_demo(models)
+    except InputError as error:
+        parser.exit(1, f"error: {error}\n")
+    address = {"server_name": args.host, "server_port": args.port}
+    try:
+        demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **SERVING)
+    except (OSError, OverflowError):  # Gradio words neither
+        parser.exit(1, f"error: {args.host}:{args.port} is taken or no address of this machine; name another --port\n")
