@@ -55,7 +55,7 @@ class Endpoints:
             given = received_photo(image)
             photo = to_rgb(given)
             size = photo.shape[1::-1]
-            hole = read_hole([] if mask is None else [open_upload(mask)], size, photo=given)
+            hole = read_hole(mask and open_upload(mask), size, given)
             edits = semantic_map and to_index_map(
                 open_upload(semantic_map), size, space.num_classes, space.ignored_ids
             )

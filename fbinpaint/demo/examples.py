@@ -2,24 +2,14 @@
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..data.scenes import SCENES
-from ..images import (
-    load_image,
-)
+from ..images import load_image
 from ..labels import LabelSpace
 from ..masks import protocol_mask
-from .models import (
-    label_space_of_model,
-    restore,
-)
-
-if TYPE_CHECKING:
-    from ..outputs import FeedbackInpaintPipelineOutput
 
 EXAMPLE_PHOTOS = Path(__file__).resolve().parents[2] / "examples"
 # By built-in label space; models of others have no examples. A photo of that folder, or the number of a procedural
@@ -27,14 +17,11 @@ EXAMPLE_PHOTOS = Path(__file__).resolve().parents[2] / "examples"
 EXAMPLES = {"celebamask-hq": ("portrait", 0, 5), "cityscapes": (0, 1, 5)}
 EXAMPLE_SIZES = {"celebamask-hq": (256, 256), "cityscapes": (256, 192)}  # of a scene, (width, height)
 EXAMPLE_SEED = 7
-
-
-@functools.cache
-def restored_example(model: str, name: str | int, rounds: int) -> "FeedbackInpaintPipelineOutput":
-    """An example's output, computed when it is first asked for."""
-    photo, mask = example(label_space_of_model(model).name, name)
-    *_, output = restore(model, np.asarray(photo), np.asarray(mask), rounds)
-    return output
+# What they are called on the page.
+EXAMPLE_NAMES = {
+    "celebamask-hq": ("portrait", "drawn face", "another drawn face"),
+    "cityscapes": ("drawn street", "second drawn street", "third drawn street"),
+}
 
 
 @functools.cache
@@ -51,3 +38,7 @@ def list_examples(spaces_of_models: dict[str, LabelSpace]) -> list[tuple[str, st
     """(model, name) of each example: those of every label space that has some, with the first model that knows it."""
     first_models = {space.name: model for model, space in reversed(spaces_of_models.items())}
     return [(model, name) for space, model in reversed(first_models.items()) for name in EXAMPLES.get(space, ())]
+
+
+def example_name(space: str, name: str | int) -> str:
+    return EXAMPLE_NAMES[space][EXAMPLES[space].index(name)]

@@ -39,3 +39,6 @@ def save_restored(picture: Image.Image, model: str | None, cache_dir: str) -> st
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1, **metadata_options(picture, "PNG"))
     return to_cache(buffer.getvalue(), cache_dir, "restored.png")
+
+
+processing_utils.save_pil_to_cache = save_to_cache

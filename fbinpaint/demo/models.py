@@ -1,6 +1,7 @@
 """The models that the demo serves, and what they do to a photo: these functions run where the GPU is."""
 
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ else:
     gpu = spaces.GPU
 
 
+one_at_a_time = threading.Lock()  # for what skips the queue, so that memory is bounded
 load = functools.cache(load_pipeline)  # on first use, then kept
 label_space_of_model = functools.cache(cli.label_space_of_model)
 
@@ -74,7 +76,19 @@ def restore_with_progress(
 @gpu
 def segment_photo(model: str, photo: np.ndarray) -> np.ndarray:
     """photo (H,W,3) uint8 -> its map, (H,W) uint8 ids."""
-    return load(model).segment(photo, output_type="np")
+    with one_at_a_time:
+        return load(model).segment(photo, output_type="np")
+
+
+def choose(models: dict[str, str], photo: np.ndarray) -> tuple[str, str]:
+    """The model for a photo (H,W,3) uint8 among these (name -> folder or Hub id), and a sentence that says so."""
+    name = next(iter(models))
+    return name, f"This looks like a photo for the model “{name}”; you can choose another below."
+
+
+def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[int, int] | None) -> np.ndarray:
+    """The mask (H,W) bool for all things of some classes on a map (H,W) uint8, or for the one at a point (x, y)."""
+    return load(model).select(labels, classes, point=point)
 
 
 @gpu

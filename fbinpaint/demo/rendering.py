@@ -6,14 +6,13 @@ import cv2
 import gradio as gr
 import numpy as np
 
+from ..images import resize_image
 from ..labels import IGNORE, LabelSpace
-from ..masks import feather_weights, grow_mask
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput, RoundOutput
 
 HOLE_COLOUR = (255, 255, 255)
-KNOWN_OPACITY = 0.3  # of the classes outside the hole in the map that is edited: there, nothing can be painted
 
 
 def hex_colours(space: LabelSpace) -> dict[str, str]:
@@ -34,14 +33,6 @@ def levels(image: np.ndarray) -> np.ndarray:
     return np.rint(image * 255).astype(np.uint8)
 
 
-def feathered(photo: np.ndarray, fill: np.ndarray, hole: np.ndarray, pixels: int) -> np.ndarray:
-    """The fill of a hole that was grown by so many pixels, blended into the photo over that band. All (H,W,3) uint8."""
-    if pixels == 0:
-        return fill
-    weights = feather_weights(grow_mask(hole, -pixels), pixels)[..., None]
-    return np.where(hole[..., None], np.rint(weights * fill + (1 - weights) * photo), photo).astype(np.uint8)
-
-
 def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
     """A picture with a mask in its colour for each class that is present in the map."""
     ids = [i for i in np.unique(labels) if i < space.num_classes]
@@ -49,18 +40,12 @@ def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> gr.A
     return gr.AnnotatedImage((picture, masks), color_map=hex_colours(space))
 
 
-def changes(output: "FeedbackInpaintPipelineOutput", photo: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
-    """The greyed photo, with the pixels of another class than before feedback in the colour of their new one."""
-    before, after = output.semantic_before[0], output.semantic_after[0]
-    grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+def annotate_changes(
+    picture: np.ndarray, before: np.ndarray, after: np.ndarray, space: LabelSpace
+) -> gr.AnnotatedImage:
+    """The greyed picture, with the pixels of another class than before in the colour of their new one."""
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return annotate(grey, np.where(before == after, IGNORE, after), space)
-
-
-def editable_map(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
-    """The map to paint on: classes in full colour in the hole, pale around it."""
-    colours = space.colorize(output.semantic_after[0]).astype(np.float32)
-    pale = KNOWN_OPACITY * colours + (1 - KNOWN_OPACITY) * 255
-    return {"background": np.where(hole[..., None], colours, pale).astype(np.uint8), "layers": [], "composite": None}
 
 
 def doubt_picture(round_: "RoundOutput") -> np.ndarray:
@@ -69,21 +54,23 @@ def doubt_picture(round_: "RoundOutput") -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(doubt, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
-def album(output: "FeedbackInpaintPipelineOutput") -> list[tuple[np.ndarray, str]]:
-    """Fill and doubt of every round, with the share of the hole that changed class, and how sure the map is there."""
+def album(output: "FeedbackInpaintPipelineOutput", size: tuple[int, int]) -> list[tuple[np.ndarray, str]]:
+    """Fill and doubt of every round, with the share of the hole that changed class, and how sure the map is there; at
+    most as large as (width, height)."""
     pictures = []
     for index, round_ in enumerate(output.rounds[0]):
         changed = f"{round_.changed:.1%} changed" if index else "one-way"
-        pictures.append((levels(round_.image), f"Round {index}: {changed}, confidence {round_.confidence:.0%}"))
-        pictures.append((doubt_picture(round_), f"Doubt fed into round {index}"))
+        caption = f"Round {index}: {changed}, confidence {round_.confidence:.0%}"
+        pictures.append((resize_image(levels(round_.image), size), caption))
+        pictures.append((resize_image(doubt_picture(round_), size), f"Doubt fed into round {index}"))
     return pictures
 
 
 def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
-    """What happened, in one line of Markdown."""
+    """What happened, in one line."""
     rounds = output.rounds[0]
     height, width = hole.shape
-    text = f"**Restored {hole.mean():.0%} of {width} × {height} pixels.**"
+    text = f"Restored {hole.mean():.1%} of {width} × {height} pixels."
     if len(rounds) == 1:
         return f"{text} No feedback."
     changed = (output.semantic_before[0] != output.semantic_after[0])[hole].mean()

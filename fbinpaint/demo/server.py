@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import threading
 
 from ..arguments import HelpWithDefaults
 from ..errors import InputError
@@ -26,7 +27,7 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
-    from .models import CHECKPOINTS, bundled_models
+    from .models import CHECKPOINTS, bundled_models, load
     from .page import STYLE, build_demo
 
     keep_freed_memory()
@@ -37,6 +38,8 @@ def main() -> None:
         demo = build_demo(models)
     except InputError as error:
         parser.exit(1, f"error: {error}\n")
+    # Visitors do not wait for the models to be loaded.
+    threading.Thread(target=lambda: [load(model) for model in models.values()], daemon=True).start()
     address = {"server_name": args.host, "server_port": args.port}
     try:
         demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **SERVING)

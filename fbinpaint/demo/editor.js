@@ -1,0 +1,409 @@
+// The page's part of the editor; Gradio runs it after painter.js with `element`, `trigger`, `props`, `upload`, `watch`.
+//
+// What the server says is `props.value.view` (handlers.py builds it). What it is asked is `props.value.request`, with
+// all that the visitor has drawn and chosen; then "ask" or "restore" is triggered.
+
+const find = (selector) => element.querySelector(selector);
+const all = (selector) => [...element.querySelectorAll(selector)];
+const editor = find(".editor");
+const tool = { name: "brush", size: 8, label: 0, colour: "#000", busy: () => restoring, paints: (p) => p === map };
+const photo = new Painter(find("#photo"), tool, marksChanged, (at) => ask("pick", { at }));
+const map = new Painter(find("#map"), tool, strokesChanged, pickClass);
+const masks = new Map(); // pictures of the masks that the server keeps, by name
+const allowed = new Set(), unwanted = new Set(); // classes that may come back although marked; must not although not
+let view = { revision: 0, classes: [], examples: [], history: [] };
+let restoring = false, waiting = null, asked = 0;
+const questions = [];
+
+const address = (path) => `${window.gradio_config?.root ?? ""}/gradio_api/file=${encodeURI(path)}`;
+
+// ---------------------------------------------------------------- talking to the server
+
+function drawing() {
+  const plain = ({ image, colour, ...stroke }) => stroke;
+  const settings = Object.fromEntries(
+    all("[data-setting]").map((x) => [x.dataset.setting, x.type === "checkbox" ? x.checked : Number(x.value)]),
+  );
+  return { marks: photo.strokes.map(plain), strokes: map.strokes.map(plain), forbidden: forbidden(), settings };
+}
+
+// One question at a time, so that each answer meets the page that asked.
+function ask(kind, details = {}) {
+  const repeated = questions.findIndex((question) => question.kind === kind);
+  if (repeated >= 0) questions.splice(repeated, 1);
+  questions.push({ kind, ...details });
+  next();
+}
+
+function next() {
+  if (waiting !== null || !questions.length) return;
+  waiting = ++asked;
+  editor.ariaBusy = true;
+  props.value = { request: { id: waiting, ...questions.shift() }, drawing: drawing() };
+  trigger("ask");
+}
+
+function restore() {
+  if (restoring || editor.dataset.state === "empty") return;
+  if (waiting !== null || questions.length) return void setTimeout(restore, 100); // the map may still be on its way
+  restoring = true;
+  photo.cancel();
+  map.cancel();
+  say("Restoring …");
+  refresh();
+  props.value = { request: { id: ++asked, kind: "restore" }, drawing: drawing() };
+  trigger("restore");
+}
+
+// Gradio's end of a question, answered or not: nothing may wait for ever.
+document.addEventListener("fbinpaint-end", ({ detail }) => {
+  if (detail === "restore") restoring = false;
+  else waiting = null;
+  editor.ariaBusy = waiting !== null;
+  refresh();
+  next();
+});
+
+let received = Promise.resolve(); // one answer after the other
+const receive = (news) => (received = received.then(() => take(news)).catch((error) => console.error(error)));
+watch("value", () => props.value?.view && receive(props.value.view));
+
+async function take(news) {
+  if (news.revision <= view.revision) return;
+  const [before, old] = [view.photo, view];
+  view = { ...news };
+  if (news.session !== old.session) {
+    allowed.clear();
+    unwanted.clear();
+    photo.set([]);
+    map.set([]);
+  }
+  editor.dataset.state = view.photo ? "open" : "empty";
+  find(".original img").src = view.original ? address(view.original) : "";
+  if (view.map) map.load(address(view.map));
+  if (view.photo) photo.load(address(view.photo));
+  if (news.message) say(news.message.text, news.message.kind);
+  if (news.marks) {
+    await Promise.all(news.marks.map(loadMask));
+    photo.set(news.marks);
+    allowed.clear();
+  }
+  if (news.choose !== undefined) choose(news.choose);
+  if (news.strokes) map.set(news.strokes.map((x) => ({ ...x, colour: view.classes[x.label]?.colour })));
+  if (news.add) {
+    await loadMask(news.add);
+    photo.add(news.add);
+  }
+  if (news.download) {
+    const link = Object.assign(document.createElement("a"), { href: address(news.download.path), download: news.download.name });
+    link.click();
+  }
+  showPreview(news.preview);
+  refresh();
+  if (news.ask) ask(news.ask);
+  if (view.photo && before !== view.photo) bringIntoSight(find("#photo"));
+}
+
+// A picture that was drawn on the server: it travels as a file of its own.
+async function loadMask(stroke) {
+  if (stroke.kind !== "mask") return;
+  if (!masks.has(stroke.mask)) {
+    const picture = new Image();
+    picture.src = address(stroke.url);
+    masks.set(stroke.mask, picture);
+  }
+  stroke.image = masks.get(stroke.mask);
+  await stroke.image.decode().catch(() => {});
+}
+
+async function open(file) {
+  if (!file || restoring) return;
+  say(`Opening ${file.name || "the photo"} …`);
+  const uploaded = await sent(file);
+  if (uploaded) ask("open", uploaded);
+}
+
+async function sent(file) {
+  try {
+    const { path } = await upload(file);
+    return { path, name: file.name || "photo.png" };
+  } catch (error) {
+    say(`${file.name}: could not be sent (${error.message}); files of up to 100 MB can.`, "error");
+  }
+}
+
+// ---------------------------------------------------------------- what is shown
+
+function say(text, kind = "info") {
+  const line = find("#status");
+  line.textContent = text;
+  line.dataset.kind = kind;
+}
+
+function bringIntoSight(part) {
+  const { top, bottom } = part.getBoundingClientRect();
+  if (top < 0 || bottom > window.innerHeight) part.scrollIntoView({ block: top < 0 ? "start" : "nearest" });
+}
+
+function showPreview(url) {
+  const picture = find(".preview");
+  picture.hidden = !url;
+  if (url) picture.src = address(url);
+}
+
+// Fills a part of the page anew where what it shows has changed: a focused button is not taken away for nothing.
+const shown = new WeakMap();
+function fill(part, content, make) {
+  const now = JSON.stringify(content);
+  if (shown.get(part) === now) return;
+  shown.set(part, now);
+  part.querySelectorAll("[data-filled]").forEach((x) => x.remove());
+  for (const item of content) {
+    const made = make(item);
+    made.dataset.filled = "";
+    part.append(made);
+  }
+}
+
+function make(name, properties, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function swatch(colour) {
+  const made = make("i", { className: "swatch" });
+  made.style.background = colour;
+  return made;
+}
+
+function refresh() {
+  const { classes, history } = view;
+  const tags = new Set(photo.strokes.map((stroke) => stroke.tag).filter((tag) => tag !== undefined));
+  editor.toggleAttribute("data-restoring", restoring);
+  for (const button of all("[data-do=restore]")) button.disabled = restoring;
+  find("#undo").disabled = restoring || !view.at;
+  find("#redo").disabled = restoring || !(view.at < history.length - 1);
+  find("#compare").disabled = !view.at;
+  fill(find(".examples"), view.examples, (example) =>
+    make("button", { type: "button", title: example.label, onclick: () => ask("example", { index: example.index }) },
+      make("img", { src: address(example.thumb), alt: example.label })));
+  fill(find(".things"), (view.shown ?? []).map((label) => [label, classes[label]]), ([label, { name, colour }]) =>
+    make("button", { type: "button", value: label, onclick: () => toggle(label), title: `Mark all: ${name}` },
+      swatch(colour), name));
+  for (const thing of all(".things button")) thing.ariaPressed = tags.has(Number(thing.value));
+  find(".things").hidden = !view.shown?.length;
+  fill(find(".forbidden"), forbidden().map((label) => [label, classes[label]]), ([label, { name, colour }]) =>
+    make("button", { type: "button", title: `${name} may come back`, onclick: () => allow(label) }, swatch(colour), `${name} ✕`));
+  find(".forbidden").hidden = !classes.length;
+  fill(find(".forbid"), classes.map(({ name }) => name), (name) =>
+    make("option", { value: classes.findIndex((x) => x.name === name), textContent: name }));
+  fill(find(".classes"), classes, ({ name, colour }) => {
+    const label = classes.findIndex((x) => x.name === name);
+    const radio = make("input", { type: "radio", name: "class", value: label, onchange: () => choose(label) });
+    return make("label", {}, radio, swatch(colour), name);
+  });
+  choose(Math.min(tool.label, Math.max(0, classes.length - 1)));
+  fill(find(".model"), view.models ?? [], ({ name, label }) => {
+    const radio = make("input", { type: "radio", name: "model", value: name, onchange: () => ask("model", { model: name }) });
+    return make("label", {}, radio, label);
+  });
+  const model = find(`.model input[value="${CSS.escape(view.model ?? "")}"]`);
+  if (model) model.checked = true;
+  find(".model").hidden = (view.models ?? []).length < 2;
+  find(".format option").textContent = view.format ? `as it came (${view.format})` : "as it came";
+  fill(find(".history"), history.map((version, index) => ({ ...version, index })), ({ thumb, label, index }) =>
+    make("li", {}, make("button", { type: "button", title: label, onclick: () => go(index) },
+      make("img", { src: address(thumb), alt: label }))));
+  all(".history button").forEach((version, index) => (version.ariaCurrent = index === view.at));
+  find(".history").hidden = history.length < 2;
+}
+
+function choose(label) {
+  const picked = view.classes[label];
+  if (!picked) return;
+  Object.assign(tool, { label, colour: picked.colour });
+  const radio = find(`.classes input[value="${label}"]`);
+  if (radio) radio.checked = true;
+}
+
+// ---------------------------------------------------------------- what visitors do
+
+function forbidden() {
+  const tags = photo.strokes.filter((stroke) => stroke.tag !== undefined && !allowed.has(stroke.tag));
+  return [...new Set([...tags.map((stroke) => stroke.tag), ...unwanted])].sort((a, b) => a - b);
+}
+
+function allow(label) {
+  unwanted.delete(label);
+  allowed.add(label);
+  refresh();
+}
+
+function forbid(label) {
+  allowed.delete(label);
+  unwanted.add(label);
+  refresh();
+}
+
+// All things of a class, or none of them.
+function toggle(label) {
+  if (restoring) return;
+  if (photo.strokes.some((stroke) => stroke.tag === label)) photo.drop(label);
+  else ask("class", { label });
+}
+
+function pickClass([x, y]) {
+  ask("look", { at: [x, y] }); // on the map, a click takes up the class that is there
+}
+
+function marksChanged() {
+  showPreview(null);
+  refresh();
+  preview();
+}
+
+function strokesChanged() {
+  refresh();
+}
+
+function preview() {
+  const { grow, feather, invert } = drawing().settings;
+  if (photo.strokes.length && (grow || feather || invert)) ask("preview");
+  else showPreview(null);
+}
+
+function go(index) {
+  if (!restoring && index >= 0 && index < view.history.length && index !== view.at) ask("go", { index });
+}
+
+function undo() {
+  if (restoring) return;
+  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.undo()) || go(view.at - 1);
+}
+
+function redo() {
+  if (restoring) return;
+  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.redo()) || go(view.at + 1);
+}
+let last = photo; // painted on
+for (const painter of [photo, map]) painter.root.addEventListener("pointerdown", () => (last = painter));
+
+function compare(on) {
+  editor.toggleAttribute("data-original", on && Boolean(view.original));
+}
+
+const actions = {
+  restore,
+  undo: () => go(view.at - 1),
+  redo: () => go(view.at + 1),
+  clear: () => photo.clear(),
+  "clear-map": () => map.clear(),
+  close: () => restoring || ask("close"),
+  random: () => restoring || ask("random"),
+  download: () => ask("download", { format: find(".format").value }),
+  "download-map": () => ask("download", { format: "map" }),
+  help: () => {
+    const keys = find(".keys");
+    keys.hidden = !keys.hidden;
+    find("[data-do=help]").ariaExpanded = !keys.hidden;
+  },
+};
+for (const button of all("[data-do]")) button.addEventListener("click", () => actions[button.dataset.do]?.());
+
+function hold(name) {
+  tool.name = name;
+  for (const button of all("[data-tool]")) button.ariaPressed = button.dataset.tool === name;
+}
+for (const button of all("[data-tool]")) button.addEventListener("click", () => hold(button.dataset.tool));
+
+function resize(size) {
+  const slider = find(".brush-size");
+  slider.value = size;
+  tool.size = Number(slider.value);
+  slider.nextElementSibling.value = `${tool.size} %`;
+  for (const painter of [photo, map]) painter.show(painter.at);
+}
+find(".brush-size").addEventListener("input", (event) => resize(event.target.value));
+
+for (const input of all("[data-setting]")) {
+  input.addEventListener("input", () => input.type === "range" && (input.nextElementSibling.value = input.value));
+  input.addEventListener("change", preview);
+}
+find(".choose").addEventListener("change", (event) => {
+  open(event.target.files[0]);
+  event.target.value = ""; // the same file can be chosen again
+});
+find(".mask").addEventListener("change", async (event) => {
+  const file = event.target.files[0];
+  event.target.value = "";
+  const uploaded = file && !restoring && (await sent(file));
+  if (uploaded) ask("mask", uploaded);
+});
+find(".forbid").addEventListener("change", (event) => {
+  if (event.target.value !== "") forbid(Number(event.target.value));
+  event.target.value = "";
+});
+
+const button = find("#compare");
+for (const kind of ["pointerdown", "keydown"]) {
+  button.addEventListener(kind, (event) => (kind === "pointerdown" || " Enter".includes(event.key)) && compare(true));
+}
+for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) button.addEventListener(kind, () => compare(false));
+
+// Photos can be dropped and pasted anywhere on the page.
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  open(event.dataTransfer.files[0]);
+});
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
+  if (file) open(file);
+});
+
+// ---------------------------------------------------------------- keys
+
+const typing = (target) => target.matches?.("input:not([type=range], [type=radio], [type=checkbox]), textarea, select, [contenteditable]");
+const focusable = () =>
+  [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(
+    (x) => !x.disabled && x.offsetParent !== null && x.tabIndex >= 0,
+  );
+let tab = null; // since when Tab is held where it shows the original
+
+document.addEventListener("keydown", (event) => {
+  if (editor.dataset.state === "empty" || typing(event.target) || event.altKey) return;
+  const command = event.ctrlKey || event.metaKey;
+  const key = event.key.toLowerCase();
+  const free = event.target === document.body || event.target === photo.root || event.target === map.root;
+  if (command && key === "z") event.shiftKey ? redo() : undo();
+  else if (command && key === "y") redo();
+  else if (command) return;
+  else if (key === "tab" && free && !event.shiftKey) {
+    // Held, it shows the original; tapped, it moves on as everywhere, when it is let go.
+    tab ??= { since: event.timeStamp, from: event.target };
+    compare(true);
+  } else if (key === "enter" && free) restore();
+  else if (key === "escape") [photo, map].forEach((painter) => painter.cancel());
+  else if (key === "[" || key === "]") resize(tool.size + (key === "[" ? -1 : 1) * Math.max(1, Math.round(tool.size / 8)));
+  else if (key === "?") actions.help();
+  else if ("belrc".includes(key) && key.length === 1 && !event.target.matches("input"))
+    hold({ b: "brush", e: "eraser", l: "lasso", r: "box", c: "pick" }[key]);
+  else return;
+  event.preventDefault();
+});
+document.addEventListener("keyup", (event) => {
+  if (event.key !== "Tab" || !tab) return;
+  compare(false);
+  if (event.timeStamp - tab.since < 300) {
+    const parts = focusable();
+    parts[(parts.indexOf(tab.from) + 1) % parts.length]?.focus();
+  }
+  tab = null;
+});
+window.addEventListener("blur", () => {
+  tab = null;
+  compare(false);
+});
+
+if (props.value?.view) receive(props.value.view);

@@ -1,0 +1,444 @@
+"""What the editor asks of the server (editor.js), a method for each question.
+
+    ask: what takes a moment          restore: what takes seconds, step by step
+
+An answer is a view: all that the editor shows, as plain values and paths of files in the visitor's own folder. What is
+wrong with an input is a message in it, for Gradio shows errors of functions that skip the queue to nobody.
+"""
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from ..errors import InputError
+from ..files import whole_file
+from ..images import check_hole, resize_image, to_mask
+from ..labels import IGNORE, LabelSpace
+from ..masks import feather_weights, grow_mask, protocol_mask
+from .examples import example, example_name, list_examples
+from .inputs import open_upload
+from .models import MAX_ROUNDS, choose, label_space_of_model, restore, segment_photo, select
+from .rendering import album, annotate, annotate_changes, levels, summary
+from .session import Recipe, Session, Version, revisions
+from .strokes import marked, painted_classes
+
+if TYPE_CHECKING:
+    from ..outputs import FeedbackInpaintPipelineOutput
+
+AUTO = "auto"
+FORGOTTEN = "This page was idle for more than an hour, and its photo was forgotten: open it again."
+FAULT = "Something went wrong here, not with your photo; try again, or another way."
+NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
+SHOWN_FROM = 1e-3  # of the photo: what a map shows less of has no button
+FOLLOWED_FROM = 0.5  # of what was drawn: if the fill shows less of it, it did not follow
+PREVIEW_COLOUR = (0, 150, 255)
+NO_DETAILS = tuple(gr.skip() for _ in range(5))  # of `details`: they stay as they are
+LIMITS = {"grow": (-16, 64), "feather": (0, 32), "rounds": (0, MAX_ROUNDS)}
+
+
+class Handlers:
+    """models: name on the page -> folder or Hub id."""
+
+    def __init__(self, models: dict[str, str]):
+        self.models, self.cache = models, Path(get_upload_folder()).resolve()
+        self.spaces = {name: label_space_of_model(model) for name, model in models.items()}
+        self.examples = list_examples(self.spaces)
+
+    # ------------------------------------------------------------------------------------------ questions
+
+    def ask(self, value: dict, session: Session | None) -> tuple[dict, Session | None, Any]:
+        """What the editor asks -> its new value, the session, and whether the details may stay."""
+        request, drawing, before = value["request"], value["drawing"], session
+        news: dict[str, Any] = {}
+        try:
+            kind = request["kind"]
+            if kind in ("open", "example", "close"):
+                session, news = getattr(self, f"on_{kind}")(request, session)
+            elif session is None:
+                raise InputError(FORGOTTEN)
+            else:
+                with session.lock:
+                    news = QUESTIONS[kind](self, session, request, drawing)
+        except InputError as error:
+            news = {"message": told(str(error), "error")}
+        except Exception:
+            traceback.print_exc()
+            news = {"message": told(FAULT, "error")}
+        details = gr.skip() if session is before else gr.Column(visible=False)
+        return {"view": self.view(session) | news}, session, details
+
+    def on_open(self, request: dict, before: Session | None) -> tuple[Session, dict]:
+        path, name = Path(request["path"]).resolve(), str(request["name"])
+        if not path.is_relative_to(self.cache):
+            raise InputError(f"{Path(name).name}: did not arrive; send it again")
+        session = Session.open(self.cache, path, name, before.model if before else self.first_choice)
+        if before:
+            before.close()
+        return session, self.opened(session)
+
+    def on_example(self, request: dict, before: Session | None) -> tuple[Session, dict]:
+        """With its hole as a mark, which can be erased and added to."""
+        model, name = self.examples[int(request["index"])]
+        photo, mask = example(self.spaces[model].name, name)
+        source = self.example_file(int(request["index"]))
+        session = Session.open(self.cache, source, source.name, before.model if before else self.first_choice)
+        if before:
+            before.close()
+        marks = [session.add_mask(to_mask(mask, photo.size))]
+        message = "The part to be filled is marked. Press Restore, or change the marks first."
+        return session, self.opened(session) | {"marks": marks, "message": told(message)}
+
+    def opened(self, session: Session) -> dict:
+        width, height = session.size
+        return {"ask": "look_at_photo", "message": told(f"{Path(session.name).name}, {width} × {height} pixels.")}
+
+    def on_close(self, request: dict, before: Session | None) -> tuple[None, dict]:
+        if before:
+            before.close()
+        return None, {"message": told("")}
+
+    def look_at_photo(self, session: Session, request: dict, drawing: dict) -> dict:
+        """The map of the photo, and by which model."""
+        said = self.see(session, session.now)
+        return {"message": told(said)} if said else {}
+
+    def on_model(self, session: Session, request: dict, drawing: dict) -> dict:
+        """Another model: the map is made anew, and what was drawn of the other's classes goes."""
+        if request["model"] not in (AUTO, *self.models):
+            raise InputError(f"There is no model {request['model']!r:.40} here.")
+        space_before = self.spaces.get(session.used)
+        session.model, session.used = request["model"], None
+        said = self.see(session, session.now) or f"The map is now that of the model “{session.used}”."
+        if self.spaces[session.used] == space_before:
+            return {"message": told(said)}
+        if drawing["strokes"]:
+            said += " What you had painted on the map was of other classes, and is gone."
+        marks = [{key: x for key, x in stroke.items() if key != "tag"} for stroke in drawing["marks"]]
+        return {"marks": marks, "strokes": [], "message": told(said)}
+
+    def on_pick(self, session: Session, request: dict, drawing: dict) -> dict:
+        """The thing that was clicked is marked, and must not come back."""
+        labels, space, (x, y) = self.labels(session), self.spaces[session.used], self.pixel(session, request)
+        label = int(labels[y, x])
+        if label >= space.num_classes:
+            raise InputError("The map does not say what is there: mark it with the brush.")
+        mask = select(self.models[session.used], labels, [label], (x, y))
+        return self.selected(session, mask, label, f"{space.shown_names[label]}: this one is marked")
+
+    def on_class(self, session: Session, request: dict, drawing: dict) -> dict:
+        """All things of a class are marked, and must not come back."""
+        labels, space, label = self.labels(session), self.spaces[session.used], int(request["label"])
+        if not 0 <= label < space.num_classes:
+            raise InputError("There is no such class.")
+        mask = select(self.models[session.used], labels, [label], None)
+        return self.selected(session, mask, label, f"{space.shown_names[label]}: all of it is marked")
+
+    def selected(self, session: Session, mask: np.ndarray, label: int, said: str) -> dict:
+        if not mask.any():
+            raise InputError("Only specks of it are on the map: mark it with the brush.")
+        return {"add": session.add_mask(mask) | {"tag": label}, "message": told(f"{said}, and must not come back.")}
+
+    def on_look(self, session: Session, request: dict, drawing: dict) -> dict:
+        """The class at a point of the map, to paint with."""
+        labels, (x, y) = self.labels(session), self.pixel(session, request)
+        label, space = int(labels[y, x]), self.spaces[session.used]
+        return {"choose": label, "message": told(f"{space.shown_names[label]}: now paint it where it should be.")}
+
+    def on_mask(self, session: Session, request: dict, drawing: dict) -> dict:
+        """A mask from a file is a mark like others."""
+        path, notes = Path(request["path"]).resolve(), []
+        if not path.is_relative_to(self.cache):
+            raise InputError("The mask did not arrive; send it again.")
+        mask = open_upload(path, str(request["name"]))
+        mask = to_mask(mask, session.size, open_upload(session.given, session.name), notes.append)
+        if not mask.any():
+            raise InputError(f"{Path(request['name']).name}: nothing in it is white from half of its range on")
+        message = " ".join([f"The mask marks {mask.mean():.1%} of the photo.", *notes])
+        return {"add": session.add_mask(mask), "message": told(message)}
+
+    def on_random(self, session: Session, request: dict, drawing: dict) -> dict:
+        """Another hole each time, of the kind that models are scored on."""
+        width, height = session.size
+        return {"add": session.add_mask(protocol_mask(height, width, next(revisions) % 1000))}
+
+    def on_preview(self, session: Session, request: dict, drawing: dict) -> dict:
+        """What would be filled, with grow, feather and invert."""
+        settings = read_settings(drawing["settings"])
+        hole, _ = self.hole(session, self.drawn(session, drawing["marks"]), settings, [])
+        if settings["feather"]:
+            hole = feather_weights(grow_mask(hole, -settings["feather"]), settings["feather"])
+        return {"preview": str(session.tinted(hole, PREVIEW_COLOUR))}
+
+    def on_go(self, session: Session, request: dict, drawing: dict) -> dict:
+        """To another version of the row: what the next one was made of is drawn again, to be changed."""
+        index = int(request["index"])
+        if not 0 <= index < len(session.versions):
+            raise InputError("That restoration is not there any more.")
+        left, session.at = session.now, index
+        self.see(session, session.now)
+        news = {"marks": [], "strokes": [], "message": told(session.now.label)}
+        recipe = left.recipe
+        if recipe and recipe.base is session.now and recipe.model == session.used:
+            news |= {"marks": recipe.marks, "strokes": recipe.strokes}
+        return news
+
+    def on_download(self, session: Session, request: dict, drawing: dict) -> dict:
+        """The picture, or the map, at full size."""
+        if request["format"] == "map":
+            self.labels(session)
+            path, note = session.export_map(self.spaces[session.used]), "Pixel values of the map are class ids."
+        else:
+            suffix = {"same": session.own_suffix(), "png": ".png", "jpeg": ".jpg"}[request["format"]]
+            path, note = session.export(suffix, self.models)
+        message = f"{path.name}, {path.stat().st_size / 2**20:.1f} MB. {note or ''}".rstrip()
+        return {"download": {"path": str(path), "name": path.name}, "message": told(message)}
+
+    # ------------------------------------------------------------------------------------------ restoring
+
+    def restore(self, value: dict, session: Session | None) -> Iterator[tuple]:
+        """A restoration, step by step: values of the editor and of the components that show the details."""
+        try:
+            if session is None:
+                raise InputError(FORGOTTEN)
+            for news, shown in self.steps(session, value["drawing"]):
+                if session.closed:  # another photo was opened meanwhile
+                    return
+                yield {"view": self.view(session) | news}, *shown
+        except InputError as error:
+            yield {"view": self.view(session) | {"message": told(str(error), "error")}}, *NO_DETAILS
+        except Exception:
+            if session is not None and session.closed:
+                return
+            traceback.print_exc()
+            yield {"view": self.view(session) | {"message": told(FAULT, "error")}}, *NO_DETAILS
+
+    def steps(self, session: Session, drawing: dict) -> Iterator[tuple[dict, tuple]]:
+        """News for the editor, and what the details show."""
+        notes: list[str] = []
+        with session.lock:
+            self.see(session, session.now)
+            recipe = self.recipe(session, drawing)
+            space, settings = self.spaces[recipe.model], recipe.settings
+            edits = painted_classes(recipe.strokes, session.size, session.scale, space.num_classes)
+            hole, weights = self.hole(session, self.drawn(session, recipe.marks), settings, notes, edits != IGNORE)
+            photo = np.load(recipe.base.pixels)
+            known_map = self.see_by(session, recipe.base, recipe.model)
+        edits = edits if (edits != IGNORE).any() else None
+        rounds, output = settings["rounds"], None
+        for output in restore(self.models[recipe.model], photo, hole, rounds, edits, recipe.forbidden):
+            done = len(output.rounds[0])
+            if done == 1:
+                news = {"photo": str(session.preview(levels(output.images[0])))}
+            yield news | {"message": told(f"Round {done} of {rounds + 1} is done …")}, NO_DETAILS
+        result = levels(output.images[0])
+        if weights is not None:
+            blended = np.rint(weights * result + (1 - weights) * photo).astype(np.uint8)
+            result = np.where(hole[..., None], blended, photo)
+        said = [summary(output, hole), *self.followed(recipe, result, edits, hole), *notes]
+        with session.lock:
+            if session.closed:
+                return
+            version = session.append(result, f"{len(session.versions)}: {said[0]}", recipe, hole)
+            labels = np.where(hole, output.semantic_after[0], known_map)
+            session.see(version, labels, recipe.model, space)
+        yield {"marks": [], "strokes": [], "message": told(" ".join(said))}, NO_DETAILS
+        yield {}, details(output, result, space, session.preview_size)
+
+    def recipe(self, session: Session, drawing: dict) -> Recipe:
+        """What is to be restored: what is newly marked; or else the last restoration again, with what was painted on
+        the map, or chosen, since."""
+        now, last = session.now, session.now.recipe
+        marks, strokes, settings = drawing["marks"], drawing["strokes"], read_settings(drawing["settings"])
+        forbidden = [int(label) for label in drawing["forbidden"]]
+        if self.drawn(session, marks).any() or last is None:
+            if not marks and not strokes:
+                raise InputError(NOTHING_NEW)
+            return Recipe(now, marks, strokes, forbidden, session.used, settings)
+        if last.model == session.used:
+            strokes, forbidden = last.strokes + strokes, sorted({*last.forbidden, *forbidden})
+        recipe = Recipe(last.base, last.marks, strokes, forbidden, session.used, settings)
+        if recipe == last:
+            raise InputError(NOTHING_NEW)
+        return recipe
+
+    def followed(self, recipe: Recipe, result: np.ndarray, edits: np.ndarray | None, hole: np.ndarray) -> list[str]:
+        """What the picture shows, looked at anew, of what was painted on the map, and of what must not come back."""
+        if edits is None and not recipe.forbidden:
+            return []
+        names = self.spaces[recipe.model].shown_names
+        seen, said = segment_photo(self.models[recipe.model], result), []
+        for label in np.unique(edits[edits != IGNORE]) if edits is not None else ():
+            share = (seen[edits == label] == label).mean()
+            could = "is followed" if share >= FOLLOWED_FROM else "could not be followed"
+            said.append(f"Your {names[label]} {could}: the fill shows it on {share:.0%} of where you painted it.")
+        for label in recipe.forbidden:
+            if (share := (seen[hole] == label).mean()) >= 0.01:
+                said.append(f"{names[label].capitalize()} is still seen on {share:.0%} of the hole: mark it again.")
+        return said
+
+    # ------------------------------------------------------------------------------------------ parts
+
+    def drawn(self, session: Session, marks: list[dict]) -> np.ndarray:
+        return marked(marks, session.size, session.scale, session.mask)
+
+    def hole(
+        self, session: Session, drawn: np.ndarray, settings: dict, notes: list[str], more: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """What is filled (H,W) bool, and with feathering the share (H,W,1) of the fill in the result. more: what is
+        painted on the map, (H,W) bool, which is filled in any case."""
+        grow, feather = settings["grow"], settings["feather"]
+        hole = drawn
+        if drawn.any():
+            hole = grow_mask(~drawn if settings["invert"] else drawn, grow)
+            if not hole.any():
+                raise InputError("Nothing of the marked part is left: shrink it less, or do not invert it.")
+        if more is not None:
+            hole = hole | more
+        grown = grow_mask(hole, feather)
+        check_hole(grown, "The marks", notes.append)
+        return grown, feather_weights(hole, feather)[..., None] if feather else None
+
+    def see(self, session: Session, version: Version) -> str | None:
+        """Makes sure that the version has a map of the model in use, which is chosen first if it is to be; what was
+        chosen, in words."""
+        said = None
+        if session.used is None:
+            session.used = session.model
+            if session.model == AUTO:
+                session.used, said = choose(self.models, np.load(session.versions[0].pixels))
+        self.see_by(session, version, session.used)
+        return said
+
+    def see_by(self, session: Session, version: Version, model: str) -> np.ndarray:
+        """The version's map (H,W) uint8 by a model."""
+        if version.seen_by != model:
+            labels = segment_photo(self.models[model], np.load(version.pixels))
+            session.see(version, labels, model, self.spaces[model])
+        return np.load(version.labels)
+
+    def labels(self, session: Session) -> np.ndarray:
+        self.see(session, session.now)
+        return np.load(session.now.labels)
+
+    def pixel(self, session: Session, request: dict) -> tuple[int, int]:
+        """(x, y) of the photo."""
+        return tuple(
+            min(length - 1, max(0, int((float(x) + 0.5) * session.scale)))
+            for x, length in zip(request["at"], session.size, strict=True)
+        )
+
+    @property
+    def first_choice(self) -> str:
+        return AUTO if len(self.models) > 1 else next(iter(self.models))
+
+    def example_file(self, index: int) -> Path:
+        """The file of an example's photo, made anew where it is gone."""
+        model, name = self.examples[index]
+        space = self.spaces[model].name
+        path = self.cache / "examples" / f"{example_name(space, name).replace(' ', '_')}.png"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as temporary:
+                example(space, name)[0].save(temporary, "PNG")
+        return path
+
+    def example_list(self) -> list[dict]:
+        return [
+            {
+                "index": index, "thumb": str(self.example_file(index)),
+                "label": f"Example: {example_name(self.spaces[model].name, name)}",
+            }
+            for index, (model, name) in enumerate(self.examples)
+        ]  # fmt: skip
+
+    def view(self, session: Session | None) -> dict:
+        """What the editor shows."""
+        view = {"revision": next(revisions), "examples": self.example_list(), "history": [], "classes": []}
+        if session is None:
+            return view
+        now, space = session.now, self.spaces.get(session.used)
+        auto = f"by the photo ({session.used})" if session.model == AUTO and session.used else "by the photo"
+        view |= {
+            "session": session.id,
+            "photo": str(now.preview),
+            "original": str(session.versions[0].preview),
+            "map": now.map_preview and str(now.map_preview),
+            "history": [{"thumb": str(version.thumb), "label": version.label} for version in session.versions],
+            "at": session.at,
+            "model": session.model,
+            "models": [
+                *([{"name": AUTO, "label": auto}] if len(self.models) > 1 else []),
+                *({"name": name, "label": name} for name in self.models),
+            ],
+            "format": session.own_suffix().removeprefix(".").upper(),
+        }
+        if space and now.seen_by == session.used:
+            view["classes"] = classes_of(space)
+            view["shown"] = shown_classes(now.map_preview, space)
+        return view
+
+
+QUESTIONS = {
+    "look_at_photo": Handlers.look_at_photo,
+    "model": Handlers.on_model,
+    "pick": Handlers.on_pick,
+    "class": Handlers.on_class,
+    "look": Handlers.on_look,
+    "mask": Handlers.on_mask,
+    "random": Handlers.on_random,
+    "preview": Handlers.on_preview,
+    "go": Handlers.on_go,
+    "download": Handlers.on_download,
+}
+
+
+def details(
+    output: "FeedbackInpaintPipelineOutput", result: np.ndarray, space: LabelSpace, size: tuple[int, int]
+) -> tuple:
+    """How the result came about: the column that shows it, maps before and after feedback, what that changed, and every
+    round; at most as large as (width, height)."""
+    before, after = (
+        cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        for labels in (output.semantic_before[0], output.semantic_after[0])
+    )
+    small, first = resize_image(result, size), resize_image(levels(output.rounds[0][0].image), size)
+    changes = annotate_changes(small, before, after, space)
+    maps = annotate(first, before, space), annotate(small, after, space), changes
+    return gr.Column(visible=True), *maps, album(output, size)
+
+
+def told(text: str, kind: str = "info") -> dict:
+    return {"text": text, "kind": kind}
+
+
+def read_settings(given: dict) -> dict:
+    """Raises InputError for what no page of ours sends."""
+    settings = {"invert": given.get("invert") is True}
+    for name, (lowest, highest) in LIMITS.items():
+        value = given.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise InputError(f"{name} {value!r:.40}: must be a whole number from {lowest} to {highest}")
+        settings[name] = value
+    return settings
+
+
+def classes_of(space: LabelSpace) -> list[dict]:
+    return [
+        {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
+        for name, colour in zip(space.shown_names, space.palette, strict=True)
+    ]
+
+
+def shown_classes(path: Path, space: LabelSpace) -> list[int]:
+    """The classes that a map's file shows, the largest first."""
+    with Image.open(path) as picture:
+        counts = np.bincount(np.asarray(picture).ravel(), minlength=space.num_classes)[: space.num_classes]
+    order = np.argsort(-counts, kind="stable")
+    return [int(label) for label in order if counts[label] >= SHOWN_FROM * counts.sum()]

@@ -1,0 +1,218 @@
+"""What a visitor has on the page: a photo, and the row of pictures that came of it.
+
+All pixels are in files, in a folder of the visitor's own that goes when the session does: the server's memory holds the
+same however many visitors there are and however large their photos.
+"""
+
+import itertools
+import re
+import secrets
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..image_io import SAVE_FORMATS, is_lossy, save_image
+from ..images import resize_image, to_rgb
+from ..labels import LabelSpace
+from ..modes import as_photo, fit_to_format
+from ..xmp import model_name, tell_provenance
+from .inputs import open_upload
+
+MAX_PREVIEW = 1600  # pixels: no pane of the page is wider, and photos of 12 megapixels make browsers slow
+MAX_VERSIONS = 20  # the oldest restorations are forgotten
+THUMB = 120  # pixels high
+PREVIEW_OPTIONS = {"quality": 92, "subsampling": 0}
+MARK = (230, 0, 122)  # as in painter.js
+
+revisions = itertools.count(int(time.time() * 1000))  # grows over restarts, too
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a version was made: of which, and by what the visitor drew and chose."""
+
+    base: "Version"
+    marks: list[dict]
+    strokes: list[dict]
+    forbidden: list[int]
+    model: str
+    settings: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Version:
+    """A picture in the row. Files of arrays: pixels (H,W,3) uint8; painted (H,W) bool, all that is not of the photo any
+    more; labels (H,W) uint8, its map by the model `seen_by`."""
+
+    pixels: Path
+    preview: Path
+    thumb: Path
+    label: str
+    painted: Path | None = None
+    recipe: Recipe | None = None
+    labels: Path | None = None
+    map_preview: Path | None = None
+    seen_by: str | None = None
+
+
+@dataclass
+class Session:
+    """name: of the visitor's file; model: what the visitor chose, "auto" = by the photo; used: the model that it came
+    to, None = not yet known."""
+
+    folder: Path
+    given: Path
+    name: str
+    size: tuple[int, int]
+    model: str
+    used: str | None = None
+    versions: list[Version] = field(default_factory=list)
+    at: int = 0
+    closed: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(cls, cache: Path, source: str | Path, name: str, model: str) -> "Session":
+        """The session of a photo's file. Raises InputError, naming the file as the visitor does, if it is none."""
+        folder = cache / "visits" / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        try:
+            given = folder / "given"
+            shutil.copyfile(source, given)
+            pixels = to_rgb(open_upload(given, name))
+            session = cls(folder, given, name, pixels.shape[1::-1], model)
+            session.append(pixels, "The photo as it came")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return session
+
+    def close(self) -> None:
+        """Also what is still being restored for it ends."""
+        self.closed = True
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def now(self) -> Version:
+        return self.versions[self.at]
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the photo for one of its preview."""
+        return max(1.0, max(self.size) / MAX_PREVIEW)
+
+    @property
+    def preview_size(self) -> tuple[int, int]:
+        width, height = self.size
+        return max(1, round(width / self.scale)), max(1, round(height / self.scale))
+
+    # ------------------------------------------------------------------------------------------ versions
+
+    def append(
+        self, pixels: np.ndarray, label: str, recipe: Recipe | None = None, hole: np.ndarray | None = None
+    ) -> Version:
+        """The picture (H,W,3) uint8 follows on the one that is shown now, in place of those that did before."""
+        preview = self.preview(pixels)
+        thumb = self.save_preview(resize_image(pixels, (max(1, round(THUMB * self.size[0] / self.size[1])), THUMB)))
+        version = Version(self.save(pixels), preview, thumb, label, recipe=recipe)
+        if recipe:
+            before = recipe.base.painted
+            version.painted = self.save(hole if before is None else hole | np.load(before))
+        self.versions[self.at + 1 :] = [version]
+        if len(self.versions) > MAX_VERSIONS:
+            del self.versions[1]
+        self.at = len(self.versions) - 1
+        return version
+
+    def preview(self, pixels: np.ndarray) -> Path:
+        """The file of a picture (H,W,3) uint8 as the page shows it."""
+        return self.save_preview(pixels if self.scale == 1 else resize_image(pixels, self.preview_size))
+
+    def save_preview(self, pixels: np.ndarray) -> Path:
+        path = self.file(".jpg")
+        Image.fromarray(pixels).save(path, **PREVIEW_OPTIONS)
+        return path
+
+    def see(self, version: Version, labels: np.ndarray, model: str, space: LabelSpace) -> None:
+        """Notes the version's map (H,W) uint8 by a model."""
+        small = cv2.resize(labels, self.preview_size, interpolation=cv2.INTER_NEAREST_EXACT)
+        path = self.file(".png")
+        space.to_palette_image(small).save(path)
+        version.labels, version.map_preview, version.seen_by = self.save(labels), path, model
+
+    # ------------------------------------------------------------------------------------------ masks
+
+    def add_mask(self, mask: np.ndarray) -> dict:
+        """The stroke (painter.js) that is a mask (H,W) bool."""
+        path = self.save(mask)
+        return {"kind": "mask", "mask": path.stem, "url": str(self.tinted(mask, MARK))}
+
+    def tinted(self, mask: np.ndarray, colour: tuple[int, int, int]) -> Path:
+        """The file of a picture that has this colour where the mask (H,W), bool or shares from 0 to 1, is."""
+        alpha = resize_image(np.rint(mask.astype(np.float32) * 255).astype(np.uint8), self.preview_size)
+        picture = Image.new("RGB", self.preview_size, colour)
+        picture.putalpha(Image.fromarray(alpha))
+        path = self.file(".png")
+        picture.save(path, compress_level=1)
+        return path
+
+    def mask(self, name: str) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        if not re.fullmatch(r"\d+", name) or not path.is_file():
+            raise InputError("A mask of this drawing is gone; clear the marks and draw again.")
+        return np.load(path).astype(bool)
+
+    # ------------------------------------------------------------------------------------------ files
+
+    def export(self, suffix: str, models: dict[str, str]) -> tuple[Path, str | None]:
+        """The picture that is shown now, at full size, as a file with this suffix, in the photo's mode and with its
+        metadata as far as the format holds them; and what it does not hold, in a line."""
+        version = self.now
+        pixels = np.load(version.pixels)
+        painted = np.zeros(pixels.shape[:2], bool) if version.painted is None else np.load(version.painted)
+        picture, note = fit_to_format(as_photo(open_upload(self.given, self.name), pixels, painted), f"x{suffix}")
+        if version.recipe:
+            model = model_name(models[version.recipe.model])
+            picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model)
+        path = self.named_file(f"{Path(self.name).stem}_restored", suffix)
+        save_image(picture, path)
+        if note is None and is_lossy(path):
+            note = "JPEG and AVIF encode known pixels anew; PNG keeps them bit for bit."
+        return path, note and note.removeprefix(f"x{suffix}: ").capitalize()
+
+    def export_map(self, space: LabelSpace) -> Path:
+        """The map that is shown now, at full size: a PNG whose values are class ids."""
+        path = self.named_file(f"{Path(self.name).stem}_map", ".png")
+        space.to_palette_image(np.load(self.now.labels)).save(path)
+        return path
+
+    def own_suffix(self) -> str:
+        """The suffix of the visitor's file, or .png where that is none that can be written."""
+        suffix = Path(self.name).suffix.lower()
+        return suffix if suffix in SAVE_FORMATS else ".png"
+
+    def save(self, array: np.ndarray) -> Path:
+        path = self.file(".npy")
+        np.save(path, array, allow_pickle=False)
+        return path
+
+    def file(self, suffix: str) -> Path:
+        return self.folder / f"{next(revisions)}{suffix}"
+
+    def named_file(self, stem: str, suffix: str) -> Path:
+        """In a folder of its own, under the name that the visitor's browser is to give it."""
+        folder = self.folder / str(next(revisions))
+        folder.mkdir()
+        return folder / (re.sub(r"[^\w. -]", "_", stem)[-80:] + suffix)

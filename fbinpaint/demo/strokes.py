@@ -1,0 +1,84 @@
+"""What a visitor has drawn, from the browser's list of strokes (painter.js) to pixels of the photo's full size."""
+
+from collections.abc import Callable, Sequence
+from numbers import Real
+
+import cv2
+import numpy as np
+
+from ..errors import InputError
+from ..labels import IGNORE
+
+MAX_POINTS = 500_000  # of all strokes together
+SHIFT = 4  # OpenCV takes points as whole numbers of 1/16 pixel
+
+
+def marked(
+    strokes: Sequence[dict], size: tuple[int, int], scale: float, mask: Callable[[str], np.ndarray]
+) -> np.ndarray:
+    """Strokes over a photo of (width, height) -> (H,W) bool.
+
+    scale: pixels of the photo for one of the picture that was drawn on
+    mask: gives the (H,W) bool mask of a name
+
+    Raises InputError for what no page of ours sends.
+    """
+    canvas = np.zeros(size[::-1], np.uint8)
+    for stroke in check(strokes):
+        if stroke["kind"] == "mask":
+            canvas[mask(stroke["mask"])] = 1
+        else:
+            draw(canvas, stroke, scale, 0 if stroke.get("erase") else 1)
+    return canvas.astype(bool)
+
+
+def painted_classes(strokes: Sequence[dict], size: tuple[int, int], scale: float, num_classes: int) -> np.ndarray:
+    """Strokes over a map -> (H,W) uint8 ids, 255 where nothing is painted. Raises InputError likewise."""
+    canvas = np.full(size[::-1], IGNORE, np.uint8)
+    for stroke in check(strokes):
+        label = IGNORE if stroke.get("erase") else stroke.get("label")
+        if stroke["kind"] == "mask" or label not in (*range(num_classes), IGNORE):
+            raise InputError("The drawing on the map is not of this model's classes; reload the page and draw again.")
+        draw(canvas, stroke, scale, label)
+    return canvas
+
+
+def draw(canvas: np.ndarray, stroke: dict, scale: float, value: int) -> None:
+    """Puts a value where a line or an area covers the canvas (H,W) uint8, in place."""
+    # Canvases count from the corner of the first pixel, OpenCV from its centre.
+    points = np.asarray(stroke["points"], float) * scale - 0.5
+    if stroke["kind"] == "area":
+        cv2.fillPoly(canvas, [np.rint(points * 2**SHIFT).astype(np.int32)], value, shift=SHIFT)
+        return
+    radius = max(0.5, float(stroke["size"]) * scale / 2)
+    for x, y in points:
+        centre = round(x * 2**SHIFT), round(y * 2**SHIFT)
+        cv2.circle(canvas, centre, round(radius * 2**SHIFT), value, cv2.FILLED, shift=SHIFT)
+    for a, b in zip(points[:-1], points[1:], strict=True):
+        along = b - a
+        if (length := np.hypot(*along)) > 0:
+            across = np.array([-along[1], along[0]]) / length * radius
+            corners = np.array([a + across, b + across, b - across, a - across])
+            cv2.fillConvexPoly(canvas, np.rint(corners * 2**SHIFT).astype(np.int32), value, shift=SHIFT)
+
+
+def check(strokes: object) -> Sequence[dict]:
+    """The strokes, if they are such. Raises InputError otherwise."""
+    try:
+        total = 0
+        for stroke in strokes:
+            if stroke["kind"] == "mask":
+                right = isinstance(stroke["mask"], str)
+            else:
+                points = np.asarray(stroke["points"], float)
+                total += len(points)
+                right = stroke["kind"] in ("line", "area") and points.shape[1:] == (2,) and len(points) > 0
+                right = right and bool(np.isfinite(points).all()) and np.abs(points).max() < 2**15
+                if stroke["kind"] == "line":
+                    size = stroke["size"]
+                    right = right and isinstance(size, Real) and 0 < size < 2**13
+            if not right or total > MAX_POINTS:
+                raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise InputError("The drawing did not arrive as it was sent; reload the page and draw again.") from None
+    return strokes
