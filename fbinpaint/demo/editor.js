@@ -203,7 +203,7 @@ function refresh() {
     const radio = make("input", { type: "radio", name: "class", value: label, onchange: () => choose(label) });
     return make("label", {}, radio, swatch(colour), name);
   });
-  choose(Math.min(tool.label, Math.max(0, classes.length - 1)));
+  choose(Math.max(0, classes.findIndex(({ name }) => name === tool.class)));
   fill(find(".model"), view.models ?? [], ({ name, label }) => {
     const radio = make("input", { type: "radio", name: "model", value: name, onchange: () => ask("model", { model: name }) });
     return make("label", {}, radio, label);
@@ -222,7 +222,7 @@ function refresh() {
 function choose(label) {
   const picked = view.classes[label];
   if (!picked) return;
-  Object.assign(tool, { label, colour: picked.colour });
+  Object.assign(tool, { label, class: picked.name, colour: picked.colour });
   const radio = find(`.classes input[value="${label}"]`);
   if (radio) radio.checked = true;
 }

@@ -166,7 +166,8 @@ class Handlers:
     def on_random(self, session: Session, request: dict, drawing: dict) -> dict:
         """Another hole each time, of the kind that models are scored on."""
         width, height = session.size
-        return {"add": session.add_mask(protocol_mask(height, width, next(revisions) % 1000))}
+        mask = protocol_mask(height, width, next(revisions) % 1000)
+        return {"add": session.add_mask(mask), "message": told(f"A hole at random, of {mask.mean():.0%} of the photo.")}
 
     def on_preview(self, session: Session, request: dict, drawing: dict) -> dict:
         """What would be filled, with grow, feather and invert."""
@@ -193,11 +194,13 @@ class Handlers:
         """The picture, or the map, at full size."""
         if request["format"] == "map":
             self.labels(session)
-            path, note = session.export_map(self.spaces[session.used]), "Pixel values of the map are class ids."
+            path, note = session.export_map(self.spaces[session.used]), "pixel values are class ids"
         else:
             suffix = {"same": session.own_suffix(), "png": ".png", "jpeg": ".jpg"}[request["format"]]
             path, note = session.export(suffix, self.models)
-        message = f"{path.name}, {path.stat().st_size / 2**20:.1f} MB. {note or ''}".rstrip()
+        size = path.stat().st_size
+        size = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+        message = ": ".join(filter(None, (f"{path.name}, {size}", note)))
         return {"download": {"path": str(path), "name": path.name}, "message": told(message)}
 
     # ------------------------------------------------------------------------------------------ restoring

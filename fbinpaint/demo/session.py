@@ -189,8 +189,8 @@ class Session:
         path = self.named_file(f"{Path(self.name).stem}_restored", suffix)
         save_image(picture, path)
         if note is None and is_lossy(path):
-            note = "JPEG and AVIF encode known pixels anew; PNG keeps them bit for bit."
-        return path, note and note.removeprefix(f"x{suffix}: ").capitalize()
+            note = "known pixels are encoded anew, too; PNG keeps them bit for bit"
+        return path, note and note.removeprefix(f"x{suffix}: ")
 
     def export_map(self, space: LabelSpace) -> Path:
         """The map that is shown now, at full size: a PNG whose values are class ids."""
