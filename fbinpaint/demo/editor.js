@@ -100,6 +100,9 @@ async function take(news) {
   }
   showPreview(news.preview);
   refresh();
+  const focused = document.activeElement;
+  if (news.session !== old.session && (focused === document.body || !focused.checkVisibility()))
+    find(view.photo ? "#photo" : ".choose").focus({ preventScroll: true }); // what was pressed is out of sight
   if (news.ask) ask(news.ask);
   if (view.photo && before !== view.photo) bringIntoSight(find("#photo"));
 }
@@ -189,8 +192,8 @@ function refresh() {
   const tags = new Set(photo.strokes.map((stroke) => stroke.tag).filter((tag) => tag !== undefined));
   editor.toggleAttribute("data-restoring", restoring);
   enable("[data-do=restore]", !restoring);
-  enable("#undo", !restoring && view.at);
-  enable("#redo", !restoring && view.at < history.length - 1);
+  enable("#undo", !restoring && (view.at || photo.done.length || map.done.length));
+  enable("#redo", !restoring && (view.at < history.length - 1 || photo.undone.length || map.undone.length));
   enable("#compare", view.at);
   fill(find(".examples"), view.examples, (example) =>
     make("button", { type: "button", title: example.label, onclick: () => ask("example", { index: example.index }) },
@@ -302,8 +305,8 @@ function compare(on) {
 
 const actions = {
   restore,
-  undo: () => go(view.at - 1),
-  redo: () => go(view.at + 1),
+  undo,
+  redo,
   clear: () => photo.clear(),
   "clear-map": () => map.clear(),
   close: () => restoring || ask("close"),

@@ -144,7 +144,8 @@ class Handlers:
     def selected(self, session: Session, mask: np.ndarray, label: int, said: str) -> dict:
         if not mask.any():
             raise InputError("Only specks of it are on the map: mark it with the brush.")
-        return {"add": session.add_mask(mask) | {"tag": label}, "message": told(f"{said}, and must not come back. Press Restore.")}
+        message = f"{said}, and must not come back. Press Restore."
+        return {"add": session.add_mask(mask) | {"tag": label}, "message": told(message)}
 
     def on_look(self, session: Session, request: dict, drawing: dict) -> dict:
         """The class at a point of the map, to paint with."""
