@@ -32,6 +32,7 @@ THUMB = 120  # pixels high
 PREVIEW_OPTIONS = {"quality": 92, "subsampling": 0}
 MARK = (230, 0, 122)  # as in painter.js
 
+FOLDER = "visits"
 revisions = itertools.count(int(time.time() * 1000))  # grows over restarts, too
 
 
@@ -87,7 +88,7 @@ class Session:
     @classmethod
     def open(cls, cache: Path, source: str | Path, name: str, model: str) -> "Session":
         """The session of a photo's file. Raises InputError, naming the file as the visitor does, if it is none."""
-        folder = cache / "visits" / secrets.token_hex(16)
+        folder = cache / FOLDER / secrets.token_hex(16)
         folder.mkdir(parents=True)
         try:
             given = folder / "given"
@@ -234,3 +235,11 @@ class Session:
         folder = self.folder / str(next(revisions))
         folder.mkdir()
         return folder / (re.sub(r"[^\w. -]", "_", stem)[-80:] + suffix)
+
+
+def forget_old(cache: Path, seconds: float) -> None:
+    """Removes the folders of sessions that a server left behind when it ended, and that nobody has used since."""
+    for folder in (cache / FOLDER).glob("*"):
+        newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0)
+        if time.time() - newest > seconds:
+            shutil.rmtree(folder, ignore_errors=True)
