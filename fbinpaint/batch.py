@@ -29,6 +29,7 @@ from fbinpaint.modes import NAMES, fit_to_format
 from fbinpaint.xmp import tell_provenance
 
 if TYPE_CHECKING:
+    from fbinpaint.model_choice import Choice
     from fbinpaint.pipeline import FeedbackInpaintPipeline
     from fbinpaint.removal import Removal
 
@@ -252,6 +253,35 @@ def without_clashes(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
 
 
 # ---------------------------------------------------------------------------------------------- running
+
+
+def by_model(
+    pipes: "Mapping[str, FeedbackInpaintPipeline]", jobs: Sequence[Job]
+) -> list[tuple[str, list[Job], list["Choice"]]]:
+    """The jobs by the model that suits their photos best: its name, the jobs, and how it was chosen where it was.
+
+    Where there is one model only, there is no choice; a photo or mask that cannot be read goes to the first, which says
+    so.
+    """
+    groups: dict[str, tuple[list[Job], list[Choice]]] = {}
+    for job in jobs:
+        name = next(iter(pipes))
+        choice = choose(pipes, job) if len(pipes) > 1 else None
+        members, choices = groups.setdefault(choice.name if choice else name, ([], []))
+        members.append(job)
+        if choice:
+            choices.append(choice)
+    return [(name, *group) for name, group in groups.items()]
+
+
+def choose(pipes: "Mapping[str, FeedbackInpaintPipeline]", job: Job) -> "Choice | None":
+    from fbinpaint.model_choice import choose_model  # here, as it imports torch
+
+    try:
+        mask = load_image(job.mask) if isinstance(job.mask, Path) else job.mask
+        return choose_model(pipes, load_image(job.image), mask)
+    except InputError:
+        return None
 
 
 def restore(
