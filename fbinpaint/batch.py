@@ -258,23 +258,23 @@ def without_clashes(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
 def by_model(
     pipes: "Mapping[str, FeedbackInpaintPipeline]", jobs: Sequence[Job]
 ) -> list[tuple[str, list[Job], list["Choice"]]]:
-    """The jobs by the model that suits their photos best: its name, the jobs, and how it was chosen where it was.
+    """The jobs shared among the models by what suits their photos: a model's name, its jobs, and the choices made.
 
-    Where there is one model only, there is no choice; a photo or mask that cannot be read goes to the first, which says
-    so.
+    There is nothing to choose where there is one model, or where a photo or its mask cannot be read: that goes to the
+    first one, and is said when it is read again.
     """
-    groups: dict[str, tuple[list[Job], list[Choice]]] = {}
+    shares: dict[str, tuple[list[Job], list[Choice]]] = {}
     for job in jobs:
-        name = next(iter(pipes))
         choice = choose(pipes, job) if len(pipes) > 1 else None
-        members, choices = groups.setdefault(choice.name if choice else name, ([], []))
+        members, choices = shares.setdefault(choice.name if choice else next(iter(pipes)), ([], []))
         members.append(job)
         if choice:
             choices.append(choice)
-    return [(name, *group) for name, group in groups.items()]
+    return [(name, *share) for name, share in shares.items()]
 
 
 def choose(pipes: "Mapping[str, FeedbackInpaintPipeline]", job: Job) -> "Choice | None":
+    """None where its photo or mask cannot be read."""
     from fbinpaint.model_choice import choose_model  # here, as it imports torch
 
     try:

@@ -260,7 +260,8 @@ def candidates(model: str, classes: Sequence[str] | None) -> dict[str, str]:
         raise InputError(f"--remove: {unknown}") from unknown
     if not ids:
         known = "; ".join(f"{name}: {', '.join(space.classes)}" for name, space in spaces.items())
-        raise InputError(f"--remove: no model knows {', '.join(classes)}{' together' * (len(classes) > 1)}; {known}")
+        all_of = "all of " if len(classes) > 1 else ""
+        raise InputError(f"--remove: no model knows {all_of}{', '.join(classes)}; name some of one of these; {known}")
     for name, found in ids.items():
         if len(found) == spaces[name].num_classes:
             raise InputError(f"--remove: these are all classes of {spaces[name].name}; leave at least one to fill with")
@@ -409,21 +410,27 @@ def _process(
     if not jobs:
         return 1 if failures else 0
     pipes = {name: load_pipeline(model) for name, model in models.items()}
-    chosen: Counter[str] = Counter()
+    photos: Counter[str] = Counter()  # by model, of those that a choice was made for
     with tqdm(total=len(jobs), desc=args.name, unit="photo") as progress:
 
         def say(line: str) -> None:
             progress.write(printable(f"{'note' if isinstance(line, Note) else 'error'}: {line}"), file=sys.stderr)
 
         if args.model == AUTO and len(models) == 1:
-            say(Note(f"model {next(iter(models))}, {'the only one bundled' if args.remove is None else ''}"))
+            reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
+            say(Note(f"model {next(iter(models))}, the only one {reason}"))
         for batch in equal_size_batches(jobs, BATCH_SIZE):
             for name, part, choices in by_model(pipes, batch):
-                chosen[name] += len(choices)
+                photos[name] += len(choices)
+                if choices and not args.image.is_dir():
+                    say(Note(f"{args.image}: model {name} suits it best ({choices[0]}); --model takes another"))
                 for line in work(pipes[name], part, name):
                     failures += not isinstance(line, Note)
                     say(line)
                 progress.update(len(part))
+        if args.image.is_dir():
+            for name, number in (+photos).items():
+                say(Note(f"model {name} suits {number} of {len(jobs)} photos best; --model takes another"))
     return 1 if failures else 0
 
 

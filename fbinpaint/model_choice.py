@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,6 +56,8 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     hole = np.zeros((height, width), bool)
     if mask is not None:
         hole = to_mask(mask, (width, height), photo, lambda line: None)  # whoever fills it warns of what is odd
+        if not hole.all():  # what is there must not be seen in its neighbours, when these are resized
+            pixels[hole] = cv2.mean(pixels, mask=(~hole).astype(np.uint8))[:3]
     scale = (PIXELS / (width * height)) ** 0.5
     size = max(1, round(width * scale)), max(1, round(height * scale))
     covered = resize_image(hole[..., None].repeat(3, 2).astype(np.uint8) * 255, size)[..., 0] > 0
