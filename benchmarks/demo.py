@@ -1,6 +1,6 @@
 """What the demo costs a visitor and its host: start, memory, click to result, many clients at once.
 
-    python -m benchmarks.demo [--clicks 10] [--clients 8] [--requests 5]
+    python -m benchmarks.demo [--visits 10] [--clients 8] [--requests 5]
 
 Starts `app.py` with the bundled models in a process of its own and visits it with headless Chromium (on the PATH) and
 `gradio_client`, as people and programs do. Times are worth something on a quiet machine only.
@@ -64,49 +64,52 @@ def write_task(folder: Path, seed: int) -> tuple[Path, Path]:
     return photo, mask
 
 
-def restore(page: Page) -> tuple[float | None, float]:
-    """Seconds from the click on Restore to the first map, None if it is the one that was there, and to the result."""
-    times = page.evaluate(
-        """() => new Promise(done => {
-            const status = document.querySelector("#status"), began = performance.now();
-            let first = null, busy = false;
-            const map = () => document.querySelector("#map-before img")?.src, old = map();
-            new MutationObserver((_, observer) => {
-                if (first === null && map() && map() !== old) first = performance.now() - began;
-                busy ||= /Round/.test(status.textContent);  // what stood there was of the click before
-                if (busy && /Restored/.test(status.textContent)) {
-                    observer.disconnect(); done([first, performance.now() - began]);
-                }
-            }).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
-            document.querySelector("#restore").click();
-        })"""
+def wait_until(page: Page, condition: str) -> float:
+    """Seconds until the page meets a condition, looked at every few milliseconds."""
+    return page.evaluate(
+        """condition => new Promise(done => {
+            const began = performance.now(), met = new Function("return " + condition);
+            const look = () => met() ? done((performance.now() - began) / 1000) : setTimeout(look, 5);
+            look();
+        })""",
+        condition,
     )
-    first, last = (time and time / 1000 for time in times)
-    return first, last
 
 
-def click_to_result(page: Page, clicks: int, folder: Path) -> list[tuple[float, float, float]]:
-    """Of so many photos (K=2): seconds from the click on Restore to the first map and to the result, and from a second
-    click on the same photo, with the map in its editor, to the result."""
+def own_photo(page: Page, photo: Path, share: float) -> tuple[float, float, float]:
+    """Seconds until a photo of one's own is shown with its map, then from the click on Restore to the first fill and to
+    the result. What is marked is a line across so much of the photo."""
     page.goto(URL)
-    page.locator("#editor canvas").first.wait_for()
-    page.locator("#model label", has_text="streets").click()
-    page.locator("#hole button").first.click()
+    page.locator(".choose").wait_for(state="attached")
+    page.locator(".choose").set_input_files(photo)
+    opened = wait_until(page, "document.querySelector('#map img').naturalWidth > 1")
+    wait_until(page, "document.querySelector('.editor').ariaBusy !== 'true'")
+    box = page.locator("#photo").bounding_box()
+    x, y, reach = box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.6, share * box["width"] / 2
+    page.mouse.move(x - reach, y)
+    page.mouse.down()
+    page.mouse.move(x + reach, y, steps=8)
+    page.mouse.up()
+    page.evaluate("window.photoBefore = document.querySelector('#photo img').src")
+    page.evaluate("document.querySelector('#restore').click()")
+    first = wait_until(page, "document.querySelector('#photo img').src !== window.photoBefore")
+    rest = wait_until(page, "/^Restored/.test(document.querySelector('#status').textContent)")
+    return opened, first, first + rest
+
+
+def own_photos(page: Page, size: tuple[int, int], visits: int, folder: Path) -> str:
+    """A line of medians over so many visits with a photo of (width, height), after one to warm up."""
     turns = []
-    for number in tqdm(range(clicks + 1), desc="clicks", unit="photo"):
-        photo, mask = write_task(folder, number)
-        page.locator("#editor input[type=file]").first.set_input_files(photo)
-        page.locator("#mask input[type=file]").set_input_files(mask)
-        page.locator("#mask img").wait_for()
-        page.wait_for_timeout(1500)  # until the editor has taken the photo
-        first, last = restore(page)
-        page.wait_for_timeout(3000)  # until the page has drawn everything
-        _, again = restore(page)
-        if number:  # the first click also loads the model
-            turns.append((first, last, again))
-        page.locator("#editor").get_by_role("button", name="Clear canvas").click()
-        page.wait_for_timeout(500)
-    return turns
+    for number in tqdm(range(visits + 1), desc=f"{size[0]}x{size[1]}", unit="visit"):
+        photo = folder / f"own{number}.jpg"
+        scene, _ = street_scene((480, 360), np.random.default_rng(number))
+        scene.resize(size, Image.Resampling.BICUBIC).save(photo, quality=95)
+        turns.append(own_photo(page, photo, share=0.3))
+    opened, first, last = map(statistics.median, zip(*turns[1:], strict=True))
+    return (
+        f"own photo of {size[0]}x{size[1]}: its map {opened:.2f} s after it was chosen; from Restore to the first fill "
+        f"{first:.2f} s, to the result {last:.2f} s (medians of {visits}, K=2)"
+    )
 
 
 def visit(folder: Path, requests: int, visitor: int) -> int:
@@ -124,10 +127,10 @@ def visit(folder: Path, requests: int, visitor: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Measure the demo.",
-        epilog="example: python -m benchmarks.demo --clicks 10",
+        epilog="example: python -m benchmarks.demo --visits 10",
         formatter_class=HelpWithDefaults,
     )
-    parser.add_argument("--clicks", type=positive, default=10, help="restorations timed in the browser")
+    parser.add_argument("--visits", type=positive, default=10, help="photos restored in the browser, of each size")
     parser.add_argument("--clients", type=positive, default=8, help="programs at once")
     parser.add_argument("--requests", type=positive, default=5, help="of each of them")
     args = parser.parse_args()
@@ -138,13 +141,11 @@ def main() -> None:
         print(f"answers after {seconds:.1f} s, then holds {resident_gigabytes(process):.2f} GB")
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            turns = click_to_result(browser.new_page(), args.clicks, Path(folder))
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            for size, visits in (((480, 360), args.visits), ((4000, 3000), max(1, args.visits // 3))):
+                print(own_photos(page, size, visits, Path(folder)))
+                print(f"holds {resident_gigabytes(process):.2f} GB")
             browser.close()
-        first, last, again = map(statistics.median, zip(*turns, strict=True))
-        print(
-            f"click to first map {first:.2f} s, to result {last:.2f} s, restored again {again:.2f} s "
-            f"(medians of {args.clicks}, {SIDE}x{SIDE}, K=2); holds {resident_gigabytes(process):.2f} GB"
-        )
         for repetition in range(2):
             began = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.clients) as pool:

@@ -29,6 +29,7 @@ from fbinpaint.modes import NAMES, fit_to_format
 from fbinpaint.xmp import tell_provenance
 
 if TYPE_CHECKING:
+    from fbinpaint.model_choice import Choice
     from fbinpaint.pipeline import FeedbackInpaintPipeline
     from fbinpaint.removal import Removal
 
@@ -252,6 +253,35 @@ def without_clashes(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
 
 
 # ---------------------------------------------------------------------------------------------- running
+
+
+def by_model(
+    pipes: "Mapping[str, FeedbackInpaintPipeline]", jobs: Sequence[Job]
+) -> list[tuple[str, list[Job], list["Choice"]]]:
+    """The jobs shared among the models by what suits their photos: a model's name, its jobs, and the choices made.
+
+    There is nothing to choose where there is one model, or where a photo or its mask cannot be read: that goes to the
+    first one, and is said when it is read again.
+    """
+    shares: dict[str, tuple[list[Job], list[Choice]]] = {}
+    for job in jobs:
+        choice = choose(pipes, job) if len(pipes) > 1 else None
+        members, choices = shares.setdefault(choice.name if choice else next(iter(pipes)), ([], []))
+        members.append(job)
+        if choice:
+            choices.append(choice)
+    return [(name, *share) for name, share in shares.items()]
+
+
+def choose(pipes: "Mapping[str, FeedbackInpaintPipeline]", job: Job) -> "Choice | None":
+    """None where its photo or mask cannot be read."""
+    from fbinpaint.model_choice import choose_model  # here, as it imports torch
+
+    try:
+        mask = load_image(job.mask) if isinstance(job.mask, Path) else job.mask
+        return choose_model(pipes, load_image(job.image), mask)
+    except InputError:
+        return None
 
 
 def restore(

@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from fbinpaint.labels import LabelSpace
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
-DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "streets"
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+DEFAULT_MODEL = CHECKPOINTS / "streets"  # of `exemplars`
+NOT_BUNDLED = "no --model given, and the bundled ones are only in a clone; name a folder or a Hub id"
+AUTO = "auto"  # instead of a model: the bundled one that suits the photo
 BATCH_SIZE = 4
 
 
@@ -99,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--shadow", action="store_true", default=None, help="with its shadows")
     run.add_argument("--retries", type=count, metavar="N", help="times to fill again what is still seen (default: 0)")
     run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
-    run.add_argument("--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets")
+    run.add_argument("--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo")
     run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
     run.add_argument("--save-semantics", action="store_true", help="write maps: NAME_before.png, NAME_after.png")
     run.add_argument("--save-masks", action="store_true", help="write NAME_mask.png, white = what was filled")
@@ -124,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
     segment.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders get NAME.png of each")
     segment.add_argument(
-        "--model", default=str(DEFAULT_MODEL), metavar="DIR|HUB_ID", help="default: checkpoints/streets"
+        "--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo"
     )  # fmt: skip
     segment.add_argument("--colour", action="store_true", help="write NAME_colour.png too, the map as an RGB picture")
 
@@ -225,7 +229,48 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
 def check_bundled(model: str) -> None:
     """Raises InputError if the model is the bundled one and that is not there."""
     if model == str(DEFAULT_MODEL) and not os.path.isdir(model):
-        raise InputError("no --model given, and the bundled ones are only in a clone; name a folder or a Hub id")
+        raise InputError(NOT_BUNDLED)
+
+
+def bundled_models() -> dict[str, str]:
+    """The folders under checkpoints/ that hold a pipeline, by name."""
+    return {path.parent.name: str(path.parent) for path in sorted(CHECKPOINTS.glob("*/model_index.json"))}
+
+
+def candidates(model: str, classes: Sequence[str] | None) -> dict[str, str]:
+    """The models that photos may go to, folders or Hub ids by name: the bundled ones for AUTO, else the one named.
+
+    classes: that are to go; only models that know all of them are left. None = none is named
+    Raises InputError where no model is left, where these are all classes of one, or where an id is another class in
+    each of several.
+    """
+    models = bundled_models() if model == AUTO else {model: model}
+    if not models:
+        raise InputError(NOT_BUNDLED)
+    if classes is None:
+        return models
+    spaces = {name: label_space_of_model(folder) for name, folder in models.items()}
+    ids = {}
+    for name, space in spaces.items():
+        try:
+            ids[name] = space.class_ids(classes)
+        except InputError as error:
+            unknown = error
+    if not ids and len(models) == 1:
+        raise InputError(f"--remove: {unknown}") from unknown
+    if not ids:
+        known = "; ".join(f"{name}: {', '.join(space.classes)}" for name, space in spaces.items())
+        all_of = "all of " if len(classes) > 1 else ""
+        raise InputError(f"--remove: no model knows {all_of}{', '.join(classes)}; name some of one of these; {known}")
+    for name, found in ids.items():
+        if len(found) == spaces[name].num_classes:
+            raise InputError(f"--remove: these are all classes of {spaces[name].name}; leave at least one to fill with")
+    for given in filter(str.isdecimal, classes):
+        meant = {name: spaces[name].classes[int(given)] for name in ids}
+        if len(set(meant.values())) > 1:
+            each = ", ".join(f"{what} in {name}" for name, what in meant.items())
+            raise InputError(f"--remove: {given} is {each}; name the class, or a --model")
+    return {name: models[name] for name in ids}
 
 
 def label_space_of_model(model: str) -> "LabelSpace":
@@ -247,6 +292,7 @@ def run_command(args: argparse.Namespace) -> int:
     from fbinpaint.xmp import model_name
 
     removal = removal_options(args)
+    models = candidates(args.model, args.remove)
     keep_format = args.format == "keep"
     jobs, problems, notes = plan_restorations(
         args.image, args.mask, args.output, args.save_semantics, keep_format, args.save_masks
@@ -256,16 +302,16 @@ def run_command(args: argparse.Namespace) -> int:
         notes.append(f"{args.output}: {len(jobs) - len(to_do)} of {len(jobs)} photos are done already, left alone")
         jobs = to_do
     notes += format_notes(jobs, keep_format, args.quality)
-    model = None if args.no_provenance else model_name(args.model)
+    painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
     if removal is None:
         return _process(
-            args, jobs, problems, notes,
-            lambda pipe, batch: restore(pipe, batch, args.rounds, args.seed, model, args.quality),
+            args, models, jobs, problems, notes,
+            lambda pipe, batch, name: restore(pipe, batch, args.rounds, args.seed, painters[name], args.quality),
         )  # fmt: skip
     found = Found()
     code = _process(
-        args, jobs, problems, notes,
-        lambda pipe, batch: remove(pipe, batch, args.seed, model, args.quality, found, **removal),
+        args, models, jobs, problems, notes,
+        lambda pipe, batch, name: remove(pipe, batch, args.seed, painters[name], args.quality, found, **removal),
     )  # fmt: skip
     if found.photos:
         print(found)
@@ -275,8 +321,7 @@ def run_command(args: argparse.Namespace) -> int:
 def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
     """What `run` passes on to `fbinpaint.removal.remove`; None = only masks are to be filled.
 
-    Raises InputError for options that do not fit each other, and for classes that the model does not know, or all that
-    it knows.
+    Raises InputError for options that do not fit each other.
     """
     if args.remove is None:
         given = [f"--{name}" for name in ("grow", "shadow", "retries") if getattr(args, name) is not None]
@@ -287,15 +332,8 @@ def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     if not args.remove:
         raise InputError("--remove: names no class; name one or more, with commas between: --remove car,person")
-    space = label_space_of_model(args.model)
-    try:
-        ids = space.class_ids(args.remove)
-    except InputError as error:
-        raise InputError(f"--remove: {error}") from error
-    if len(ids) == space.num_classes:
-        raise InputError(f"--remove: these are all classes of {space.name}; leave at least one to fill with")
     return {
-        "classes": ids,
+        "classes": args.remove,
         "num_feedback_rounds": args.rounds,
         "grow": args.grow,
         "shadow": bool(args.shadow),
@@ -307,7 +345,9 @@ def segment_command(args: argparse.Namespace) -> int:
     """`segment`: as `run`, for the maps of intact photos."""
     from fbinpaint.batch import plan_maps, segment
 
-    return _process(args, *plan_maps(args.image, args.output, args.colour), segment)
+    models = candidates(args.model, None)
+    jobs, problems, notes = plan_maps(args.image, args.output, args.colour)
+    return _process(args, models, jobs, problems, notes, lambda pipe, batch, name: segment(pipe, batch))
 
 
 def exemplars_command(args: argparse.Namespace) -> int:
@@ -348,29 +388,49 @@ def exemplars_command(args: argparse.Namespace) -> int:
 
 def _process(
     args: argparse.Namespace,
+    models: dict[str, str],
     jobs: "Sequence[Job]",
     problems: Sequence[str],
     notes: Sequence[str],
-    work: "Callable[[FeedbackInpaintPipeline, Sequence[Job]], Iterator[str]]",
+    work: "Callable[[FeedbackInpaintPipeline, Sequence[Job], str], Iterator[str]]",
 ) -> int:
-    """Works on all jobs in batches of one size, with a progress bar; the exit code."""
+    """Works on all jobs in batches of one size, with a progress bar; the exit code.
+
+    models: those that the photos are shared among, folders or Hub ids by name, as `candidates` has them
+    work: is given a batch, its pipeline and the name of that; yields a line for each photo that failed, and Notes
+    """
     from tqdm import tqdm
 
-    from fbinpaint.batch import Note
+    from fbinpaint.batch import Note, by_model
     from fbinpaint.folders import equal_size_batches
 
     for line in [f"error: {problem}" for problem in problems] + [f"note: {note}" for note in notes]:
         print(printable(line), file=sys.stderr)
     failures = len(problems)
-    if jobs:
-        pipe = load_pipeline(args.model)
-        with tqdm(total=len(jobs), desc=args.name, unit="photo") as progress:
-            for batch in equal_size_batches(jobs, BATCH_SIZE):
-                for line in work(pipe, batch):
-                    failed = not isinstance(line, Note)
-                    failures += failed
-                    progress.write(printable(f"{'error' if failed else 'note'}: {line}"), file=sys.stderr)
-                progress.update(len(batch))
+    if not jobs:
+        return 1 if failures else 0
+    pipes = {name: load_pipeline(model) for name, model in models.items()}
+    photos: Counter[str] = Counter()  # by model, of those that a choice was made for
+    with tqdm(total=len(jobs), desc=args.name, unit="photo") as progress:
+
+        def say(line: str) -> None:
+            progress.write(printable(f"{'note' if isinstance(line, Note) else 'error'}: {line}"), file=sys.stderr)
+
+        if args.model == AUTO and len(models) == 1:
+            reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
+            say(Note(f"model {next(iter(models))}, the only one {reason}"))
+        for batch in equal_size_batches(jobs, BATCH_SIZE):
+            for name, part, choices in by_model(pipes, batch):
+                photos[name] += len(choices)
+                if choices and not args.image.is_dir():
+                    say(Note(f"{args.image}: model {name} suits it best ({choices[0]}); --model takes another"))
+                for line in work(pipes[name], part, name):
+                    failures += not isinstance(line, Note)
+                    say(line)
+                progress.update(len(part))
+        if args.image.is_dir():
+            for name, number in (+photos).items():
+                say(Note(f"model {name} suits {number} of {len(jobs)} photos best; --model takes another"))
     return 1 if failures else 0
 
 

@@ -41,18 +41,33 @@ function next() {
   editor.ariaBusy = true;
   props.value = { request: { id: waiting, ...questions.shift() }, drawing: drawing() };
   trigger("ask");
+  patience(waiting, 60, () => (waiting = null));
+}
+
+// Where the connection broke there may be no answer and no end: the page is not to wait for ever.
+function patience(id, seconds, release) {
+  const heard = view.revision;
+  setTimeout(() => {
+    if (id !== (restoring || waiting)) return;
+    if (view.revision !== heard) return patience(id, seconds, release);
+    release();
+    say("The server does not answer; try again, or reload the page.", "error");
+    refresh();
+    next();
+  }, 1000 * seconds);
 }
 
 function restore() {
   if (restoring || editor.dataset.state === "empty") return;
   if (waiting !== null || questions.length) return void setTimeout(restore, 100); // the map may still be on its way
-  restoring = true;
+  restoring = ++asked;
   photo.cancel();
   map.cancel();
   say("Restoring …");
   refresh();
-  props.value = { request: { id: ++asked, kind: "restore" }, drawing: drawing() };
+  props.value = { request: { id: restoring, kind: "restore" }, drawing: drawing() };
   trigger("restore");
+  patience(restoring, 300, () => (restoring = false));
 }
 
 // Gradio's end of a question, answered or not: nothing may wait for ever.
@@ -120,7 +135,8 @@ async function loadMask(stroke) {
 }
 
 async function open(file) {
-  if (!file || restoring) return;
+  if (!file) return;
+  if (restoring) return say("Another photo can be opened when this restoration is done.");
   say(`Opening ${file.name || "the photo"} …`);
   const uploaded = await sent(file);
   if (uploaded) ask("open", uploaded);

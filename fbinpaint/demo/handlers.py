@@ -306,6 +306,8 @@ class Handlers:
                 raise InputError("Nothing of the marked part is left: shrink it less, or do not invert it.")
         if more is not None:
             hole = hole | more
+        if not hole.any():
+            raise InputError(NOTHING_NEW)
         grown = grow_mask(hole, feather)
         check_hole(grown, "The marks", notes.append)
         return grown, feather_weights(hole, feather)[..., None] if feather else None

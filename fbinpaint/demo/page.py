@@ -7,7 +7,7 @@ import gradio as gr
 from .api import add_endpoints
 from .editor import make_editor
 from .handlers import Handlers
-from .session import Session
+from .session import Session, forget_old
 
 QUEUE_LENGTH = 32  # visitors who wait; the next ones are told to come back
 KEEP_FILES = 3600  # seconds
@@ -72,6 +72,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
     """The page for these models, name on the page -> folder or Hub id. Raises InputError if one is neither."""
     with gr.Blocks(title="fbinpaint", analytics_enabled=False, delete_cache=(KEEP_FILES, KEEP_FILES)) as demo:
         handlers = Handlers(models)
+        forget_old(handlers.cache, 2 * KEEP_FILES)
         gr.Markdown(TITLE, elem_id="title")
         editor = make_editor(handlers.view(None))
         waiting = gr.HTML(elem_id="waiting")  # shows how many visitors come first

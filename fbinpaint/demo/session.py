@@ -32,6 +32,7 @@ THUMB = 120  # pixels high
 PREVIEW_OPTIONS = {"quality": 92, "subsampling": 0}
 MARK = (230, 0, 122)  # as in painter.js
 
+FOLDER = "visits"
 revisions = itertools.count(int(time.time() * 1000))  # grows over restarts, too
 
 
@@ -49,8 +50,8 @@ class Recipe:
 
 @dataclass(eq=False)
 class Version:
-    """A picture in the row. Files of arrays: pixels (H,W,3) uint8; painted (H,W) bool, all that is not of the photo any
-    more; labels (H,W) uint8, its map by the model `seen_by`."""
+    """A picture in the row. Files: of pixels (H,W,3) uint8; painted (H,W) bool, all that is not of the photo any more;
+    labels (H,W) uint8, its map by the model `seen_by`; preview, thumb and map_preview, pictures for the page."""
 
     pixels: Path
     preview: Path
@@ -61,6 +62,11 @@ class Version:
     labels: Path | None = None
     map_preview: Path | None = None
     seen_by: str | None = None
+
+    def remove_files(self) -> None:
+        for path in (self.pixels, self.preview, self.thumb, self.painted, self.labels, self.map_preview):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
 
 @dataclass
@@ -82,7 +88,7 @@ class Session:
     @classmethod
     def open(cls, cache: Path, source: str | Path, name: str, model: str) -> "Session":
         """The session of a photo's file. Raises InputError, naming the file as the visitor does, if it is none."""
-        folder = cache / "visits" / secrets.token_hex(16)
+        folder = cache / FOLDER / secrets.token_hex(16)
         folder.mkdir(parents=True)
         try:
             given = folder / "given"
@@ -129,10 +135,15 @@ class Session:
         version = Version(self.save(pixels), preview, thumb, label, recipe=recipe)
         if recipe:
             before = recipe.base.painted
-            version.painted = self.save(hole if before is None else hole | np.load(before))
+            version.painted = self.save_mask(hole if before is None else hole | self.load_mask(before))
+        gone = self.versions[self.at + 1 :]
         self.versions[self.at + 1 :] = [version]
         if len(self.versions) > MAX_VERSIONS:
-            del self.versions[1]
+            gone.append(self.versions.pop(1))
+        needed = [*self.versions, *(x.recipe.base for x in self.versions if x.recipe)]
+        for forgotten in gone:
+            if forgotten not in needed:
+                forgotten.remove_files()
         self.at = len(self.versions) - 1
         return version
 
@@ -156,7 +167,7 @@ class Session:
 
     def add_mask(self, mask: np.ndarray) -> dict:
         """The stroke (painter.js) that is a mask (H,W) bool."""
-        path = self.save(mask)
+        path = self.save_mask(mask)
         return {"kind": "mask", "mask": path.stem, "url": str(self.tinted(mask, MARK))}
 
     def tinted(self, mask: np.ndarray, colour: tuple[int, int, int]) -> Path:
@@ -172,7 +183,7 @@ class Session:
         path = self.folder / f"{name}.npy"
         if not re.fullmatch(r"\d+", name) or not path.is_file():
             raise InputError("A mask of this drawing is gone; clear the marks and draw again.")
-        return np.load(path).astype(bool)
+        return self.load_mask(path)
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -181,7 +192,7 @@ class Session:
         metadata as far as the format holds them; and what it does not hold, in a line."""
         version = self.now
         pixels = np.load(version.pixels)
-        painted = np.zeros(pixels.shape[:2], bool) if version.painted is None else np.load(version.painted)
+        painted = np.zeros(pixels.shape[:2], bool) if version.painted is None else self.load_mask(version.painted)
         picture, note = fit_to_format(as_photo(open_upload(self.given, self.name), pixels, painted), f"x{suffix}")
         if version.recipe:
             model = model_name(models[version.recipe.model])
@@ -208,6 +219,14 @@ class Session:
         np.save(path, array, allow_pickle=False)
         return path
 
+    def save_mask(self, mask: np.ndarray) -> Path:
+        """(H,W) bool of the photo's size, a bit for each pixel."""
+        return self.save(np.packbits(mask))
+
+    def load_mask(self, path: Path) -> np.ndarray:
+        width, height = self.size
+        return np.unpackbits(np.load(path), count=width * height).reshape(height, width).astype(bool)
+
     def file(self, suffix: str) -> Path:
         return self.folder / f"{next(revisions)}{suffix}"
 
@@ -216,3 +235,11 @@ class Session:
         folder = self.folder / str(next(revisions))
         folder.mkdir()
         return folder / (re.sub(r"[^\w. -]", "_", stem)[-80:] + suffix)
+
+
+def forget_old(cache: Path, seconds: float) -> None:
+    """Removes the folders of sessions that a server left behind when it ended, and that nobody has used since."""
+    for folder in (cache / FOLDER).glob("*"):
+        newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0)
+        if time.time() - newest > seconds:
+            shutil.rmtree(folder, ignore_errors=True)
