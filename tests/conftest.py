@@ -171,7 +171,8 @@ def demo_urls(tiny_pipeline_dir, tmp_path_factory):
     from .demo_browser import serve
 
     faces, cache = tmp_path_factory.mktemp("faces"), tmp_path_factory.mktemp("gradio")
-    FeedbackInpaintPipeline.from_networks(make_tiny_networks("celebamask-hq"), "celebamask-hq", 96).save_pretrained(faces)
+    networks = make_tiny_networks("celebamask-hq")
+    FeedbackInpaintPipeline.from_networks(networks, "celebamask-hq", sample_size=96).save_pretrained(faces)
     streets = str(tiny_pipeline_dir)
     with serve({"streets": streets}, cache) as one, serve({"faces": str(faces), "streets": streets}, cache) as two:
         yield {"one": one, "two": two}

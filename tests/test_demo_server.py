@@ -1,4 +1,4 @@
-"""What the demo is made of, piece by piece: models and examples, the files that it sends, the command that starts it."""
+"""The demo piece by piece: models and examples, the files that it sends, the command that starts it."""
 
 import socket
 import subprocess
