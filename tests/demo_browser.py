@@ -66,6 +66,11 @@ def start_browser() -> Iterator[Browser]:
         browser.close()
 
 
+def alike(first: np.ndarray, second: np.ndarray) -> bool:
+    """Two (H,W) bool: strokes that are drawn again at once are a little smoother at their borders."""
+    return (first != second).mean() < 0.005
+
+
 class Visitor:
     """Places on pictures are shares of their width and height."""
 
@@ -171,6 +176,10 @@ class Visitor:
         """What is drawn over a picture, (H,W,4) uint8, as large as the picture is shown to the page."""
         url = self.page.locator(f"{on} canvas.paint").evaluate("canvas => canvas.toDataURL()")
         return np.array(Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))))
+
+    def marked(self, on: str = "#photo") -> np.ndarray:
+        """Where that is, (H,W) bool."""
+        return self.painted(on)[..., 3] > 127
 
     def in_sight(self, selector: str) -> bool:
         box, height = self.page.locator(selector).bounding_box(), self.page.viewport_size["height"]

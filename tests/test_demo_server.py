@@ -1,10 +1,14 @@
 """The demo piece by piece: models and examples, the files that it sends, the command that starts it."""
 
+import os
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -48,3 +52,41 @@ def test_a_taken_port_is_one_line():
         command = [sys.executable, "app.py", "--port", str(taken.getsockname()[1])]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 1 and "is taken" in run.stderr and "Traceback" not in run.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_a_space_or_container_says_where_the_page_listens(tiny_pipeline_dir, tmp_path):
+    """By Gradio's environment variables; 127.0.0.2 is an address of this machine that is no default."""
+    port = free_port()
+    environment = os.environ | {
+        "GRADIO_SERVER_NAME": "127.0.0.2", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(tmp_path),
+    }  # fmt: skip
+    command = [sys.executable, "app.py", "--model", str(tiny_pipeline_dir)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, process.stderr.read().decode()
+            try:
+                with urlopen(f"http://127.0.0.2:{port}/", timeout=5) as answer:
+                    assert answer.status == 200 and b"fbinpaint" in answer.read()
+                break
+            except (URLError, TimeoutError):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        with pytest.raises(URLError):
+            urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_port_that_is_no_number_is_one_line():
+    environment = os.environ | {"GRADIO_SERVER_PORT": "seven"}
+    run = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 2 and "seven" in run.stderr.splitlines()[-1] and "Traceback" not in run.stderr

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import expect
 
 from fbinpaint.labels import CITYSCAPES, get_label_space
 
-from .demo_browser import DESKTOP, Visitor
+from .demo_browser import Visitor
 
 STROKE = (0.3, 0.5), (0.7, 0.5)
 SKY, BUILDING = CITYSCAPES.classes.index("sky"), CITYSCAPES.classes.index("building")
@@ -195,23 +194,3 @@ def test_the_model_is_chosen_by_the_photo_and_can_be_overruled(new_visitor, own_
     visitor.idle()
     visitor.click("#restore")
     expect(visitor.page.locator("#model input:checked")).to_have_value("streets")
-
-
-# ---------------------------------------------------------------------------------------------- looks
-
-
-def test_the_page_in_the_dark(new_visitor, own_photo):
-    visitor = new_visitor(DESKTOP, query="?__theme=dark")
-    visitor.open(own_photo)
-    visitor.draw(*STROKE)
-    visitor.restore()
-    visitor.screenshot("dark")
-    from .demo_browser import ARTEFACTS
-
-    assert np.asarray(Image.open(ARTEFACTS / "dark.png").convert("L"))[:60].mean() < 60
-
-
-def test_licence_and_limits_are_on_the_page(visitor):
-    visitor.page.get_by_role("button", name="Licence").click()
-    expect(visitor.page.locator("#limits")).to_contain_text("non-commercial")
-    expect(visitor.page.locator("#limits")).to_contain_text("made up")

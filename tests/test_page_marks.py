@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from fbinpaint.data.scenes import street_scene
 
-from .demo_browser import PHONE, Visitor
+from .demo_browser import Visitor, alike
 
 STROKE = (0.3, 0.5), (0.7, 0.5)
 GIVEN = """([selector, event, name, data]) => {
@@ -21,11 +21,6 @@ GIVEN = """([selector, event, name, data]) => {
                                    : new DragEvent(event, {...options, dataTransfer: transfer});
     document.querySelector(selector).dispatchEvent(made);
 }"""
-
-
-def marked(visitor: Visitor) -> np.ndarray:
-    """(H,W) bool, in the pixels of what the page shows."""
-    return visitor.painted()[..., 3] > 127
 
 
 def given(visitor: Visitor, event: str, path: Path, selector: str = ".editor") -> None:
@@ -64,7 +59,7 @@ def test_photos_can_be_dropped_and_pasted(visitor, own_photo, tmp_path):
     visitor.restore()
     street_scene((100, 100), np.random.default_rng(3))[0].save(tmp_path / "pasted.png")
     given(visitor, "paste", tmp_path / "pasted.png", selector="body")
-    assert visitor.picture().shape == (100, 100, 3) and visitor.restorations == 0 and not marked(visitor).any()
+    assert visitor.picture().shape == (100, 100, 3) and visitor.restorations == 0 and not visitor.marked().any()
     visitor.draw(*STROKE)
     visitor.restore()
 
@@ -82,7 +77,7 @@ def test_closing_the_photo_takes_its_result_along(visitor, own_photo):
     assert not folder.exists()
     visitor.idle()
     visitor.open(own_photo)
-    assert visitor.restorations == 0 and not marked(visitor).any()
+    assert visitor.restorations == 0 and not visitor.marked().any()
 
 
 def test_a_reloaded_page_starts_anew(visitor, own_photo):
@@ -108,26 +103,26 @@ def test_a_transparent_photo_and_one_on_its_side_are_shown_upright_on_white(visi
 
 def test_the_hole_of_an_example_is_seen_and_can_be_erased(visitor, own_photo):
     visitor.example()
-    before = marked(visitor)
+    before = visitor.marked()
     assert 0.02 < before.mean() < 0.9
     y, x = (round(axis.mean()) for axis in before.nonzero())
     height, width = before.shape
     rows = [(y / height, row / height) for row in range(0, height, 8)]
     visitor.page.locator(".brush-size").fill("20")
     visitor.draw(*[(x, row) for _, row in rows for x in (0.01, 0.99)], tool="eraser")
-    assert not marked(visitor).any()
+    assert not visitor.marked().any()
     visitor.draw((0.4, 0.4), (0.5, 0.4), tool="brush")
-    alone = marked(visitor)
+    alone = visitor.marked()
     visitor.restore()
     visitor.click("#undo")
-    assert np.array_equal(marked(visitor), alone)
+    assert alike(visitor.marked(), alone)
 
 
 def test_another_photo_drops_the_hole_of_an_example(visitor, own_photo):
     visitor.example()
-    assert marked(visitor).any()
+    assert visitor.marked().any()
     given(visitor, "drop", own_photo)
-    assert not marked(visitor).any()
+    assert not visitor.marked().any()
     visitor.click("#restore")
     assert "Nothing is marked" in visitor.status
 
@@ -141,18 +136,18 @@ def test_the_brush_is_translucent_coloured_and_in_proportion_to_the_photo(visito
     for path in (own_photo, tmp_path / "larger.png"):
         visitor.open(path) if not shares else given(visitor, "drop", path)
         visitor.draw((0.5, 0.5), (0.5, 0.5))
-        dot = marked(visitor)
+        dot = visitor.marked()
         shares.append(dot.any(axis=1).sum() / dot.shape[0])
     assert shares == [pytest.approx(0.08, abs=0.012)] * 2
     paint = visitor.page.locator("#photo .paint")
     assert 0.3 < float(paint.evaluate("x => getComputedStyle(x).opacity")) < 0.8
-    red, green, blue = visitor.painted()[marked(visitor)][:, :3].mean(axis=0)
+    red, green, blue = visitor.painted()[visitor.marked()][:, :3].mean(axis=0)
     assert max(red, green, blue) - min(red, green, blue) > 100
     # A visible slider, and keys, change its size.
     visitor.page.locator(".brush-size").fill("30")
     visitor.click("[data-do=clear]")
     visitor.draw((0.5, 0.5), (0.5, 0.5))
-    assert marked(visitor).any(axis=1).sum() == pytest.approx(0.3 * 480, abs=5)
+    assert visitor.marked().any(axis=1).sum() == pytest.approx(0.3 * 480, abs=5)
     visitor.page.keyboard.press("[")
     assert int(visitor.page.locator(".brush-size").input_value()) < 30
     visitor.page.keyboard.press("]")
@@ -164,30 +159,30 @@ def test_box_lasso_and_eraser_mark_areas(visitor, own_photo):
     visitor.draw((0.25, 0.25), (0.75, 0.75), tool="box")
     expected = np.zeros((120, 160), bool)
     expected[30:90, 40:120] = True
-    assert (marked(visitor) != expected).mean() < 0.02
+    assert (visitor.marked() != expected).mean() < 0.02
     visitor.draw((0.3, 0.5), (0.7, 0.5), tool="eraser")
-    assert not marked(visitor)[58:62, 60:100].any() and marked(visitor)[32:50, 45:115].all()
+    assert not visitor.marked()[58:62, 60:100].any() and visitor.marked()[32:50, 45:115].all()
     visitor.click("[data-do=clear]")
-    assert not marked(visitor).any()
+    assert not visitor.marked().any()
     visitor.draw((0.2, 0.2), (0.8, 0.2), (0.2, 0.8), tool="lasso")
-    triangle = marked(visitor)
+    triangle = visitor.marked()
     assert triangle[40, 50] and not triangle[90, 130] and triangle.mean() == pytest.approx(0.18, abs=0.03)
     visitor.restore()
     # What was filled is what was marked.
     visitor.click("#undo")
-    assert np.array_equal(marked(visitor), triangle)
+    assert alike(visitor.marked(), triangle)
 
 
 def test_strokes_are_undone_and_redone_by_keys_before_restorations(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)
-    one = marked(visitor)
+    one = visitor.marked()
     visitor.draw((0.3, 0.2), (0.7, 0.2))
-    two = marked(visitor)
+    two = visitor.marked()
     visitor.page.keyboard.press("Control+z")
-    assert np.array_equal(marked(visitor), one)
+    assert alike(visitor.marked(), one)
     visitor.page.keyboard.press("Control+Shift+z")
-    assert np.array_equal(marked(visitor), two)
+    assert alike(visitor.marked(), two)
     visitor.page.locator("#photo").focus()
     visitor.page.keyboard.press("Enter")
     visitor.idle()
@@ -195,7 +190,7 @@ def test_strokes_are_undone_and_redone_by_keys_before_restorations(visitor, own_
     after = visitor.picture()
     visitor.page.keyboard.press("Control+z")
     visitor.idle()
-    assert not np.array_equal(visitor.picture(), after) and np.array_equal(marked(visitor), two)
+    assert not np.array_equal(visitor.picture(), after) and alike(visitor.marked(), two)
     visitor.page.keyboard.press("Control+y")
     visitor.idle()
     visitor.page.keyboard.press("?")
@@ -209,7 +204,7 @@ def test_marks_are_painted_by_arrow_keys(visitor, own_photo):
     visitor.page.locator("#photo").focus()
     for key in ("ArrowLeft", "Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowDown"):
         visitor.page.keyboard.press(key)
-    assert marked(visitor)[60, 78:84].all()
+    assert visitor.marked()[60, 78:84].all()
     visitor.page.keyboard.press("Enter")
     visitor.idle()
     assert visitor.restorations == 1
@@ -258,28 +253,11 @@ def test_a_mask_from_a_file_and_a_random_hole_are_marks(visitor, own_photo, tmp_
     visitor.page.locator("#mask").set_input_files(tmp_path / "mask.png")
     expect(visitor.page.locator("#status")).to_contain_text("The mask marks 8.3%")
     visitor.idle()
-    assert (marked(visitor) == (mask > 0)).all()
+    assert (visitor.marked() == (mask > 0)).all()
     visitor.page.locator("#mask").set_input_files(tmp_path / "narrow.png")
     expect(visitor.page.locator("#status")).to_contain_text("narrow.png: is 50x120, the photo 160x120")
-    assert (marked(visitor) == (mask > 0)).all()
+    assert (visitor.marked() == (mask > 0)).all()
     visitor.click("[data-do=clear]")
     visitor.click("#random-hole")
-    assert "random" in visitor.status and marked(visitor).any()
+    assert "random" in visitor.status and visitor.marked().any()
     visitor.restore()
-
-
-# ---------------------------------------------------------------------------------------------- phones
-
-
-def test_on_a_phone_the_result_is_in_sight(new_visitor, own_photo):
-    visitor = new_visitor(PHONE, has_touch=True, is_mobile=True)
-    visitor.open(own_photo)
-    visitor.draw(*STROKE)
-    visitor.restore()
-    assert visitor.in_sight("#photo")
-    visitor.page.locator(".classes label").nth(10).click()
-    visitor.draw(*STROKE, on="#map")
-    visitor.restore("#restore-map")
-    assert visitor.in_sight("#photo")
-    assert visitor.overflow <= 0
-    visitor.screenshot("phone")
