@@ -261,7 +261,9 @@ class Handlers:
         the map, or chosen, since."""
         now, last = session.now, session.now.recipe
         marks, strokes, settings = drawing["marks"], drawing["strokes"], read_settings(drawing["settings"])
-        forbidden = [int(label) for label in drawing["forbidden"]]
+        forbidden = drawing["forbidden"]
+        if not all(label in range(self.spaces[session.used].num_classes) for label in forbidden):
+            raise InputError("What must not come back is none of this model's classes; choose it again.")
         if self.drawn(session, marks).any() or last is None:
             if not marks and not strokes:
                 raise InputError(NOTHING_NEW)
