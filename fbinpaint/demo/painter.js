@@ -230,6 +230,7 @@ class Painter {
 function outline(points) {
   const path = new Path2D();
   path.moveTo(...points[0]);
-  for (const point of points.length > 1 ? points.slice(1) : points) path.lineTo(...point);
+  for (const point of points.slice(1)) path.lineTo(...point);
+  if (points.length === 1) path.lineTo(points[0][0] + 0.01, points[0][1]); // a line of no length is not drawn
   return path;
 }
