@@ -24,7 +24,7 @@ from ..labels import IGNORE, LabelSpace
 from ..masks import feather_weights, grow_mask, protocol_mask
 from .examples import example, example_name, list_examples
 from .inputs import open_upload
-from .models import MAX_ROUNDS, choose, label_space_of_model, restore, segment_photo, select
+from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, restore, segment_photo, select
 from .rendering import album, annotate, annotate_changes, levels, summary
 from .session import Recipe, Session, Version, revisions
 from .strokes import marked, painted_classes
@@ -32,7 +32,6 @@ from .strokes import marked, painted_classes
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
 
-AUTO = "auto"
 FORGOTTEN = "This page was idle for more than an hour, and its photo was forgotten: open it again."
 FAULT = "Something went wrong here, not with your photo; try again, or another way."
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
@@ -317,7 +316,8 @@ class Handlers:
         if session.used is None:
             session.used = session.model
             if session.model == AUTO:
-                session.used, said = choose(self.models, np.load(session.versions[0].pixels))
+                session.used = choose(self.models, np.load(session.versions[0].pixels))
+                said = f"Of all models, “{session.used}” knows photos most like this one; you can choose another below."
         self.see_by(session, version, session.used)
         return said
 
