@@ -35,20 +35,21 @@ URL = f"http://127.0.0.1:{PORT}"
 SIDE = 256
 
 
-def resident_gigabytes(process: subprocess.Popen) -> float:
+def gigabytes(process: subprocess.Popen, of: str = "VmRSS") -> float:
+    """What a process holds now, or (VmHWM) held at its peak."""
     status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 2**20
+    return int(status.split(f"{of}:")[1].split()[0]) / 2**20
 
 
-def start() -> tuple[subprocess.Popen, float]:
+def start(port: int = PORT) -> tuple[subprocess.Popen, float]:
     """The demo, once it answers, and how many seconds that took."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     began = time.perf_counter()
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(PORT)]
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     while True:
         try:
-            urlopen(URL, timeout=1).close()
+            urlopen(f"http://127.0.0.1:{port}", timeout=1).close()
             return process, time.perf_counter() - began
         except (URLError, TimeoutError):
             if process.poll() is not None:
@@ -135,7 +136,7 @@ def main() -> None:
         parser.error("chromium is not on the PATH (Debian: apt-get install chromium)")
     process, seconds = start()
     try:
-        print(f"answers after {seconds:.1f} s, then holds {resident_gigabytes(process):.2f} GB")
+        print(f"answers after {seconds:.1f} s, then holds {gigabytes(process):.2f} GB")
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             turns = click_to_result(browser.new_page(), args.clicks, Path(folder))
@@ -143,7 +144,7 @@ def main() -> None:
         first, last, again = map(statistics.median, zip(*turns, strict=True))
         print(
             f"click to first map {first:.2f} s, to result {last:.2f} s, restored again {again:.2f} s "
-            f"(medians of {args.clicks}, {SIDE}x{SIDE}, K=2); holds {resident_gigabytes(process):.2f} GB"
+            f"(medians of {args.clicks}, {SIDE}x{SIDE}, K=2); holds {gigabytes(process):.2f} GB"
         )
         for repetition in range(2):
             began = time.perf_counter()
@@ -153,7 +154,7 @@ def main() -> None:
             print(
                 f"{args.clients} clients x {args.requests} requests, run {repetition + 1}: {right} right of "
                 f"{args.clients * args.requests} in {time.perf_counter() - began:.1f} s; "
-                f"holds {resident_gigabytes(process):.2f} GB"
+                f"holds {gigabytes(process):.2f} GB"
             )
     finally:
         process.terminate()
