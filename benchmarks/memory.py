@@ -7,6 +7,7 @@ sixth of 4000x3000, to be restored (`/inpaint`) or rid of cars and people (`/rem
 """
 
 import argparse
+import socket
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,6 @@ from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.masks import protocol_mask
 
-PORT = 7874
 LARGEST = (4000, 3000)
 SIDES = (100, 4000)
 SCENE = (1000, 750)
@@ -41,13 +41,20 @@ def size_of(request: int) -> tuple[int, int]:
             return width, height
 
 
-def send(folder: Path, request: int) -> None:
+def free_port() -> int:
+    """Nobody else's, lest another server be measured."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def send(folder: Path, port: int, request: int) -> None:
     """One photo; its result has its size."""
     size, generator = size_of(request), np.random.default_rng(request)
     photo, mask = folder / f"{request}.jpg", folder / f"{request}.png"
     street_scene(SCENE, generator)[0].resize(size).save(photo, quality=92)
     Image.fromarray(protocol_mask(*size[::-1], request)).save(mask)
-    client = Client(f"http://127.0.0.1:{PORT}", verbose=False, download_files=folder / str(request))
+    client = Client(f"http://127.0.0.1:{port}", verbose=False, download_files=folder / str(request))
     if request % 4 == 3:
         restored = client.predict(handle_file(photo), "car, person", "streets", api_name="/remove")[0]
     else:
@@ -66,12 +73,12 @@ def main() -> None:
     parser.add_argument("--requests", type=positive, default=60, help="photos that are sent")
     parser.add_argument("--clients", type=positive, default=4, help="that send them at once")
     args = parser.parse_args()
-    process, _ = start(PORT)
+    process, _ = start(port := free_port())
     try:
         print(f"at the start {gigabytes(process):.2f} GB")
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.clients) as pool:
-            sent = pool.map(send, repeat(Path(folder)), range(args.requests))
+            sent = pool.map(send, repeat(Path(folder)), repeat(port), range(args.requests))
             for number, _ in enumerate(tqdm(sent, total=args.requests, unit="photo"), 1):
                 if number % 10 == 0:
                     tqdm.write(f"after {number} requests {gigabytes(process):.2f} GB")

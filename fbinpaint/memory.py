@@ -33,26 +33,39 @@ def bound_freed_memory() -> None:
 
     The limit there holds for the end of each arena, of which glibc makes several a core; what is freed between blocks
     in use is kept without limit (docs/performance.md). Here all threads share one arena, and a thread in the background
-    returns what is free in it whenever the process has grown by more than 256 MB. To be called before other threads
-    are started. Does nothing where there is no glibc.
+    returns what is free whenever that is more than 256 MB. To be called before other threads are started. Does nothing
+    where there is no glibc, and without glibc 2.33 nothing but share the arena.
     """
     if not has_glibc():
         return
     keep_freed_memory()
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    threading.Thread(target=_give_back, name="gives back freed memory", daemon=True).start()
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_ARENA_MAX, 1)
+    if hasattr(libc, "mallinfo2"):
+        libc.mallinfo2.restype = MallocInfo
+        threading.Thread(target=_give_back, args=[libc], name="gives back freed memory", daemon=True).start()
 
 
-def _give_back() -> None:
-    malloc_trim = ctypes.CDLL(None).malloc_trim  # other threads run on meanwhile
-    held = resident_bytes()
+class MallocInfo(ctypes.Structure):
+    """mallinfo2(3), bytes; uordblks and hblkhd are in use."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def _give_back(libc: ctypes.CDLL) -> None:
+    def not_in_use() -> int:
+        """Of what is resident: what was freed, and what never came from malloc, as code."""
+        info = libc.mallinfo2()
+        return resident_bytes() - info.uordblks - info.hblkhd
+
     while True:
-        time.sleep(LOOK_EVERY)
-        now = resident_bytes()
-        if now > held + KEPT:
-            malloc_trim(0)
-            now = held = resident_bytes()
-        held = min(held, now)
+        libc.malloc_trim(0)  # other threads run on meanwhile
+        others = not_in_use()  # for what was freed has been returned
+        while not_in_use() < others + KEPT:
+            time.sleep(LOOK_EVERY)
 
 
 def resident_bytes() -> int:

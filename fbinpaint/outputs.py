@@ -101,7 +101,8 @@ class RoundOutput:
             self._paste(pixels, patch, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
             return PIL.Image.fromarray(pixels) if self.photo.source is None else self._like_source(pixels)
-        floats = pixels.astype(np.float32) / 255
+        floats = pixels.astype(np.float32)
+        floats /= 255
         if self.photo.original is not None:
             np.copyto(floats, self.photo.original, where=~self.photo.hole[..., None])
         return floats if self.output_type == "np" else torch.from_numpy(floats).permute(2, 0, 1).contiguous()
