@@ -10,6 +10,7 @@ import time
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 MEGABYTE = 2**20
 KEPT = 256 * MEGABYTE  # of freed memory
+KEPT_BY_SERVERS = 128 * MEGABYTE  # as much as photos of up to 512 pixels free
 LOOK_EVERY = 0.5  # seconds
 
 
@@ -33,7 +34,7 @@ def bound_freed_memory() -> None:
 
     The limit there holds for the end of each arena, of which glibc makes several a core; what is freed between blocks
     in use is kept without limit (docs/performance.md). Here all threads share one arena, and a thread in the background
-    returns what is free whenever that is more than 256 MB. To be called before other threads are started. Does nothing
+    returns what is free whenever that is more than 128 MB. To be called before other threads are started. Does nothing
     where there is no glibc, and without glibc 2.33 nothing but share the arena.
     """
     if not has_glibc():
@@ -64,7 +65,7 @@ def _give_back(libc: ctypes.CDLL) -> None:
     while True:
         libc.malloc_trim(0)  # other threads run on meanwhile
         others = not_in_use()  # for what was freed has been returned
-        while not_in_use() < others + KEPT:
+        while not_in_use() < others + KEPT_BY_SERVERS:
             time.sleep(LOOK_EVERY)
 
 
