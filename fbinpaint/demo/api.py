@@ -21,10 +21,10 @@ from .models import (
     label_space_of_model,
     load,
     remove_classes,
-    restore_with_progress,
+    restore,
     segment_photo,
 )
-from .rendering import figures, levels, present_classes, round_share, size_and_hole
+from .rendering import figures, present_classes, round_share, size_and_hole
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,7 @@ class Endpoints:
     models: dict[str, str]
     cache_dir: str
 
-    def inpaint(
-        self, image, mask, model, rounds, semantic_map=None, forbidden="", progress=gr.Progress()  # noqa: B008
-    ):  # fmt: skip
+    def inpaint(self, image, mask, model, rounds, semantic_map=None, forbidden=""):
         """Restore a photo where the mask is white.
 
         semantic_map: class ids the fill must follow, an index image of the photo's size, 255 = let the model decide.
@@ -61,9 +59,10 @@ class Endpoints:
                 open_upload(semantic_map), size, space.num_classes, space.ignored_ids
             )
             rounds = whole_number(rounds, "rounds", MAX_ROUNDS)
-            *_, output = restore_with_progress(folder, photo, hole, rounds, edits, progress, forbidden)
-        maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
-        restored = self.save_result(given, levels(output.images[0]), hole, folder)
+            load(folder)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
+            *_, output = restore(folder, photo, hole, rounds, edits, forbidden)
+        restored = self.save_result(given, np.asarray(output.images[0]), hole, folder)
+        maps = output.semantic_before[0], output.semantic_after[0]
         return restored, *maps, {"model": model} | figures(output, hole, space)
 
     def segment(self, image, model):
@@ -77,7 +76,7 @@ class Endpoints:
             photo = to_rgb(received_photo(image))
             model, _ = self.fitting(model, photo)
             folder, space = self.models[model], self.spaces[model]
-            load(folder)  # here for the same reason as in `restore_with_progress`
+            load(folder)  # here for the same reason as in `inpaint`
             labels = segment_photo(folder, photo)
         height, width = labels.shape
         classes = present_classes(labels, space)
@@ -111,7 +110,7 @@ class Endpoints:
                 grow = whole_number(grow, "grow", max(photo.shape))
             if not isinstance(shadow, bool):
                 raise InputError(f"shadow {shadow!r:.40}: must be true or false")
-            load(folder)  # here for the same reason as in `restore_with_progress`
+            load(folder)  # here for the same reason as in `inpaint`
             removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
         restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
         mask = mask_image(removal.mask)

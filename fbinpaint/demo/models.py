@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import gradio as gr
 import numpy as np
 from PIL import Image
 
@@ -14,6 +13,7 @@ from ..cli import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
+    from ..pipeline import FeedbackInpaintPipeline
     from ..removal import Removal
 
 MAX_ROUNDS = 4
@@ -29,8 +29,15 @@ else:
 
 
 one_at_a_time = threading.Lock()  # for what skips the queue, so that memory is bounded
-load = functools.cache(load_pipeline)  # on first use, then kept
+loaded = functools.cache(load_pipeline)  # on first use, then kept
+loading = threading.Lock()
 label_space_of_model = functools.cache(cli.label_space_of_model)
+
+
+def load(model: str) -> "FeedbackInpaintPipeline":
+    """The pipeline of a folder or Hub id; who comes while it is being loaded waits, and does not load it again."""
+    with loading:
+        return loaded(model)
 
 
 @gpu
@@ -43,27 +50,8 @@ def restore(
     forbidden: Sequence[int] = (),
 ) -> Iterator["FeedbackInpaintPipelineOutput"]:
     """photo (H,W,3) uint8, hole (H,W) bool, a map edited by the user, ids of classes that must not be in the hole
-    -> the pipeline's output after every step."""
-    pipe = load(model)
-    yield from pipe.stream(photo, hole, rounds, semantic_map=semantic_map, output_type="np", forbidden=forbidden)
-
-
-def restore_with_progress(
-    model: str,
-    photo: np.ndarray,
-    hole: np.ndarray,
-    rounds: int,
-    edits: np.ndarray | None,
-    progress: gr.Progress,
-    forbidden: Sequence[int] = (),
-) -> Iterator["FeedbackInpaintPipelineOutput"]:
-    """`restore`, and a bar that shows which round it is at."""
-    progress((0, rounds + 1), desc="Round 0", unit="rounds")
-    load(model)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
-    for output in restore(model, photo, hole, rounds, edits, forbidden):
-        if (done := len(output.rounds[0])) <= rounds:
-            progress((done, rounds + 1), desc=f"Round {done}", unit="rounds")
-        yield output
+    -> the pipeline's output after every step. Its pictures are PIL's: as floats, 12 megapixels are 144 MB."""
+    yield from load(model).stream(photo, hole, rounds, semantic_map=semantic_map, forbidden=forbidden)
 
 
 @gpu
