@@ -318,7 +318,7 @@ class Handlers:
             session.used = session.model
             if session.model == AUTO:
                 session.used = choose(self.models, np.load(session.versions[0].pixels))
-                said = f"Of all models, “{session.used}” knows photos most like this one; you can choose another below."
+                said = f"The model “{session.used}” fits this photo best; you can choose another below."
         self.see_by(session, version, session.used)
         return said
 
