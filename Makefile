@@ -1,6 +1,6 @@
 # make demo: set up, then the demo at http://127.0.0.1:7860 with the bundled models
-# make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo, whose
-# browser wants both cores
+# make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo's page,
+# whose browser wants both cores
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -26,8 +26,8 @@ browser: setup
 		|| $(BIN)/playwright install chromium || true
 
 test: setup browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/test_app.py
-	$(BIN)/python -m pytest tests/test_app.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore-glob 'tests/test_page_*.py'
+	$(BIN)/python -m pytest tests/test_page_*.py
 
 lint: setup
 	$(BIN)/ruff check .

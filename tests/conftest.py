@@ -152,3 +152,58 @@ def unlabelled_folder(street_folder, tmp_path_factory) -> Path:
     for path in sorted((street_folder / "images").iterdir())[:6]:
         shutil.copy(path, images / f"u{path.name}")
     return images.parent
+
+
+# ---------------------------------------------------------------------------------------------- the demo's page
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from .demo_browser import start_browser
+
+    with start_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def demo_urls(tiny_pipeline_dir, tmp_path_factory):
+    """The addresses of a demo of one model, of streets, and of one that has another of faces."""
+    from .demo_browser import serve
+
+    faces, cache = tmp_path_factory.mktemp("faces"), tmp_path_factory.mktemp("gradio")
+    networks = make_tiny_networks("celebamask-hq")
+    FeedbackInpaintPipeline.from_networks(networks, "celebamask-hq", sample_size=96).save_pretrained(faces)
+    streets = str(tiny_pipeline_dir)
+    with serve({"streets": streets}, cache) as one, serve({"faces": str(faces), "streets": streets}, cache) as two:
+        yield {"one": one, "two": two}
+
+
+@pytest.fixture(scope="session")
+def own_photo(tmp_path_factory) -> Path:
+    """Of a street, 160x120."""
+    path = tmp_path_factory.mktemp("photos") / "my street.png"
+    SCENES["cityscapes"]((160, 120), np.random.default_rng(0))[0].save(path)
+    return path
+
+
+@pytest.fixture
+def new_visitor(browser, demo_urls, capfd):
+    """Opens the page for a visitor; afterwards, fails on any error of the browser's or the server's."""
+    from .demo_browser import DESKTOP, Visitor
+
+    pages, errors = [], []
+
+    def new_visitor(viewport: dict = DESKTOP, models: str = "one", query: str = "", **context):
+        page = browser.new_page(viewport=viewport, **context)
+        pages.append(page)
+        return Visitor(page, demo_urls[models], errors).visit(query)
+
+    yield new_visitor
+    for page in pages:
+        page.close()
+    assert not errors and "Traceback" not in capfd.readouterr().err
+
+
+@pytest.fixture
+def visitor(new_visitor):
+    return new_visitor()

@@ -1,6 +1,6 @@
 """The demo's endpoints for programs, through a real server: `/segment`, `/remove`, and what `/inpaint` may not paint.
 
-The rest of `/inpaint` is in test_app.py.
+The rest of `/inpaint` is in test_demo_inpaint.py.
 """
 
 from pathlib import Path

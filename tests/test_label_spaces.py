@@ -27,10 +27,10 @@ from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.data.sources import load_photos, stream_photos
 from fbinpaint.demo.examples import EXAMPLES, list_examples
-from fbinpaint.demo.inputs import read_edits
 from fbinpaint.demo.models import label_space_of_model
 from fbinpaint.demo.page import build_demo
 from fbinpaint.demo.rendering import annotate, hex_colours
+from fbinpaint.demo.strokes import painted_classes
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import Pair, load_sample
 from fbinpaint.labels import CITYSCAPES, IGNORE, label_space_of, load_label_space
@@ -488,16 +488,15 @@ def test_training_refuses_what_it_cannot_read_in_one_line(classes_json, tiny_pip
 
 
 def test_two_label_spaces_may_give_one_name_two_colours(trained):
-    """A "sky" painted for either model is read as that model's class."""
+    """A "sky" painted for either model is that model's class: strokes carry ids, not colours."""
     spaces = [CITYSCAPES, label_space_of_model(str(trained))]
-    hole, skies = np.ones((8, 8), bool), set()
-    for space in spaces:
-        colour = hex_colours(space)["sky"]
-        layer = np.full((8, 8, 4), 255, np.uint8)
-        layer[..., :3] = tuple(bytes.fromhex(colour[1:]))
-        assert (read_edits([layer], hole, space) == space.classes.index("sky")).all()
-        skies.add(colour)
-    assert len(skies) == 2
+    ids = [space.classes.index("sky") for space in spaces]
+    assert len(set(ids)) == len({hex_colours(space)["sky"] for space in spaces}) == 2
+    for space, label in zip(spaces, ids, strict=True):
+        area = {"kind": "area", "points": [[0, 0], [8, 0], [8, 8], [0, 8]], "label": label}
+        assert (painted_classes([area], (8, 8), 1, space.num_classes) == label).all()
+    with pytest.raises(InputError, match="not of this model's classes"):
+        painted_classes([area | {"label": max(ids)}], (8, 8), 1, max(ids))
 
 
 def test_a_model_of_an_unknown_label_space_has_no_examples(trained, tiny_pipeline_dir):

@@ -50,7 +50,8 @@ def test_without_network_the_other_tests_still_run(path):
 
 def test_the_last_line_says_what_was_not_run(path):
     environment = os.environ | {"PATH": str(path), "PLAYWRIGHT_BROWSERS_PATH": str(path), "CI": ""}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_app.py", "-k", "marked or cleared"]
+    tests = ["tests/test_page_marks.py", "-k", "dropped or reloaded"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == (

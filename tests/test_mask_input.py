@@ -164,13 +164,12 @@ def test_a_layer_with_nothing_on_it_marks_nothing():
     assert not to_mask(Image.new("RGBA", SIZE, (255, 255, 255, 0)), SIZE).any()
 
 
-def test_the_editors_layers_are_read_by_their_alpha():
-    """As Gradio's ImageEditor gives them: white strokes of soft edges on transparency, black ones where it has no
-    colour; an untouched layer beside them."""
+def test_soft_strokes_on_transparency_are_cut_in_their_middle():
+    """As painting programs save a layer."""
     strokes = Image.new("RGBA", SIZE, (255, 255, 255, 0))
     strokes.putalpha(Image.fromarray(HOLE.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(0.5)))
     expected = np.asarray(strokes.getchannel("A")) >= 128
-    assert np.array_equal(read_hole([strokes, Image.new("RGBA", SIZE)], SIZE), expected)
+    assert np.array_equal(read_hole(strokes, SIZE, Image.fromarray(scene())), expected)
 
 
 @pytest.mark.parametrize(
@@ -281,18 +280,19 @@ def test_the_command_line_says_the_same_in_a_line_each(tmp_path, tiny_pipeline_d
     assert np.array_equal(Image.open(tmp_path / "out/empty.png"), scene())
 
 
-def test_the_demo_says_the_same_in_toasts(monkeypatch):
-    toasts = []
-    monkeypatch.setattr("gradio.Warning", toasts.append)
+def test_the_demo_says_the_same_to_whom_it_serves():
+    said, upright = [], Image.fromarray(scene())
     most = np.ones_like(HOLE)
     most[:1] = False
-    assert np.array_equal(read_hole([Image.fromarray(most)], SIZE), most)
+    assert np.array_equal(read_hole(Image.fromarray(most), SIZE, upright, said.append), most)
     photo = stored(scene(), "PNG", exif=exif(6))
-    assert read_hole([Image.fromarray(HOLE)], SIZE[::-1], photo=photo).sum() == HOLE.sum()
-    assert ["97.5% of the photo is marked" in toasts[0], "turned with the photo" in toasts[1], len(toasts)] == [1, 1, 2]
+    assert read_hole(Image.fromarray(HOLE), SIZE[::-1], photo, said.append).sum() == HOLE.sum()
+    assert ["97.5% of the photo is marked" in said[0], "turned with the photo" in said[1], len(said)] == [1, 1, 2]
     for mask, words in ((HOLE & False, "nothing is marked"), (HOLE | True, "everything"), (HOLE.T, "is 40x60, the")):
         with pytest.raises(InputError, match=words):
-            read_hole([Image.fromarray(mask)], SIZE)
+            read_hole(Image.fromarray(mask), SIZE, upright, said.append)
+    with pytest.raises(InputError, match="nothing is marked"):
+        read_hole(None, SIZE, upright, said.append)
 
 
 def test_evaluate_reads_masks_in_the_same_way(tmp_path):

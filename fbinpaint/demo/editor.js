@@ -115,6 +115,9 @@ async function take(news) {
   }
   showPreview(news.preview);
   refresh();
+  const focused = document.activeElement;
+  if (news.session !== old.session && (focused === document.body || !focused.checkVisibility()))
+    find(view.photo ? "#photo" : ".choose").focus({ preventScroll: true }); // what was pressed is out of sight
   if (news.ask) ask(news.ask);
   if (view.photo && before !== view.photo) bringIntoSight(find("#photo"));
 }
@@ -167,18 +170,25 @@ function showPreview(url) {
   if (url) picture.src = address(url);
 }
 
-// Fills a part of the page anew where what it shows has changed: a focused button is not taken away for nothing.
+// Fills a part of the page anew where what it shows has changed. The keyboard's focus stays where it was in it.
 const shown = new WeakMap();
 function fill(part, content, make) {
   const now = JSON.stringify(content);
   if (shown.get(part) === now) return;
   shown.set(part, now);
+  const place = controls(part).indexOf(document.activeElement);
   part.querySelectorAll("[data-filled]").forEach((x) => x.remove());
   for (const item of content) {
     const made = make(item);
     made.dataset.filled = "";
     part.append(made);
   }
+  if (place >= 0) (controls(part)[place] ?? controls(part).at(-1))?.focus();
+}
+
+// A button that does nothing now keeps the focus; `disabled` would lose it.
+function enable(selector, on) {
+  for (const button of all(selector)) button.ariaDisabled = !on;
 }
 
 function make(name, properties, ...children) {
@@ -197,10 +207,10 @@ function refresh() {
   const { classes, history } = view;
   const tags = new Set(photo.strokes.map((stroke) => stroke.tag).filter((tag) => tag !== undefined));
   editor.toggleAttribute("data-restoring", restoring);
-  for (const button of all("[data-do=restore]")) button.disabled = restoring;
-  find("#undo").disabled = restoring || !view.at;
-  find("#redo").disabled = restoring || !(view.at < history.length - 1);
-  find("#compare").disabled = !view.at;
+  enable("[data-do=restore]", !restoring);
+  enable("#undo", !restoring && (view.at || photo.done.length || map.done.length));
+  enable("#redo", !restoring && (view.at < history.length - 1 || photo.undone.length || map.undone.length));
+  enable("#compare", view.at);
   fill(find(".examples"), view.examples, (example) =>
     make("button", { type: "button", title: example.label, onclick: () => ask("example", { index: example.index }) },
       make("img", { src: address(example.thumb), alt: example.label })));
@@ -311,8 +321,8 @@ function compare(on) {
 
 const actions = {
   restore,
-  undo: () => go(view.at - 1),
-  redo: () => go(view.at + 1),
+  undo,
+  redo,
   clear: () => photo.clear(),
   "clear-map": () => map.clear(),
   close: () => restoring || ask("close"),
@@ -381,15 +391,16 @@ document.addEventListener("paste", (event) => {
 // ---------------------------------------------------------------- keys
 
 const typing = (target) => target.matches?.("input:not([type=range], [type=radio], [type=checkbox]), textarea, select, [contenteditable]");
-const focusable = () =>
-  [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(
-    (x) => !x.disabled && x.offsetParent !== null && x.tabIndex >= 0,
-  );
+function controls(part) {
+  const found = part.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']");
+  return [...found].filter((x) => !x.disabled && x.checkVisibility() && x.tabIndex >= 0);
+}
 let tab = null; // since when Tab is held where it shows the original
 
 document.addEventListener("keydown", (event) => {
-  if (editor.dataset.state === "empty" || typing(event.target) || event.altKey) return;
-  const command = event.ctrlKey || event.metaKey;
+  const third = event.getModifierState("AltGraph"); // [ and ] on many keyboards; Windows calls it Ctrl+Alt
+  if (editor.dataset.state === "empty" || typing(event.target) || (event.altKey && !third)) return;
+  const command = (event.ctrlKey || event.metaKey) && !third;
   const key = event.key.toLowerCase();
   const free = event.target === document.body || event.target === photo.root || event.target === map.root;
   if (command && key === "z") event.shiftKey ? redo() : undo();
@@ -412,7 +423,7 @@ document.addEventListener("keyup", (event) => {
   if (event.key !== "Tab" || !tab) return;
   compare(false);
   if (event.timeStamp - tab.since < 300) {
-    const parts = focusable();
+    const parts = controls(document).filter((x) => x.type !== "radio" || x.checked);
     parts[(parts.indexOf(tab.from) + 1) % parts.length]?.focus();
   }
   tab = null;

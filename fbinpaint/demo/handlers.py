@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FORGOTTEN = "This page was idle for more than an hour, and its photo was forgotten: open it again."
 FAULT = "Something went wrong here, not with your photo; try again, or another way."
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
+MARK_FIRST = "Now mark what should go: paint over it, or choose its name above the photo. Then press Restore."
+PRESS_RESTORE = "The part to be filled is marked. Press Restore, or change the marks first."
 SHOWN_FROM = 1e-3  # of the photo: what a map shows less of has no button
 FOLLOWED_FROM = 0.5  # of what was drawn: if the fill shows less of it, it did not follow
 PREVIEW_COLOUR = (0, 150, 255)
@@ -91,8 +93,7 @@ class Handlers:
         if before:
             before.close()
         marks = [session.add_mask(to_mask(mask, photo.size))]
-        message = "The part to be filled is marked. Press Restore, or change the marks first."
-        return session, self.opened(session) | {"marks": marks, "message": told(message)}
+        return session, self.opened(session) | {"marks": marks, "message": told(PRESS_RESTORE)}
 
     def opened(self, session: Session) -> dict:
         width, height = session.size
@@ -105,8 +106,8 @@ class Handlers:
 
     def look_at_photo(self, session: Session, request: dict, drawing: dict) -> dict:
         """The map of the photo, and by which model."""
-        said = self.see(session, session.now)
-        return {"message": told(said)} if said else {}
+        said, next_step = self.see(session, session.now), PRESS_RESTORE if drawing["marks"] else MARK_FIRST
+        return {"message": told(" ".join(filter(None, (said, next_step))))}
 
     def on_model(self, session: Session, request: dict, drawing: dict) -> dict:
         """Another model: the map is made anew, and what was drawn of the other's classes goes."""
@@ -142,7 +143,8 @@ class Handlers:
     def selected(self, session: Session, mask: np.ndarray, label: int, said: str) -> dict:
         if not mask.any():
             raise InputError("Only specks of it are on the map: mark it with the brush.")
-        return {"add": session.add_mask(mask) | {"tag": label}, "message": told(f"{said}, and must not come back.")}
+        message = f"{said}, and must not come back. Press Restore."
+        return {"add": session.add_mask(mask) | {"tag": label}, "message": told(message)}
 
     def on_look(self, session: Session, request: dict, drawing: dict) -> dict:
         """The class at a point of the map, to paint with."""
@@ -259,7 +261,9 @@ class Handlers:
         the map, or chosen, since."""
         now, last = session.now, session.now.recipe
         marks, strokes, settings = drawing["marks"], drawing["strokes"], read_settings(drawing["settings"])
-        forbidden = [int(label) for label in drawing["forbidden"]]
+        forbidden = drawing["forbidden"]
+        if not all(label in range(self.spaces[session.used].num_classes) for label in forbidden):
+            raise InputError("What must not come back is none of this model's classes; choose it again.")
         if self.drawn(session, marks).any() or last is None:
             if not marks and not strokes:
                 raise InputError(NOTHING_NEW)

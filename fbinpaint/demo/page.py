@@ -28,22 +28,43 @@ research and other non-commercial use only, because of the photos that they were
 
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # the themes' own are fetched from Google
 COLOURS = """
-    .gradio-container { --fb-strong: #0f766e; --fb-focus: #0f766e; --fb-hint: #475569; --fb-error: #b91c1c; }
-    .dark .gradio-container, .gradio-container.dark { --fb-focus: #5eead4; --fb-hint: #cbd5e1; --fb-error: #fca5a5; }
-    .gradio-container { max-width: 1340px !important; margin: 0 auto !important; }
+    .gradio-container {
+        --fb-strong: #0f766e; --fb-focus: #0f766e; --fb-hint: #475569; --fb-error: #b91c1c; --fb-off: #64748b;
+        --fb-line: #7b8aa1; max-width: 1340px !important; margin: 0 auto !important; min-width: 0;
+    }
+    .dark .gradio-container, .gradio-container.dark {
+        --fb-focus: #5eead4; --fb-hint: #cbd5e1; --fb-error: #fca5a5; --fb-off: #94a3b8;
+    }
     .gradio-container :is(a, button, summary, [tabindex]):focus-visible {
         outline: 3px solid var(--fb-focus); outline-offset: 2px;
     }
     footer, footer * { color: var(--fb-hint) !important; }
-    #title { margin-top: 0.75rem; } #title h1 { margin-bottom: 0.25rem; }
+    .gradio-container .main { padding-block: 10px; }
+    #title .prose { display: flex; flex-wrap: wrap; align-items: baseline; column-gap: 1rem; }
+    #title.block :is(h1, p) { margin: 0; font-size: 1rem !important; } #title.block h1 { font-size: 1.4rem !important; }
+    #editor .html-container { padding: 0; }
+    #limits a { color: inherit; text-decoration: underline; }
+    #details .row > * { min-width: min(300px, 100%) !important; }
     #rounds .grid-wrap { min-height: 0; max-height: none; }
     #rounds .caption-label { max-width: 100%; white-space: normal; }
     .seen .image-container img { max-height: none; object-fit: contain; }
-    @media (max-width: 760px) { .gradio-container { padding: 4px !important; } }
+    /* A class's colour beside its name, not behind it, where it could not be read. */
+    #details .legend-item {
+        padding-left: 1.5rem; color: var(--body-text-color);
+        background-image: linear-gradient(90deg, #0000 1.1rem, var(--block-background-fill) 1.1rem);
+    }
+    @keyframes fb-sweep { from { background-position: 100% 0; } to { background-position: -50% 0; } }
+    @media (max-width: 760px) {
+        .gradio-container .main { padding-inline: 12px !important; }
+        .gradio-container:has([data-state="open"]) #title p { display: none; }
+        #rounds .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+    }
 """
+# Not as `css`: Gradio 6.31 puts its own prefix into every selector, after each comma in `:is(...)`, too. Nested in
+# #editor, the editor's rules are stronger than Gradio's.
 STYLE = {
     "theme": gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="lg", font=SYSTEM_FONTS),
-    "css": COLOURS + (HERE / "editor.css").read_text(encoding="utf-8"),
+    "head": f"<style>{COLOURS}#editor {{ {(HERE / 'editor.css').read_text(encoding='utf-8')} }}</style>",
 }
 
 

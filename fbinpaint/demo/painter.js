@@ -11,7 +11,7 @@ const STEP = 2; // pixels of the picture between the points of a line
 
 class Painter {
   constructor(root, tool, changed, pick) {
-    Object.assign(this, { root, tool, changed, pick, strokes: [], undone: [], width: 0, height: 0, active: null });
+    Object.assign(this, { root, tool, changed, pick, strokes: [], done: [], undone: [], width: 0, height: 0, active: null });
     this.picture = root.querySelector("img");
     [this.paint, this.cursor] = root.querySelectorAll("canvas");
     this.at = null; // where the brush is, in the picture's pixels
@@ -48,45 +48,48 @@ class Painter {
     return Math.max(1, (this.tool.size / 100) * Math.min(this.width, this.height));
   }
 
+  // What the server gives is where the visitor's changes start from.
   set(strokes) {
-    this.strokes = strokes;
-    this.undone = [];
+    Object.assign(this, { strokes, done: [], undone: [] });
     this.draw();
   }
 
-  add(stroke) {
-    this.strokes.push(stroke);
+  change(strokes) {
+    this.done.push(this.strokes);
     this.undone = [];
-    this.stroke(stroke);
+    this.replace(strokes);
+  }
+
+  replace(strokes) {
+    this.strokes = strokes;
+    this.draw();
     this.changed();
+  }
+
+  add(stroke) {
+    this.change([...this.strokes, stroke]);
   }
 
   // What carries a tag goes, and nothing else.
   drop(tag) {
-    this.strokes = this.strokes.filter((stroke) => stroke.tag !== tag);
-    this.draw();
-    this.changed();
+    this.change(this.strokes.filter((stroke) => stroke.tag !== tag));
   }
 
   clear() {
-    if (!this.strokes.length) return;
-    this.set([]);
-    this.changed();
+    if (this.strokes.length) this.change([]);
   }
 
   undo() {
-    if (!this.strokes.length) return false;
-    this.undone.push(this.strokes.pop());
-    this.draw();
-    this.changed();
+    if (!this.done.length) return false;
+    this.undone.push(this.strokes);
+    this.replace(this.done.pop());
     return true;
   }
 
   redo() {
     if (!this.undone.length) return false;
-    this.strokes.push(this.undone.pop());
-    this.draw();
-    this.changed();
+    this.done.push(this.strokes);
+    this.replace(this.undone.pop());
     return true;
   }
 
@@ -147,7 +150,7 @@ class Painter {
 
   begin(at) {
     const { name, label, colour } = this.tool;
-    if (name === "pick") return this.pick(at.map(Math.floor));
+    if (name === "pick") return void (this.active = { kind: "pick", points: [at] });
     const erase = name === "eraser";
     const kind = name === "brush" || erase ? "line" : "area";
     const paints = this.tool.paints(this) ? { label, colour } : {};
@@ -161,7 +164,7 @@ class Painter {
     if (this.tool.name === "box") {
       const [x, y] = points[0];
       points.splice(1, 3, [at[0], y], at, [x, at[1]]);
-    } else if (Math.hypot(at[0] - last[0], at[1] - last[1]) >= STEP) {
+    } else if (kind !== "pick" && Math.hypot(at[0] - last[0], at[1] - last[1]) >= STEP) {
       points.push(at);
       if (kind === "line") this.stroke({ ...this.active, points: [last, at] });
     }
@@ -169,6 +172,7 @@ class Painter {
 
   down(event) {
     if (event.button || !this.width || this.tool.busy()) return;
+    if (this.active) return this.cancel(); // a second finger: both move the page
     event.preventDefault(); // no text is selected, no picture dragged
     this.root.focus({ preventScroll: true });
     this.root.setPointerCapture(event.pointerId);
@@ -188,7 +192,8 @@ class Painter {
     const stroke = this.active;
     this.active = null;
     if (!stroke) return;
-    if (stroke.kind === "line" || stroke.points.length > 2) this.add(stroke);
+    if (stroke.kind === "pick") this.pick(stroke.points[0].map(Math.floor));
+    else if (stroke.kind === "line" || stroke.points.length > 2) this.add(stroke);
     this.show(this.at);
   }
 
@@ -206,8 +211,8 @@ class Painter {
     const from = this.at ?? [this.width / 2, this.height / 2];
     if (!direction) {
       this.begin(from);
-      if (this.active?.kind === "line") this.finish();
-      this.active = null;
+      if (this.active.kind === "area") this.active = null;
+      else this.finish();
     } else {
       const far = Math.max(2, this.brush / 2);
       const clamp = (value, length) => Math.min(length - 1, Math.max(0, value));
@@ -225,6 +230,7 @@ class Painter {
 function outline(points) {
   const path = new Path2D();
   path.moveTo(...points[0]);
-  for (const point of points.length > 1 ? points.slice(1) : points) path.lineTo(...point);
+  for (const point of points.slice(1)) path.lineTo(...point);
+  if (points.length === 1) path.lineTo(points[0][0] + 0.01, points[0][1]); // a line of no length is not drawn
   return path;
 }

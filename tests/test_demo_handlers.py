@@ -1,0 +1,270 @@
+"""What the editor asks of the server, called as it is by the page: questions and restorations."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.data.scenes import street_scene
+from fbinpaint.demo.handlers import AUTO, Handlers
+from fbinpaint.demo.session import Session
+from fbinpaint.labels import CITYSCAPES, get_label_space
+
+from .conftest import make_tiny_networks
+
+SIZE = (80, 60)
+SETTINGS = {"invert": False, "grow": 0, "feather": 0, "rounds": 1}
+BOX = {"kind": "area", "points": [[20, 20], [60, 20], [60, 40], [20, 40]]}
+SKY = CITYSCAPES.classes.index("sky")
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_pipeline_dir, tmp_path_factory) -> dict[str, str]:
+    faces = tmp_path_factory.mktemp("faces")
+    networks = make_tiny_networks("celebamask-hq")
+    FeedbackInpaintPipeline.from_networks(networks, "celebamask-hq", sample_size=96).save_pretrained(faces)
+    return {"streets": str(tiny_pipeline_dir), "faces": str(faces)}
+
+
+class Visit:
+    """A page without a browser: it remembers what it was last sent."""
+
+    def __init__(self, handlers: Handlers):
+        self.handlers, self.session, self.view, self.details = handlers, None, {}, None
+
+    def drawing(self, marks=(), strokes=(), forbidden=(), **settings) -> dict:
+        return {
+            "marks": list(marks), "strokes": list(strokes), "forbidden": list(forbidden),
+            "settings": SETTINGS | settings,
+        }  # fmt: skip
+
+    def ask(self, kind: str, drawing: dict | None = None, **request) -> dict:
+        value = {"request": {"id": 1, "kind": kind} | request, "drawing": drawing or self.drawing()}
+        answer, self.session, self.details = self.handlers.ask(value, self.session)
+        assert answer["view"]["revision"] > self.view.get("revision", 0)
+        self.view = answer["view"]
+        return self.view
+
+    def open(self, path: Path, name: str | None = None) -> dict:
+        view = self.ask("open", path=str(path), name=name or path.name)
+        return self.ask(view["ask"]) if "ask" in view else view
+
+    def restore(self, drawing: dict) -> list[dict]:
+        value = {"request": {"id": 2, "kind": "restore"}, "drawing": drawing}
+        views = [answer["view"] for answer, *_ in self.handlers.restore(value, self.session)]
+        self.view = views[-1] if views else self.view
+        return views
+
+    @property
+    def told(self) -> str:
+        return self.view["message"]["text"]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        return np.load(self.session.now.pixels)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    (tmp_path / "gradio").mkdir()
+    return tmp_path / "gradio"
+
+
+@pytest.fixture
+def photo(cache) -> Path:
+    street_scene(SIZE, np.random.default_rng(0))[0].save(cache / "street.png")
+    return cache / "street.png"
+
+
+@pytest.fixture
+def visit(cache, folders) -> Visit:
+    return Visit(Handlers({"streets": folders["streets"]}))
+
+
+def messages(views: list[dict]) -> str:
+    return " ".join(view["message"]["text"] for view in views if "message" in view)
+
+
+def test_a_photo_is_opened_seen_restored_and_undone(visit, photo):
+    view = visit.open(photo)
+    assert view["at"] == 0 and len(view["history"]) == 1 and view["shown"] and len(view["classes"]) == 19
+    given = visit.pixels
+    views = visit.restore(visit.drawing([BOX]))
+    assert "Restored" in messages(views) and visit.view["at"] == 1
+    hole = np.zeros(SIZE[::-1], bool)
+    hole[20:40, 20:60] = True
+    inner, outer = hole.copy(), hole.copy()
+    inner[[20, 39]] = inner[:, [20, 59]] = False
+    outer[19:41, 19:61] = True
+    changed = (visit.pixels != given).any(axis=2)
+    assert not changed[~outer].any() and changed[inner].mean() > 0.9
+    view = visit.ask("go", index=0)
+    assert np.array_equal(visit.pixels, given) and view["marks"] == [BOX]
+    assert visit.ask("go", index=1)["marks"] == []
+
+
+def test_files_outside_the_uploads_are_not_opened(visit, tmp_path):
+    street_scene(SIZE, np.random.default_rng(0))[0].save(tmp_path / "secret.png")
+    for path in (tmp_path / "secret.png", "/etc/passwd", visit.handlers.cache / "../secret.png"):
+        view = visit.ask("open", path=str(path), name="secret.png")
+        assert view["message"]["kind"] == "error" and "did not arrive" in visit.told and visit.session is None
+        assert "photo" not in view
+
+
+def test_without_a_photo_everything_says_so(visit):
+    for kind in ("pick", "class", "look", "mask", "random", "preview", "go", "download", "model", "look_at_photo"):
+        assert "forgotten" in visit.ask(kind)["message"]["text"]
+    assert "forgotten" in messages(visit.restore(visit.drawing([BOX])))
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_"),
+    [
+        ("nonsense", {}), ("restore", {}), ("go", {"index": 99}), ("go", {"index": -1}), ("go", {}),
+        ("pick", {"at": "here"}), ("pick", {}), ("class", {"label": 99}), ("class", {"label": -1}),
+        ("model", {"model": "other"}), ("mask", {"path": "/etc/passwd", "name": "x"}), ("download", {"format": "exe"}),
+    ],
+)  # fmt: skip
+def test_questions_that_no_page_asks_are_answered_in_a_line(visit, photo, kind, request_):
+    visit.open(photo)
+    view = visit.ask(kind, **request_)
+    assert view["message"]["kind"] == "error" and view["message"]["text"] and "\n" not in view["message"]["text"]
+    assert view["at"] == 0 and view["photo"]
+    visit.restore(visit.drawing([BOX]))
+    assert visit.view["at"] == 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"grow": 1000}, {"grow": 1.5}, {"feather": -1}, {"rounds": 99}, {"rounds": None}, {"rounds": True}]
+)
+def test_settings_outside_their_range_are_refused(visit, photo, settings):
+    visit.open(photo)
+    views = visit.restore(visit.drawing([BOX], **settings))
+    assert "must be a whole number from" in messages(views) and visit.view["at"] == 0
+
+
+def test_a_drawing_that_is_none_is_refused_in_a_line(visit, photo):
+    visit.open(photo)
+    for drawing in ({}, {"marks": 3}, None, visit.drawing([{"kind": "line"}]), visit.drawing([BOX], ["x"])):
+        views = visit.restore(drawing)
+        assert views[-1]["message"]["kind"] == "error" and visit.session.at == 0
+
+
+def test_forbidden_classes_of_no_model_are_refused_in_a_line(visit, photo):
+    visit.open(photo)
+    for forbidden in ([99], ["car"], [-1], [None], list(range(19))):
+        views = visit.restore(visit.drawing([BOX], forbidden=forbidden))
+        assert views[-1]["message"]["kind"] == "error" and visit.session.at == 0
+        assert "Something went wrong" not in messages(views), forbidden
+
+
+def test_nothing_new_is_not_restored_again(visit, photo):
+    visit.open(photo)
+    assert "Nothing is marked" in messages(visit.restore(visit.drawing()))
+    visit.restore(visit.drawing([BOX]))
+    assert "Nothing is marked" in messages(visit.restore(visit.drawing())) and visit.view["at"] == 1
+    visit.restore(visit.drawing(rounds=0))
+    assert visit.view["at"] == 2 and len(visit.session.versions) == 3
+
+
+def test_a_class_on_the_map_is_kept_over_further_restorations_with_it(visit, photo):
+    visit.open(photo)
+    visit.restore(visit.drawing([BOX]))
+    stroke = {"kind": "line", "points": [[30, 30], [40, 30]], "size": 6, "label": SKY}
+    views = visit.restore(visit.drawing(strokes=[stroke]))
+    assert "Your sky" in messages(views)
+    assert (np.load(visit.session.now.labels)[28:32, 30:40] == SKY).all()
+    more = {"kind": "line", "points": [[50, 30]], "size": 6, "label": SKY + 1}
+    visit.restore(visit.drawing(strokes=[more]))
+    labels = np.load(visit.session.now.labels)
+    assert (labels[28:32, 30:40] == SKY).all() and labels[30, 50] == SKY + 1
+
+
+def test_a_thing_is_marked_and_forbidden_and_does_not_come_back(visit, photo):
+    view = visit.open(photo)
+    label = view["shown"][0]
+    stroke = visit.ask("class", label=label)["add"]
+    assert stroke["tag"] == label and Path(stroke["url"]).is_file()
+    visit.restore(visit.drawing([stroke, {**BOX, "erase": True}], forbidden=[label]))
+    hole = np.load(visit.session.now.painted)
+    if visit.view["at"] == 1:
+        assert hole.any() and not hole[22:38, 22:58].any() and label not in np.load(visit.session.now.labels)[hole]
+
+
+def test_grow_and_feather_reach_as_far_as_they_say(visit, photo):
+    visit.open(photo)
+    given = visit.pixels
+    visit.restore(visit.drawing([BOX], grow=4))
+    rows, columns = np.load(visit.session.now.painted).nonzero()
+    assert abs(rows.min() - 16) <= 1 and abs(columns.max() - 64) <= 1
+    visit.ask("go", index=0)
+    visit.restore(visit.drawing([BOX], feather=6))
+    weights = np.load(visit.session.now.painted)
+    changed = (visit.pixels != given).any(axis=2)
+    assert not changed[~weights].any() and weights.sum() > 20 * 40
+    too_much = visit.restore(visit.drawing([BOX], grow=-16))
+    assert "shrink it less" in messages(too_much)
+
+
+def test_another_model_takes_the_class_strokes_along_with_its_map(cache, folders, photo):
+    visit = Visit(Handlers(folders))
+    visit.open(photo)
+    assert visit.session.model == AUTO and visit.session.used in folders
+    stroke = BOX | {"label": 3}
+    other = next(name for name in folders if name != visit.session.used)
+    view = visit.ask("model", visit.drawing([BOX | {"tag": 5}], [stroke]), model=other)
+    space = CITYSCAPES if other == "streets" else get_label_space("celebamask-hq")
+    assert [x["name"] for x in view["classes"]] == list(space.shown_names)
+    assert view["strokes"] == [] and view["marks"] == [BOX] and "is gone" in visit.told
+    assert visit.session.now.seen_by == other
+    # Of the same classes, what was painted stays.
+    assert "strokes" not in visit.ask("model", visit.drawing([], [stroke]), model=other)
+
+
+def test_closing_while_something_is_restored_ends_it(visit, photo):
+    visit.open(photo)
+    value = {"request": {"id": 1, "kind": "restore"}, "drawing": visit.drawing([BOX], rounds=4)}
+    steps = visit.handlers.restore(value, visit.session)
+    next(steps)
+    session = visit.session
+    visit.ask("close")
+    assert visit.session is None and not session.folder.exists()
+    assert list(steps) == [] and not session.folder.exists()
+
+
+def test_another_photo_takes_the_files_of_the_first_along(visit, photo):
+    visit.open(photo)
+    first: Session = visit.session
+    visit.open(photo)
+    assert not first.folder.exists() and visit.session is not first and visit.session.folder.is_dir()
+    broken = photo.with_name("broken.png")
+    broken.write_bytes(photo.read_bytes()[:99])
+    kept = visit.session
+    assert "broken.png" in visit.open(broken)["message"]["text"] and visit.session is kept and kept.folder.is_dir()
+
+
+def test_every_example_opens_with_its_hole(visit):
+    for example in visit.handlers.example_list():
+        assert Path(example["thumb"]).is_file() and example["label"]
+        view = visit.ask("example", index=example["index"])
+        (mark,) = view["marks"]
+        assert visit.session.mask(mark["mask"]).any()
+
+
+def test_many_visitors_at_once_get_their_own_results(visit, cache):
+    def come(number: int) -> bool:
+        own = Visit(visit.handlers)
+        path = cache / f"{number}.png"
+        street_scene(SIZE, np.random.default_rng(number))[0].save(path)
+        own.open(path)
+        given = np.asarray(Image.open(path))
+        for _ in range(2):
+            own.restore(own.drawing([BOX]))
+        return own.session.at == 2 and np.array_equal(own.pixels[:18], given[:18])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(come, range(8)))
