@@ -25,6 +25,7 @@ from ..labels import LabelSpace
 from ..modes import as_photo, fit_to_format
 from ..xmp import model_name, tell_provenance
 from .inputs import open_upload
+from .rendering import shown_classes
 
 MAX_PREVIEW = 1600  # pixels: no pane of the page is wider, and photos of 12 megapixels make browsers slow
 MAX_VERSIONS = 20  # the oldest restorations are forgotten
@@ -62,6 +63,7 @@ class Version:
     labels: Path | None = None
     map_preview: Path | None = None
     seen_by: str | None = None
+    shown: list[int] = field(default_factory=list)
 
     def remove_files(self) -> None:
         for path in (self.pixels, self.preview, self.thumb, self.painted, self.labels, self.map_preview):
@@ -162,6 +164,7 @@ class Session:
         path = self.file(".png")
         space.to_palette_image(small).save(path)
         version.labels, version.map_preview, version.seen_by = self.save(labels), path, model
+        version.shown = shown_classes(small, space)
 
     # ------------------------------------------------------------------------------------------ masks
 
