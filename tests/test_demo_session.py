@@ -75,7 +75,7 @@ def test_the_oldest_restorations_are_forgotten_but_never_the_photo(session, phot
 def test_what_was_painted_adds_up_over_restorations(session):
     restored(session, hole(5, 10))
     restored(session, hole(20, 30))
-    assert np.array_equal(np.load(session.now.painted), hole(5, 10) | hole(20, 30))
+    assert np.array_equal(session.load_mask(session.now.painted), hole(5, 10) | hole(20, 30))
 
 
 def test_a_large_photo_has_a_smaller_preview_of_its_shape(tmp_path):
