@@ -44,6 +44,9 @@ def test_a_file_that_is_no_photo_is_named_as_its_owner_does_and_leaves_nothing(t
     with pytest.raises(InputError, match=r"^holiday.png: ") as error:
         Session.open(tmp_path / "cache", cut, "holiday.png", "tiny")
     assert str(cut) not in str(error.value) and "\n" not in str(error.value)
+    Image.new("RGB", (9, 9)).save(cut)
+    with pytest.raises(InputError, match=r"^holiday.png: the image is 9x9"):
+        Session.open(tmp_path / "cache", cut, "holiday.png", "tiny")
     assert not list((tmp_path / "cache/visits").iterdir())
 
 

@@ -182,7 +182,7 @@ function fill(part, content, make) {
   if (shown.get(part) === now) return;
   shown.set(part, now);
   const place = stops(part).indexOf(document.activeElement);
-  part.querySelectorAll("[data-filled]").forEach((x) => x.remove());
+  part.querySelectorAll(":scope > [data-filled]").forEach((x) => x.remove());
   for (const item of content) {
     const made = make(item);
     made.dataset.filled = "";

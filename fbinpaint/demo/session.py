@@ -95,7 +95,11 @@ class Session:
         try:
             given = folder / "given"
             shutil.copyfile(source, given)
-            pixels = to_rgb(open_upload(given, name))
+            picture = open_upload(given, name)
+            try:
+                pixels = to_rgb(picture)
+            except InputError as error:  # its size; which file it is of is not said
+                raise InputError(f"{picture.filename}: {error}") from None
             session = cls(folder, given, name, pixels.shape[1::-1], model)
             session.append(pixels, "The photo as it came")
         except BaseException:
