@@ -15,7 +15,6 @@ import cv2
 import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
-from PIL import Image
 
 from ..errors import InputError
 from ..files import whole_file
@@ -37,7 +36,6 @@ FAULT = "Something went wrong here, not with your photo; try again, or another w
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
 MARK_FIRST = "Now mark what should go: paint over it, or choose its name above the photo. Then press Restore."
 PRESS_RESTORE = "The part to be filled is marked. Press Restore, or change the marks first."
-SHOWN_FROM = 1e-3  # of the photo: what a map shows less of has no button
 FOLLOWED_FROM = 0.5  # of what was drawn: if the fill shows less of it, it did not follow
 PREVIEW_COLOUR = (0, 150, 255)
 NO_DETAILS = tuple(gr.skip() for _ in range(5))  # of `details`: they stay as they are
@@ -253,8 +251,10 @@ class Handlers:
             version = session.append(result, f"{len(session.versions)}: {said[0]}", recipe, hole)
             labels = np.where(hole, np.asarray(output.semantic_after[0]), known_map)
             session.see(version, labels, recipe.model, space)
-        yield {"marks": [], "strokes": [], "message": told(" ".join(said))}, NO_DETAILS
-        yield {}, details(output, result, space, session.preview_size)
+            self.see(session, version)  # by the model that was chosen meanwhile
+        news = {"marks": [], "strokes": [], "message": told(" ".join(said))}
+        yield news, NO_DETAILS
+        yield news, details(output, result, space, session.preview_size)  # again: a busy browser may skip the first
 
     def recipe(self, session: Session, drawing: dict) -> Recipe:
         """What is to be restored: what is newly marked; or else the last restoration again, with what was painted on
@@ -391,7 +391,7 @@ class Handlers:
         }
         if space and now.seen_by == session.used:
             view["classes"] = classes_of(space)
-            view["shown"] = shown_classes(now.map_preview, space)
+            view["shown"] = now.shown
         return view
 
 
@@ -444,11 +444,3 @@ def classes_of(space: LabelSpace) -> list[dict]:
         {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
         for name, colour in zip(space.shown_names, space.palette, strict=True)
     ]
-
-
-def shown_classes(path: Path, space: LabelSpace) -> list[int]:
-    """The classes that a map's file shows, the largest first."""
-    with Image.open(path) as picture:
-        counts = np.bincount(np.asarray(picture).ravel(), minlength=space.num_classes)[: space.num_classes]
-    order = np.argsort(-counts, kind="stable")
-    return [int(label) for label in order if counts[label] >= SHOWN_FROM * counts.sum()]

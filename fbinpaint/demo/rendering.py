@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput, RoundOutput
 
 HOLE_COLOUR = (255, 255, 255)
+SHOWN_FROM = 1e-3  # of the photo: what a map shows less of has no button
 
 
 def hex_colours(space: LabelSpace) -> dict[str, str]:
@@ -93,6 +94,13 @@ def size_and_hole(hole: np.ndarray) -> dict:
 def present_classes(labels: np.ndarray, space: LabelSpace) -> dict[str, str]:
     """The classes that a map (H,W) shows, id -> owner's name; the ids as text, as JSON has them."""
     return {str(i): space.classes[i] for i in np.unique(labels) if i < space.num_classes}
+
+
+def shown_classes(labels: np.ndarray, space: LabelSpace) -> list[int]:
+    """The classes that a map (H,W) uint8 shows, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=space.num_classes)[: space.num_classes]
+    order = np.argsort(-counts, kind="stable")
+    return [int(label) for label in order if counts[label] >= SHOWN_FROM * labels.size]
 
 
 def round_share(share: float) -> float:
