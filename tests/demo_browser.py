@@ -159,6 +159,11 @@ class Visitor:
     def restorations(self) -> int:
         return max(0, self.page.locator(".history li").count() - 1)
 
+    @property
+    def source(self) -> str:
+        """The address of the photo as the page shows it."""
+        return self.page.locator("#photo > img:first-child").evaluate("image => image.src")
+
     def picture(self, selector: str = "#photo > img:first-child") -> np.ndarray:
         """The pixels of a picture on the page as its file holds them, (H,W,3) uint8."""
         return np.array(self.fetch(self.page.locator(selector).evaluate("image => image.src")).convert("RGB"))
@@ -169,8 +174,7 @@ class Visitor:
     @property
     def folder(self) -> Path:
         """Where the server keeps what is of the photo."""
-        source = self.page.locator("#photo > img:first-child").evaluate("image => image.src")
-        return Path(unquote(source.partition("file=")[2])).parent
+        return Path(unquote(self.source.partition("file=")[2])).parent
 
     def painted(self, on: str = "#photo") -> np.ndarray:
         """What is drawn over a picture, (H,W,4) uint8, as large as the picture is shown to the page."""

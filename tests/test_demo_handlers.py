@@ -190,7 +190,7 @@ def test_a_thing_is_marked_and_forbidden_and_does_not_come_back(visit, photo):
     stroke = visit.ask("class", label=label)["add"]
     assert stroke["tag"] == label and Path(stroke["url"]).is_file()
     visit.restore(visit.drawing([stroke, {**BOX, "erase": True}], forbidden=[label]))
-    hole = np.load(visit.session.now.painted)
+    hole = visit.session.load_mask(visit.session.now.painted)
     if visit.view["at"] == 1:
         assert hole.any() and not hole[22:38, 22:58].any() and label not in np.load(visit.session.now.labels)[hole]
 
@@ -199,11 +199,11 @@ def test_grow_and_feather_reach_as_far_as_they_say(visit, photo):
     visit.open(photo)
     given = visit.pixels
     visit.restore(visit.drawing([BOX], grow=4))
-    rows, columns = np.load(visit.session.now.painted).nonzero()
+    rows, columns = visit.session.load_mask(visit.session.now.painted).nonzero()
     assert abs(rows.min() - 16) <= 1 and abs(columns.max() - 64) <= 1
     visit.ask("go", index=0)
     visit.restore(visit.drawing([BOX], feather=6))
-    weights = np.load(visit.session.now.painted)
+    weights = visit.session.load_mask(visit.session.now.painted)
     changed = (visit.pixels != given).any(axis=2)
     assert not changed[~weights].any() and weights.sum() > 20 * 40
     too_much = visit.restore(visit.drawing([BOX], grow=-16))

@@ -44,6 +44,9 @@ def test_a_file_that_is_no_photo_is_named_as_its_owner_does_and_leaves_nothing(t
     with pytest.raises(InputError, match=r"^holiday.png: ") as error:
         Session.open(tmp_path / "cache", cut, "holiday.png", "tiny")
     assert str(cut) not in str(error.value) and "\n" not in str(error.value)
+    Image.new("RGB", (9, 9)).save(cut)
+    with pytest.raises(InputError, match=r"^holiday.png: the image is 9x9"):
+        Session.open(tmp_path / "cache", cut, "holiday.png", "tiny")
     assert not list((tmp_path / "cache/visits").iterdir())
 
 
@@ -75,7 +78,7 @@ def test_the_oldest_restorations_are_forgotten_but_never_the_photo(session, phot
 def test_what_was_painted_adds_up_over_restorations(session):
     restored(session, hole(5, 10))
     restored(session, hole(20, 30))
-    assert np.array_equal(np.load(session.now.painted), hole(5, 10) | hole(20, 30))
+    assert np.array_equal(session.load_mask(session.now.painted), hole(5, 10) | hole(20, 30))
 
 
 def test_a_large_photo_has_a_smaller_preview_of_its_shape(tmp_path):

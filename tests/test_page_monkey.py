@@ -12,7 +12,7 @@ PROBABLE = {"draw": 8, "restore": 4, "tool": 4, "undo": 3, "redo": 3, "press": 4
 
 
 class Monkey:
-    """Does what can be done at the moment, at random; what is hidden or greyed out at that moment is left alone."""
+    """Does what can be done at the moment, at random; what is hidden at that moment is left alone."""
 
     def __init__(self, visitor: Visitor, files: list[str], seed: int):
         self.visitor, self.page, self.files, self.random = visitor, visitor.page, files, random.Random(seed)
@@ -30,7 +30,7 @@ class Monkey:
         which = self.random.random()
         self.page.evaluate(
             """([selector, which]) => {
-                const found = [...document.querySelectorAll(selector)].filter((x) => x.offsetParent && !x.disabled);
+                const found = [...document.querySelectorAll(selector)].filter((x) => x.offsetParent);
                 found[Math.floor(which * found.length)]?.click();
             }""",
             [selector, which],

@@ -27,9 +27,10 @@ function drawing() {
   return { marks: photo.strokes.map(plain), strokes: map.strokes.map(plain), forbidden: forbidden(), settings };
 }
 
-// One question at a time, so that each answer meets the page that asked.
+// One question at a time, so that each answer meets the page that asked. Of some kinds only the last one counts.
+const OF_PAGE = ["open", "example", "close"], LAST_COUNTS = [...OF_PAGE, "model", "preview", "go", "download"];
 function ask(kind, details = {}) {
-  const repeated = questions.findIndex((question) => question.kind === kind);
+  const repeated = LAST_COUNTS.includes(kind) ? questions.findIndex((question) => question.kind === kind) : -1;
   if (repeated >= 0) questions.splice(repeated, 1);
   questions.push({ kind, ...details });
   next();
@@ -92,11 +93,12 @@ async function take(news) {
     unwanted.clear();
     photo.set([]);
     map.set([]);
+    questions.splice(0, Infinity, ...questions.filter(({ kind }) => OF_PAGE.includes(kind))); // others meant the old photo
   }
   editor.dataset.state = view.photo ? "open" : "empty";
   find(".original img").src = view.original ? address(view.original) : "";
-  if (view.map) map.load(address(view.map));
-  if (view.photo) photo.load(address(view.photo));
+  map.load(view.map ? address(view.map) : "");
+  photo.load(view.photo ? address(view.photo) : "");
   if (news.message) say(news.message.text, news.message.kind);
   if (news.marks) {
     await Promise.all(news.marks.map(loadMask));
@@ -134,9 +136,10 @@ async function loadMask(stroke) {
   await stroke.image.decode().catch(() => {});
 }
 
+const LATER = "Another photo can be opened when this restoration is done.";
 async function open(file) {
   if (!file) return;
-  if (restoring) return say("Another photo can be opened when this restoration is done.");
+  if (restoring) return say(LATER);
   say(`Opening ${file.name || "the photo"} …`);
   const uploaded = await sent(file);
   if (uploaded) ask("open", uploaded);
@@ -153,10 +156,12 @@ async function sent(file) {
 
 // ---------------------------------------------------------------- what is shown
 
+// In the line below the photo, or in the one where a photo can be dropped: one of them is in sight.
 function say(text, kind = "info") {
-  const line = find("#status");
-  line.textContent = text;
-  line.dataset.kind = kind;
+  for (const line of all(".message")) {
+    line.textContent = text;
+    line.dataset.kind = kind;
+  }
 }
 
 function bringIntoSight(part) {
@@ -177,7 +182,7 @@ function fill(part, content, make) {
   if (shown.get(part) === now) return;
   shown.set(part, now);
   const place = controls(part).indexOf(document.activeElement);
-  part.querySelectorAll("[data-filled]").forEach((x) => x.remove());
+  part.querySelectorAll(":scope > [data-filled]").forEach((x) => x.remove());
   for (const item of content) {
     const made = make(item);
     made.dataset.filled = "";
@@ -325,7 +330,7 @@ const actions = {
   redo,
   clear: () => photo.clear(),
   "clear-map": () => map.clear(),
-  close: () => restoring || ask("close"),
+  close: () => (restoring ? say(LATER) : ask("close")),
   random: () => restoring || ask("random"),
   download: () => ask("download", { format: find(".format").value }),
   "download-map": () => ask("download", { format: "map" }),

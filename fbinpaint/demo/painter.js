@@ -23,16 +23,22 @@ class Painter {
     root.addEventListener("keydown", (event) => this.key(event));
   }
 
-  // The picture is shown once it has loaded; of two that are asked for, the later one stays.
+  // The picture is shown once it has loaded; of two that are asked for, the later one stays. "" = none, until when
+  // nothing can be painted.
   async load(url) {
     if (url === this.url) return;
     this.url = url;
+    if (!url) {
+      this.picture.removeAttribute("src");
+      return void Object.assign(this, { width: 0, height: 0 });
+    }
     const picture = new Image();
     picture.src = url;
     try {
       await picture.decode();
     } catch {
-      return; // the connection broke, which the server's next answer shows
+      if (url === this.url) this.url = null; // the connection broke; the server's next answer asks for it again
+      return;
     }
     if (url !== this.url) return;
     this.picture.src = url;
@@ -229,8 +235,8 @@ class Painter {
 
 function outline(points) {
   const path = new Path2D();
-  path.moveTo(...points[0]);
-  for (const point of points.slice(1)) path.lineTo(...point);
-  if (points.length === 1) path.lineTo(points[0][0] + 0.01, points[0][1]); // a line of no length is not drawn
+  const [[x, y], ...others] = points;
+  path.moveTo(x, y);
+  for (const point of others.length ? others : [[x + 0.01, y]]) path.lineTo(...point); // canvases draw no line of no length
   return path;
 }

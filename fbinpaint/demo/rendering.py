@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput, RoundOutput
 
 HOLE_COLOUR = (255, 255, 255)
+SHOWN_FROM = 1e-3  # of the photo: what a map shows less of has no button
 
 
 def hex_colours(space: LabelSpace) -> dict[str, str]:
@@ -26,11 +27,6 @@ def hex_colours(space: LabelSpace) -> dict[str, str]:
 def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """The (H,W,3) photo with its hole blanked out."""
     return np.where(hole[..., None], np.uint8(HOLE_COLOUR), photo)
-
-
-def levels(image: np.ndarray) -> np.ndarray:
-    """A picture of the pipeline's, (H,W,3) float in [0,1], as uint8."""
-    return np.rint(image * 255).astype(np.uint8)
 
 
 def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
@@ -61,7 +57,7 @@ def album(output: "FeedbackInpaintPipelineOutput", size: tuple[int, int]) -> lis
     for index, round_ in enumerate(output.rounds[0]):
         changed = f"{round_.changed:.1%} changed" if index else "one-way"
         caption = f"Round {index}: {changed}, confidence {round_.confidence:.0%}"
-        pictures.append((resize_image(levels(round_.image), size), caption))
+        pictures.append((resize_image(np.asarray(round_.image), size), caption))
         pictures.append((resize_image(doubt_picture(round_), size), f"Doubt fed into round {index}"))
     return pictures
 
@@ -73,14 +69,15 @@ def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
     text = f"Restored {hole.mean():.1%} of {width} × {height} pixels."
     if len(rounds) == 1:
         return f"{text} No feedback."
-    changed = (output.semantic_before[0] != output.semantic_after[0])[hole].mean()
+    before, after = (np.asarray(labels)[hole] for labels in (output.semantic_before[0], output.semantic_after[0]))
+    changed = (before != after).mean()
     return f"{text} Feedback changed {changed:.1%} of the map in the hole."
 
 
 def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
     """The same for programs."""
     return size_and_hole(hole) | {
-        "classes": present_classes(output.semantic_after[0], space),
+        "classes": present_classes(np.asarray(output.semantic_after[0]), space),
         "rounds": [
             {"changed": round(float(round_.changed), 4), "confidence": round(float(round_.confidence), 4)}
             for round_ in output.rounds[0]
@@ -97,6 +94,13 @@ def size_and_hole(hole: np.ndarray) -> dict:
 def present_classes(labels: np.ndarray, space: LabelSpace) -> dict[str, str]:
     """The classes that a map (H,W) shows, id -> owner's name; the ids as text, as JSON has them."""
     return {str(i): space.classes[i] for i in np.unique(labels) if i < space.num_classes}
+
+
+def shown_classes(labels: np.ndarray, space: LabelSpace) -> list[int]:
+    """The classes that a map (H,W) uint8 shows, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=space.num_classes)[: space.num_classes]
+    order = np.argsort(-counts, kind="stable")
+    return [int(label) for label in order if counts[label] >= SHOWN_FROM * labels.size]
 
 
 def round_share(share: float) -> float:

@@ -25,6 +25,7 @@ from ..labels import LabelSpace
 from ..modes import as_photo, fit_to_format
 from ..xmp import model_name, tell_provenance
 from .inputs import open_upload
+from .rendering import shown_classes
 
 MAX_PREVIEW = 1600  # pixels: no pane of the page is wider, and photos of 12 megapixels make browsers slow
 MAX_VERSIONS = 20  # the oldest restorations are forgotten
@@ -62,6 +63,7 @@ class Version:
     labels: Path | None = None
     map_preview: Path | None = None
     seen_by: str | None = None
+    shown: list[int] = field(default_factory=list)
 
     def remove_files(self) -> None:
         for path in (self.pixels, self.preview, self.thumb, self.painted, self.labels, self.map_preview):
@@ -93,7 +95,11 @@ class Session:
         try:
             given = folder / "given"
             shutil.copyfile(source, given)
-            pixels = to_rgb(open_upload(given, name))
+            picture = open_upload(given, name)
+            try:
+                pixels = to_rgb(picture)
+            except InputError as error:  # its size; which file it is of is not said
+                raise InputError(f"{picture.filename}: {error}") from None
             session = cls(folder, given, name, pixels.shape[1::-1], model)
             session.append(pixels, "The photo as it came")
         except BaseException:
@@ -162,6 +168,7 @@ class Session:
         path = self.file(".png")
         space.to_palette_image(small).save(path)
         version.labels, version.map_preview, version.seen_by = self.save(labels), path, model
+        version.shown = shown_classes(small, space)
 
     # ------------------------------------------------------------------------------------------ masks
 
