@@ -35,20 +35,21 @@ URL = f"http://127.0.0.1:{PORT}"
 SIDE = 256
 
 
-def resident_gigabytes(process: subprocess.Popen) -> float:
+def gigabytes(process: subprocess.Popen, of: str = "VmRSS") -> float:
+    """What a process holds now, or (VmHWM) held at its peak."""
     status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 2**20
+    return int(status.split(f"{of}:")[1].split()[0]) / 2**20
 
 
-def start() -> tuple[subprocess.Popen, float]:
+def start(port: int = PORT) -> tuple[subprocess.Popen, float]:
     """The demo, once it answers, and how many seconds that took."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     began = time.perf_counter()
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(PORT)]
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     while True:
         try:
-            urlopen(URL, timeout=1).close()
+            urlopen(f"http://127.0.0.1:{port}", timeout=1).close()
             return process, time.perf_counter() - began
         except (URLError, TimeoutError):
             if process.poll() is not None:
@@ -138,13 +139,13 @@ def main() -> None:
         parser.error("chromium is not on the PATH (Debian: apt-get install chromium)")
     process, seconds = start()
     try:
-        print(f"answers after {seconds:.1f} s, then holds {resident_gigabytes(process):.2f} GB")
+        print(f"answers after {seconds:.1f} s, then holds {gigabytes(process):.2f} GB")
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             for size, visits in (((480, 360), args.visits), ((4000, 3000), max(1, args.visits // 3))):
                 print(own_photos(page, size, visits, Path(folder)))
-                print(f"holds {resident_gigabytes(process):.2f} GB")
+                print(f"holds {gigabytes(process):.2f} GB")
             browser.close()
         for repetition in range(2):
             began = time.perf_counter()
@@ -154,7 +155,7 @@ def main() -> None:
             print(
                 f"{args.clients} clients x {args.requests} requests, run {repetition + 1}: {right} right of "
                 f"{args.clients * args.requests} in {time.perf_counter() - began:.1f} s; "
-                f"holds {resident_gigabytes(process):.2f} GB"
+                f"holds {gigabytes(process):.2f} GB"
             )
     finally:
         process.terminate()

@@ -249,27 +249,13 @@ def candidates(model: str, classes: Sequence[str] | None) -> dict[str, str]:
         raise InputError(NOT_BUNDLED)
     if classes is None:
         return models
+    from fbinpaint.labels import spaces_that_know
+
     spaces = {name: label_space_of_model(folder) for name, folder in models.items()}
-    ids = {}
-    for name, space in spaces.items():
-        try:
-            ids[name] = space.class_ids(classes)
-        except InputError as error:
-            unknown = error
-    if not ids and len(models) == 1:
-        raise InputError(f"--remove: {unknown}") from unknown
-    if not ids:
-        known = "; ".join(f"{name}: {', '.join(space.classes)}" for name, space in spaces.items())
-        all_of = "all of " if len(classes) > 1 else ""
-        raise InputError(f"--remove: no model knows {all_of}{', '.join(classes)}; name some of one of these; {known}")
-    for name, found in ids.items():
-        if len(found) == spaces[name].num_classes:
-            raise InputError(f"--remove: these are all classes of {spaces[name].name}; leave at least one to fill with")
-    for given in filter(str.isdecimal, classes):
-        meant = {name: spaces[name].classes[int(given)] for name in ids}
-        if len(set(meant.values())) > 1:
-            each = ", ".join(f"{what} in {name}" for name, what in meant.items())
-            raise InputError(f"--remove: {given} is {each}; name the class, or a --model")
+    try:
+        ids = spaces_that_know(spaces, classes)
+    except InputError as error:
+        raise InputError(f"--remove: {error}") from error
     return {name: models[name] for name in ids}
 
 

@@ -395,6 +395,18 @@ def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
 
 
 
+def divide_hole(hole: np.ndarray, crops: Sequence[Crop]) -> list[np.ndarray]:
+    """The part of an (H, W) bool hole that each crop is to fill, bool of its size: where crops overlap, the last one.
+
+    Together the parts are all that crops cover of the hole, and no pixel is in two of them.
+    """
+    left, parts = hole.copy(), []
+    for crop in reversed(crops):
+        parts.append(left[crop.slices].copy())
+        left[crop.slices] = False
+    return parts[::-1]
+
+
 def _hole_boxes(mask: np.ndarray) -> np.ndarray:
     """(N, 4) int boxes (left, top, right, bottom), N <= 256, one per 8-connected group of holes.
 

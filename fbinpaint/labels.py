@@ -14,7 +14,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -158,6 +158,35 @@ CITYSCAPES = LabelSpace(
 )
 
 LABEL_SPACES = {space.name: space for space in (CELEBAMASK_HQ, CITYSCAPES)}
+
+
+def spaces_that_know(spaces: Mapping[str, LabelSpace], classes: Sequence[str]) -> dict[str, list[int]]:
+    """Of label spaces by name, those that know all of these classes, and their ids there.
+
+    Raises InputError where none does, where these are all classes of one, or where an id is another class in each of
+    several.
+    """
+    ids = {}
+    for name, space in spaces.items():
+        try:
+            ids[name] = space.class_ids(classes)
+        except InputError as error:
+            unknown = error
+    if not ids and len(spaces) == 1:
+        raise unknown
+    if not ids:
+        known = "; ".join(f"{name}: {', '.join(space.classes)}" for name, space in spaces.items())
+        all_of = "all of " if len(classes) > 1 else ""
+        raise InputError(f"no model knows {all_of}{', '.join(classes)}; name some of one of these; {known}")
+    for name, found in ids.items():
+        if len(found) == spaces[name].num_classes:
+            raise InputError(f"these are all classes of {spaces[name].name}; leave at least one to fill with")
+    for given in filter(str.isdecimal, classes):
+        meant = {name: spaces[name].classes[int(given)] for name in ids}
+        if len(set(meant.values())) > 1:
+            each = ", ".join(f"{what} in {name}" for name, what in meant.items())
+            raise InputError(f"{given} is {each}; name the class, or a model")
+    return ids
 
 
 def get_label_space(name: str) -> LabelSpace:

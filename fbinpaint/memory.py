@@ -1,11 +1,17 @@
 """What a program that runs the loop asks of its memory allocator."""
 
 import ctypes
+import os
 import platform
+import threading
+import time
 
 # Parameters of glibc's mallopt(3), from malloc.h.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 MEGABYTE = 2**20
+KEPT = 256 * MEGABYTE  # of freed memory
+KEPT_BY_SERVERS = 128 * MEGABYTE  # as much as photos of up to 512 pixels free
+LOOK_EVERY = 0.5  # seconds
 
 
 def keep_freed_memory() -> None:
@@ -15,9 +21,59 @@ def keep_freed_memory() -> None:
     the loop's time on a CPU goes into getting them anew, page by page (docs/performance.md). It is a setting of the
     whole process, so programs make it, the library does not. Does nothing where there is no glibc.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if not has_glibc():
         return
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(M_MMAP_THRESHOLD, 32 * MEGABYTE)  # the highest it takes
-    mallopt(M_TRIM_THRESHOLD, 256 * MEGABYTE)
+    mallopt(M_TRIM_THRESHOLD, KEPT)
     mallopt(M_TOP_PAD, 16 * MEGABYTE)
+
+
+def bound_freed_memory() -> None:
+    """`keep_freed_memory` for a server, which photos of ever other sizes reach on ever other threads.
+
+    The limit there holds for the end of each arena, of which glibc makes several a core; what is freed between blocks
+    in use is kept without limit (docs/performance.md). Here all threads share one arena, and a thread in the background
+    returns what is free whenever that is more than 128 MB. To be called before other threads are started. Does nothing
+    where there is no glibc, and without glibc 2.33 nothing but share the arena.
+    """
+    if not has_glibc():
+        return
+    keep_freed_memory()
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_ARENA_MAX, 1)
+    if hasattr(libc, "mallinfo2"):
+        libc.mallinfo2.restype = MallocInfo
+        threading.Thread(target=_give_back, args=[libc], name="gives back freed memory", daemon=True).start()
+
+
+class MallocInfo(ctypes.Structure):
+    """mallinfo2(3), bytes; uordblks and hblkhd are in use."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def _give_back(libc: ctypes.CDLL) -> None:
+    def not_in_use() -> int:
+        """Of what is resident: what was freed, and what never came from malloc, as code."""
+        info = libc.mallinfo2()
+        return resident_bytes() - info.uordblks - info.hblkhd
+
+    while True:
+        libc.malloc_trim(0)  # other threads run on meanwhile
+        others = not_in_use()  # for what was freed has been returned
+        while not_in_use() < others + KEPT_BY_SERVERS:
+            time.sleep(LOOK_EVERY)
+
+
+def resident_bytes() -> int:
+    """What this process holds in memory now; Linux alone tells."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def has_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"

@@ -20,11 +20,13 @@ from .modes import as_photo
 class Patch:
     """What one round made of one crop, (h,w) its working size.
 
-    fill (h',w',3) uint8, may be finer; labels (h,w) uint8; planes: the evidence by name, as in `RoundOutput` but (h,w);
-    changed, confidence: what this crop, by its share of the hole, adds to the round's.
+    part: of the crop, (H,W) bool, what this one fills: of no pixel there are two. fill (h',w',3) uint8, may be finer;
+    labels (h,w) uint8; planes: the evidence by name, as in `RoundOutput` but (h,w); changed, confidence: as there, in
+    that part.
     """
 
     crop: Crop
+    part: np.ndarray
     fill: np.ndarray
     labels: np.ndarray
     planes: dict[str, np.ndarray]
@@ -96,10 +98,11 @@ class RoundOutput:
     def image(self) -> Any:
         pixels = self.photo.pixels.copy()
         for patch in self.patches:
-            self._paste(pixels, patch.crop, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
+            self._paste(pixels, patch, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
             return PIL.Image.fromarray(pixels) if self.photo.source is None else self._like_source(pixels)
-        floats = pixels.astype(np.float32) / 255
+        floats = pixels.astype(np.float32)
+        floats /= 255
         if self.photo.original is not None:
             np.copyto(floats, self.photo.original, where=~self.photo.hole[..., None])
         return floats if self.output_type == "np" else torch.from_numpy(floats).permute(2, 0, 1).contiguous()
@@ -116,7 +119,7 @@ class RoundOutput:
             known = cv2.resize(overview, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
             np.copyto(labels, known, where=~hole)
         for patch in self.patches:
-            self._paste(labels, patch.crop, patch.labels)
+            self._paste(labels, patch, patch.labels)
         if drawn is not None:
             np.copyto(labels, drawn, where=drawn != IGNORE)
         return as_output(labels, self.label_space, self.output_type)
@@ -140,15 +143,16 @@ class RoundOutput:
     def _plane(self, name: str, plane: np.ndarray) -> np.ndarray:
         for patch in self.patches:
             if name in patch.planes:
-                self._paste(plane, patch.crop, patch.planes[name])
+                self._paste(plane, patch, patch.planes[name])
         return plane
 
-    def _paste(self, plane: np.ndarray, crop: Crop, values: np.ndarray) -> None:
-        """Write the values of a crop, enlarged by nearest neighbours if they are smaller, into its hole, in place."""
-        hole = self.photo.hole[crop.slices]
-        if values.shape[:2] != hole.shape:
-            values = cv2.resize(values, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        np.copyto(plane[crop.slices], values, where=hole[..., None] if plane.ndim == 3 else hole)
+    @staticmethod
+    def _paste(plane: np.ndarray, patch: Patch, values: np.ndarray) -> None:
+        """Write a patch's values, enlarged by nearest neighbours if they are smaller, to where it fills, in place."""
+        part = patch.part
+        if values.shape[:2] != part.shape:
+            values = cv2.resize(values, part.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        np.copyto(plane[patch.crop.slices], values, where=part[..., None] if plane.ndim == 3 else part)
 
 
 def as_output(labels: np.ndarray, label_space: LabelSpace, output_type: str) -> Any:

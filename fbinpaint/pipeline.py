@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .hub import publish
 from .images import (
     Crop,
     check_hole,
+    divide_hole,
     name_of,
     plan_crops,
     resize_image,
@@ -60,15 +62,30 @@ MIN_ENLARGEMENT = 1.5  # a fill that is enlarged less loses nothing one would se
 
 @dataclass
 class _Job:
-    """A crop of a photo at its working size, padded: what the loop runs on."""
+    """A crop of a photo at its working size, padded: what the loop runs on.
+
+    part: of the crop, (H,W) bool, what this one is to fill; None = run only for the map of the known part.
+    """
 
     photo: Photo
     crop: Crop
+    part: np.ndarray | None
     size: tuple[int, int]  # working (width, height)
     image: Tensor
     mask: Tensor
     drawn: Tensor | None
-    overview: bool  # run only for the map of the known part
+
+    @property
+    def overview(self) -> bool:
+        return self.part is None
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """(1,1,h,w) in [0,1]: how much of each small pixel this crop is to fill; 0 in the padding."""
+        part = cv2.resize(self.part.astype(np.float32), self.size, interpolation=cv2.INTER_AREA)
+        weight = torch.zeros_like(self.mask)
+        weight[..., : self.size[1], : self.size[0]] = torch.from_numpy(part)
+        return weight
 
     def undecided(self, size: tuple[int, int]) -> Tensor:
         """(1,1,h,w) in {0,1}: what the mask marked, and the user drew no class into; at a (width, height), padded."""
@@ -319,17 +336,17 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         """Restore the photos, yielding what there is after every step; the last output is what calling the pipeline
         gives.
 
-        Arguments and errors as there. Early outputs hold the rounds reached so far; where a photo is worked on in
-        several crops, holes whose turn has not come still show the photo's own pixels, and 255 in the map; details and
-        grain are added to the last round.
+        Arguments and errors as there. There is one output after each round of all crops, so that every hole is painted
+        in each; what the crops have in the works is held until the last one. Details and grain are added to the last
+        round. Photos without anything to paint have one output.
         """
         photos = self._read(image, mask, mask_image, semantic_map, num_feedback_rounds, output_type, value_range)
         forbidden, grain_seed = self._read_forbidden(forbidden), draw_seed(None) if grain else None
-        reached = 0
-        for index in self._steps(photos, num_feedback_rounds, forbidden, None, grain_seed):
-            reached = max(reached, index)
-            yield self._output(photos, reached + 1, output_type)
-        if reached < num_feedback_rounds:  # nothing was left to paint
+        painted = False
+        for index in self._steps(photos, num_feedback_rounds, forbidden, None, grain_seed, abreast=True):
+            painted = True
+            yield self._output(photos, index + 1, output_type)
+        if not painted:
             yield self._output(photos, num_feedback_rounds + 1, output_type)
 
     def segment(self, image: Any, output_type: str = "pil", value_range: tuple[float, float] = (0, 1)) -> Any:
@@ -478,9 +495,16 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])
 
     def _steps(
-        self, photos: list[Photo], num_rounds: int, forbidden: Tensor | None, callback, grain_seed: int | None
+        self,
+        photos: list[Photo],
+        num_rounds: int,
+        forbidden: Tensor | None,
+        callback,
+        grain_seed: int | None,
+        abreast: bool = False,
     ) -> Iterator[int]:
-        """Run everything; yields the number of the round after each step of each batch of crops. No seed, no grain."""
+        """Run everything; yields the number of the round after each step of each batch of crops or, where they go
+        abreast, of all of them. No seed, no grain."""
         for photo in photos:
             fill_plain_holes(photo, self.config.sample_size, grain_seed)
         jobs = [job for photo in photos for job in self._plan(photo)]
@@ -489,18 +513,28 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         total = sum(1 if batch[0].overview else num_rounds + 1 for batch in batches)
         self._interrupt = False
         with self.progress_bar(total=total) as progress:
+            runs = []
             for batch in batches:
                 if self._interrupt:
                     break
-                for index in self._run(batch, num_rounds, forbidden, callback, grain_seed):
+                run = self._run(batch, num_rounds, forbidden, callback, grain_seed)
+                if abreast and not batch[0].overview:
+                    runs.append(run)
+                    continue
+                for index in run:
                     progress.update()
-                    yield index
+                    if not abreast:
+                        yield index
+            for indices in zip(*runs, strict=False):  # when interrupted, they end as soon as one of them does
+                progress.update(len(runs))
+                yield indices[0]
 
     def _output(self, photos: list[Photo], num_rounds: int, output_type: str) -> FeedbackInpaintPipelineOutput:
         rounds = [[self._round(photo, k, output_type) for k in range(num_rounds)] for photo in photos]
         images = [r[-1].image for r in rounds]
         if output_type != "pil" and len({image.shape for image in images}) == 1:
-            images = (np if output_type == "np" else torch).stack(images)
+            # Of one photo no copy: 12 megapixels of floats are 144 MB.
+            images = images[0][None] if len(images) == 1 else (np if output_type == "np" else torch).stack(images)
         return FeedbackInpaintPipelineOutput(
             images=images,
             semantic_before=[r[0].semantic_map for r in rounds],
@@ -510,13 +544,18 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
 
     def _round(self, photo: Photo, index: int, output_type: str) -> RoundOutput:
         patches = tuple(photo.patches[index])
+        shares = [np.count_nonzero(patch.part) for patch in patches]
+
+        def mean(values: Iterable[float]) -> float:
+            return min(1.0, sum(share * value for share, value in zip(shares, values, strict=True)) / sum(shares))
+
         return RoundOutput(
             photo=photo,
             patches=patches,
             label_space=self.label_space,
             output_type=output_type,
-            changed=sum((patch.changed for patch in patches), 0.0),
-            confidence=sum((patch.confidence for patch in patches), photo.confidence),
+            changed=mean(patch.changed for patch in patches) if patches else 0.0,
+            confidence=mean(patch.confidence for patch in patches) if patches else photo.confidence,
         )
 
     def _read(
@@ -568,12 +607,13 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         height, width = photo.hole.shape
         whole = Crop(0, 0, width, height)
         crops = plan_crops(photo.hole, min_size=self.config.sample_size, context=CONTEXT)
-        jobs = [self._job(photo, crop, overview=False) for crop in crops]
+        parts = zip(crops, divide_hole(photo.hole, crops), strict=True)
+        jobs = [self._job(photo, crop, part) for crop, part in parts if part.any()]
         if crops != [whole]:
-            jobs.append(self._job(photo, whole, overview=True))
+            jobs.append(self._job(photo, whole, None))
         return jobs
 
-    def _job(self, photo: Photo, crop: Crop, overview: bool) -> _Job:
+    def _job(self, photo: Photo, crop: Crop, part: np.ndarray | None) -> _Job:
         size = working_size(crop.width, crop.height, self.config.sample_size)
         pixels, hole = shrink(photo.pixels[crop.slices], photo.hole[crop.slices], size)
         image = pad_to_multiple(to_tensor(pixels), STRIDE)
@@ -582,7 +622,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         if photo.drawn is not None:
             drawn = cv2.resize(photo.drawn[crop.slices], size, interpolation=cv2.INTER_NEAREST_EXACT)
             drawn = pad_to_multiple(torch.from_numpy(drawn).float()[None, None], STRIDE)[:, 0].long()
-        return _Job(photo, crop, size, image, mask, drawn, overview)
+        return _Job(photo, crop, part, size, image, mask, drawn)
 
     @staticmethod
     def _batches(jobs: Sequence[_Job]) -> list[list[_Job]]:
@@ -619,7 +659,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             before = labels if before is None else before
             done = round_.index == num_rounds or self._interrupt
             done |= last is not None and not replaced and settled(round_.image, last, labels, before, mask)
-            patches = make_patches(jobs, round_, labels, before, mask)
+            patches = make_patches(jobs, round_, labels, before)
             if done:
                 guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
                 for job, patch, guide in zip(jobs, patches, guidance, strict=True):
@@ -704,29 +744,29 @@ def draw_seed(generator: torch.Generator | None) -> int:
     return int(torch.randint(2**31, (), generator=generator, device=generator.device))
 
 
-def make_patches(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor, mask: Tensor) -> list[Patch]:
-    """What a round made of some crops. labels and before (B,H,W): its map and that of one round before; mask (B,1,H,W).
+def make_patches(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor) -> list[Patch]:
+    """What a round made of some crops. labels and before (B,H,W): its map and that of one round before.
 
     A crop that is the whole photo also knows the map of the known part, its overview.
     """
-    mask = mask.float()  # half precision would overflow in the sums
-    hole4 = F.avg_pool2d(mask, 4)
-    confidence = (round_.probabilities.amax(1, keepdim=True) * hole4).sum((1, 2, 3)) / hole4.sum((1, 2, 3))
-    changed = ((labels != before) & (mask[:, 0] > 0)).sum((1, 2)) / mask.sum((1, 2, 3))
+    weight = torch.cat([job.weight for job in jobs]).to(labels.device)
+    weight = weight / weight.sum((1, 2, 3), keepdim=True)
+    sure = F.interpolate(round_.probabilities.amax(1, keepdim=True).float(), size=labels.shape[-2:])
+    confidence, changed = ((plane * weight[:, 0]).sum((1, 2)) for plane in (sure[:, 0], labels != before))
     evidences = {name: x.cpu().numpy() for name, x in evidence(round_, labels, before).items()}
     fills, maps = to_uint8(round_.image), labels.cpu().numpy().astype(np.uint8)
     patches = []
     for i, job in enumerate(jobs):
         inside = slice(job.size[1]), slice(job.size[0])
-        share = job.photo.hole[job.crop.slices].sum() / job.photo.hole.sum()
         patches.append(
             Patch(
                 crop=job.crop,
+                part=job.part,
                 fill=fills[i][inside],
                 labels=maps[i][inside],
                 planes={name: plane[i][inside] for name, plane in evidences.items()},
-                changed=float(share * changed[i]),
-                confidence=float(share * confidence[i]),
+                changed=float(changed[i]),
+                confidence=float(confidence[i]),
             )
         )
         if job.photo.overview is None and (job.crop.height, job.crop.width) == job.photo.hole.shape:

@@ -15,7 +15,7 @@ from .tensors import pad_to_multiple
 
 TILE = 256  # pixels, a multiple of 16
 OVERLAP = 32  # of neighbouring tiles at least, over which one fades into the other; also the margin around the hole
-TILES_AT_ONCE = 4
+TILES_AT_ONCE = 2  # four take 60 MB more and 3 % less time
 
 
 def refine(

@@ -1,6 +1,6 @@
 """Semantic maps of intact photos: the segmenter alone, on photo and mirror image, on large photos at several sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -40,12 +40,18 @@ def segment_photos(
     height, width = photos[0].shape[:2]
     sizes = pyramid(width, height, sample_size)
     at_each = [class_probabilities(segmenter, photos, label_space, size, device) for size in sizes]
-    confidence = torch.stack([x.amax(1).mean((1, 2)) for x in at_each])  # (sizes, B)
+    confidence = torch.stack([mean_confidence(x, size) for x, size in zip(at_each, sizes, strict=True)])  # (sizes, B)
     weights = torch.softmax(confidence / TEMPERATURE, dim=0)
-    total = torch.zeros_like(at_each[-1])
-    for weight, probabilities in zip(weights, at_each, strict=True):
-        total += weight[:, None, None, None] * F.interpolate(probabilities, size=total.shape[-2:], mode="bilinear")
-    return [most_probable(probabilities.numpy(), (width, height)) for probabilities in total.cpu()]
+
+    def total(photo: int) -> Iterable[np.ndarray]:
+        for of_class in range(label_space.num_classes):
+            mean = 0
+            for weight, probabilities, size in zip(weights[:, photo], at_each, sizes, strict=True):
+                enlarged = in_pixels(probabilities[photo : photo + 1, of_class : of_class + 1], size)
+                mean = mean + weight * F.interpolate(enlarged, size=sizes[-1][::-1], mode="bilinear")
+            yield mean[0, 0].cpu().numpy()
+
+    return [most_probable(total(photo), (width, height)) for photo in range(len(photos))]
 
 
 def pyramid(width: int, height: int, sample_size: int) -> list[tuple[int, int]]:
@@ -66,21 +72,35 @@ def class_probabilities(
     size: tuple[int, int],
     device: torch.device,
 ) -> Tensor:
-    """(B,C,height,width) of photos made so large."""
+    """(B,C,h,w) of photos made so large and padded to multiples of 16, in cells of 4 pixels."""
     image = torch.cat([pad_to_multiple(to_tensor(resize_image(photo, size)), 16) for photo in photos])
     image = image.to(device, segmenter.dtype)
     intact = torch.zeros_like(image[:, :1])
     probabilities = segmenter(image, intact).logits.float().softmax(1)
     mirrored = segmenter(image.flip(3), intact).logits.float().softmax(1).flip(3)
     other_side = label_space.flip(np.arange(label_space.num_classes))  # a left eye was seen as a right one
-    probabilities = (probabilities + mirrored[:, torch.from_numpy(other_side)]) / 2
-    return F.interpolate(probabilities, size=image.shape[-2:], mode="bilinear")[..., : size[1], : size[0]]
+    return ((probabilities + mirrored[:, torch.from_numpy(other_side)]) / 2).contiguous()
 
 
-def most_probable(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(C,h,w) at another (width, height) -> (height,width) uint8, the class that is likeliest there.
+def in_pixels(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """What `class_probabilities` made (B,C,h,w) at its own (width, height), without the padding: (B,C,height,width)."""
+    return F.interpolate(probabilities, scale_factor=4, mode="bilinear")[..., : size[1], : size[0]]
 
-    Class by class: all of them at the size of a 12 Mpx photo would take a gigabyte.
+
+def mean_confidence(probabilities: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B,), how sure the segmenter is on average. Class by class, as `most_probable`."""
+    highest = in_pixels(probabilities[:, :1], size)
+    for of_class in range(1, probabilities.shape[1]):
+        highest = torch.maximum(highest, in_pixels(probabilities[:, of_class : of_class + 1], size))
+    return highest[:, 0].mean((1, 2))
+
+
+def most_probable(probabilities: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """(h,w) of each class, one after the other -> at another (width, height): (height,width) uint8, the class that is
+    likeliest there.
+
+    Class by class: all of them at the size of a 12 Mpx photo would take a gigabyte, and those at a third of its sides
+    half of one.
     """
     labels = np.zeros(size[::-1], np.uint8)
     highest = np.full(size[::-1], -1, np.float32)

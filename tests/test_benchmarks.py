@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import coarse_faces, cost, edits, holes, large, texture, training
+from benchmarks import coarse_faces, cost, edits, holes, large, memory, texture, training
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.photos import collate
 from fbinpaint.data.scenes import face_scene
@@ -252,3 +252,11 @@ def test_masks_of_the_benchmark_are_as_thin_as_they_say():
             hole = holes.thin_mask(pattern, thickness, (320, 240))
             depth = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 5)
             assert 0 < hole.mean() < 0.5 and np.median(depth[hole]) <= max(1.5, 0.6 * thickness)
+
+
+def test_the_servers_memory_is_measured_with_photos_of_all_sizes():
+    sizes = [memory.size_of(request) for request in range(60)]
+    assert sizes.count(memory.LARGEST) == 10 and len(set(sizes)) == 51
+    for size in sizes:
+        assert 100 <= min(size) <= max(size) <= 4000 and size[0] * size[1] <= 12_000_000
+    assert min(map(min, sizes)) < 150

@@ -112,7 +112,7 @@ def test_several_photos_of_different_sizes_in_one_call(pipe):
 def test_no_step_of_a_stream_shows_it(pipe):
     pixels, mask = SEVERAL_CROPS
     steps = list(pipe.stream(pixels, mask, num_feedback_rounds=2, forbidden="car"))
-    assert len(steps) > 3
+    assert len(steps) == 3
     for out in steps:
         assert not any((map_[mask] == CAR).any() for map_ in maps_of(out))
     called = pipe(pixels, mask, num_feedback_rounds=2, forbidden="car")

@@ -40,8 +40,8 @@ def tiny() -> dict[str, FeedbackInpaintPipeline]:
     """Twice the same networks; the exemplars of one are streets, those of the other their negatives."""
     pipes = {name: quiet_pipeline(make_tiny_networks()) for name in ("streets", "negatives")}
     for name, pipe in pipes.items():
-        labelled = [(street(seed, name == "negatives"), SCENES["cityscapes"]((256, 192), np.random.default_rng(seed))[1])
-                    for seed in range(4)]  # fmt: skip
+        maps = (SCENES["cityscapes"]((256, 192), np.random.default_rng(seed))[1] for seed in range(4))
+        labelled = ((street(seed, name == "negatives"), semantic_map) for seed, semantic_map in enumerate(maps))
         pipe.recorrector.set_bank(make_exemplars(pipe.segmenter, CITYSCAPES, labelled))
     return pipes
 

@@ -182,8 +182,63 @@ def test_streaming_yields_every_round(tiny_pipeline):
     for k, out in enumerate(outputs):
         assert out.images[0].tobytes() == whole.rounds[0][k].image.tobytes()
         assert out.semantic_after[0].tobytes() == whole.rounds[0][k].semantic_map.tobytes()
-    # A large photo: the map of the known part first, then its crop.
-    assert len(list(tiny_pipeline.stream(photo(420, 300), box(420, 300), num_feedback_rounds=1))) == 3
+
+
+MAGENTA = (255, 0, 255)
+
+
+@pytest.mark.parametrize("boxes", [
+    [(150, 210, 31, 35)],
+    [(0, 0, 24, 30)],
+    [(3, 2, 20, 20), (270, 380, 30, 40), (90, 200, 40, 25)],
+    [(40, 30, 200, 300), (290, 410, 10, 10)],
+], ids=["small", "corner", "far apart", "large and small"])
+@pytest.mark.parametrize(("width", "height"), [(420, 300), (900, 700)])
+def test_every_output_of_a_stream_is_whole(tiny_pipeline, width, height, boxes):
+    """No map has a gap, and no hole shows what was in it, whatever has to be done before."""
+    pixels, hole = np.array(photo(width, height)), np.zeros((height, width), bool)
+    for top, left, high, wide in boxes:
+        hole[top : top + high, left : left + wide] = True
+    pixels[hole] = MAGENTA
+    drawn = np.full(hole.shape, 255, np.uint8)
+    drawn[160:170, 215:225] = 8
+    for semantic_map in (None, drawn):
+        options = {"num_feedback_rounds": 2, "semantic_map": semantic_map, "output_type": "np"}
+        outputs = list(tiny_pipeline.stream(pixels, hole, **options))
+        assert [len(out.rounds[0]) for out in outputs] == [1, 2, 3]
+        whole = tiny_pipeline(pixels, hole, **options)
+        for k, out in enumerate(outputs):
+            assert max(out.semantic_before[0].max(), out.semantic_after[0].max()) < 19
+            assert np.array_equal(out.semantic_before[0], whole.semantic_before[0])
+            assert np.array_equal(out.semantic_after[0], whole.rounds[0][k].semantic_map)
+            assert np.array_equal(out.images[0], whole.rounds[0][k].image)
+            result = np.rint(out.images[0] * 255).astype(np.uint8)
+            assert np.array_equal(result[~hole], pixels[~hole])
+            assert (result[hole] == MAGENTA).all(-1).mean() < 0.01
+
+
+def test_a_stream_of_photos_of_several_sizes_is_whole_at_every_step(tiny_pipeline):
+    sizes = [(64, 48), (420, 300), (90, 70)]
+    photos, masks = [np.array(photo(*size)) for size in sizes], [np.asarray(box(*size)) > 0 for size in sizes]
+    masks.append(np.zeros((48, 64), bool))  # and one that has nothing to be done
+    for pixels, mask in zip(photos, masks, strict=False):
+        pixels[mask] = MAGENTA
+    photos.append(np.array(photo(64, 48)))
+    with pytest.warns(InputWarning, match="nothing is marked"):
+        outputs = list(tiny_pipeline.stream(photos, masks, num_feedback_rounds=1))
+    assert len(outputs) == 2
+    for out in outputs:
+        for i, mask in enumerate(masks):
+            assert np.asarray(out.semantic_after[i]).max() < 19
+            assert not mask.any() or (np.asarray(out.images[i])[mask] == MAGENTA).all(-1).mean() < 0.01
+    assert np.array_equal(outputs[0].images[3], photos[3])
+
+
+def test_a_stream_that_has_nothing_to_paint_yields_one_whole_output(tiny_pipeline):
+    with pytest.warns(InputWarning, match="nothing is marked"):
+        (out,) = tiny_pipeline.stream(photo(420, 300), np.zeros((300, 420), bool), num_feedback_rounds=2)
+    assert len(out.rounds[0]) == 3 and np.asarray(out.semantic_before[0]).max() < 19
+    assert all(round_.changed == 0 for round_ in out.rounds[0])
 
 
 def test_rounds_carry_their_evidence(tiny_pipeline):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.images import divide_hole, plan_crops
 
 from .conftest import make_tiny_networks
 
@@ -99,5 +100,71 @@ def test_a_batch_equals_its_photos_alone(precise, counted):
             assert together.images[i].tobytes() == alone.images[0].tobytes()
             assert together.semantic_before[i].tobytes() == alone.semantic_before[0].tobytes()
             assert together.semantic_after[i].tobytes() == alone.semantic_after[0].tobytes()
+
+    check()
+
+
+def overlapping_crops() -> np.ndarray:
+    """Holes whose crops, of 96 pixels and more, overlap, at borders and corners, too."""
+    hole = np.zeros((300, 400), bool)
+    for top, left in ((0, 0), (10, 70), (60, 10), (150, 150), (150, 215), (215, 170), (280, 380), (290, 310)):
+        hole[top : top + 20, left : left + 20] = True
+    return hole
+
+
+@st.composite
+def scattered_holes(draw) -> np.ndarray:
+    """Several small boxes in a photo larger than the networks work at, far from each other or near, at borders, too."""
+    width, height = draw(st.integers(100, 420)), draw(st.integers(100, 420))
+    hole = np.zeros((height, width), bool)
+    for _ in range(draw(st.integers(1, 8))):
+        left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        hole[top : top + draw(st.integers(1, 60)), left : left + draw(st.integers(1, 60))] = True
+    return hole
+
+
+def test_divided_holes_are_the_hole(counted):
+    name = "crops divide the hole among them"
+
+    @settings(max_examples=60, **EXAMPLES)
+    @example(overlapping_crops())
+    @given(scattered_holes())
+    def check(hole):
+        counted[name] = counted.get(name, 0) + 1
+        crops = plan_crops(hole, min_size=96, context=0.5)
+        parts, times = divide_hole(hole, crops), np.zeros(hole.shape, int)
+        for crop, part in zip(crops, parts, strict=True):
+            times[crop.slices] += part
+        assert np.array_equal(times, hole)
+
+    check()
+
+
+def test_confidence_and_change_are_means_over_the_hole(tiny_pipeline, counted):
+    """Of crops that overlap, were made smaller, or padded; a callback makes every class of the map equally sure."""
+    name = "confidence and change are means"
+
+    def equally_sure(pipe, index, timestep, tensors):
+        likeliest = tensors["probabilities"].argmax(1, keepdim=True)
+        return {"probabilities": torch.full_like(tensors["probabilities"], 0.4 / 18).scatter(1, likeliest, 0.6)}
+
+    @settings(max_examples=16, **EXAMPLES)
+    @example(overlapping_crops())
+    @given(scattered_holes())
+    def check(hole):
+        counted[name] = counted.get(name, 0) + 1
+        photo = np.random.default_rng(0).integers(0, 256, (*hole.shape, 3), dtype=np.uint8)
+        usual = tiny_pipeline(photo, hole, num_feedback_rounds=2, output_type="np").rounds[0]
+        for last, this in zip([usual[0], *usual], usual, strict=False):
+            assert 0 <= this.changed <= 1 and 0 < this.confidence <= 1
+            moved = last.semantic_map != this.semantic_map
+            # Up to what small pixels only half in the hole make of it.
+            networks_hole = this.photo.hole
+            seen = moved[networks_hole].mean() if networks_hole.any() else 0
+            assert this.changed == pytest.approx(seen, abs=0.02)
+        if not usual[0].photo.hole.any():  # thin: no network, hence no callback
+            return
+        rounds = tiny_pipeline(photo, hole, 2, output_type="np", callback_on_step_end=equally_sure).rounds[0]
+        assert [round_.confidence for round_ in rounds] == pytest.approx([0.6] * 3, abs=1e-5)
 
     check()

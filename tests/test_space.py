@@ -29,4 +29,4 @@ def test_the_gpu_of_a_space_is_asked_for(tmp_path):
         [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert run.stdout.strip() == "True ['restore', 'segment_photo', 'remove_classes']", run.stderr
+    assert run.stdout.strip() == "True ['restore', 'segment_photo', 'choose', 'remove_classes']", run.stderr

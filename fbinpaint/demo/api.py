@@ -6,26 +6,25 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from ..arguments import names
 from ..errors import InputError
-from ..images import (
-    mask_image,
-    to_index_map,
-    to_rgb,
-)
-from ..labels import LabelSpace
+from ..images import mask_image, to_index_map, to_rgb
+from ..labels import LabelSpace, spaces_that_know
 from ..modes import as_photo, fit_to_format
 from .files import save_restored
-from .inputs import as_sent, image_path, listed_classes, open_upload, read_hole, received_photo, toasts, whole_number
+from .inputs import as_sent, image_path, open_upload, read_hole, received_photo, toasts, whole_number
 from .models import (
+    AUTO,
     MAX_RETRIES,
     MAX_ROUNDS,
+    choose,
     label_space_of_model,
     load,
     remove_classes,
-    restore_with_progress,
+    restore,
     segment_photo,
 )
-from .rendering import figures, levels, present_classes, round_share, size_and_hole
+from .rendering import figures, present_classes, round_share, size_and_hole
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,7 @@ class Endpoints:
     models: dict[str, str]
     cache_dir: str
 
-    def inpaint(
-        self, image, mask, model, rounds, semantic_map=None, forbidden="", progress=gr.Progress()  # noqa: B008
-    ):  # fmt: skip
+    def inpaint(self, image, mask, model, rounds, semantic_map=None, forbidden=""):
         """Restore a photo where the mask is white.
 
         semantic_map: class ids the fill must follow, an index image of the photo's size, 255 = let the model decide.
@@ -51,19 +48,22 @@ class Endpoints:
         size, share of hole, classes, and what each round changed.
         """
         with toasts():
-            folder, space = self.served(model)
+            self.check_model(model)
             given = received_photo(image)
             photo = to_rgb(given)
             size = photo.shape[1::-1]
             hole = read_hole(mask and open_upload(mask), size, given)
+            model, forbidden = self.fitting(model, photo, forbidden, hole)
+            folder, space = self.models[model], self.spaces[model]
             edits = semantic_map and to_index_map(
                 open_upload(semantic_map), size, space.num_classes, space.ignored_ids
             )
-            rounds, forbidden = whole_number(rounds, "rounds", MAX_ROUNDS), listed_classes(forbidden, space)
-            *_, output = restore_with_progress(folder, photo, hole, rounds, edits, progress, forbidden)
-        maps = [space.to_palette_image(labels) for labels in (output.semantic_before[0], output.semantic_after[0])]
-        restored = self.save_result(given, levels(output.images[0]), hole, folder)
-        return restored, *maps, figures(output, hole, space)
+            rounds = whole_number(rounds, "rounds", MAX_ROUNDS)
+            load(folder)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
+            *_, output = restore(folder, photo, hole, rounds, edits, forbidden)
+        restored = self.save_result(given, np.asarray(output.images[0]), hole, folder)
+        maps = output.semantic_before[0], output.semantic_after[0]
+        return restored, *maps, {"model": model} | figures(output, hole, space)
 
     def segment(self, image, model):
         """The semantic map of an intact photo.
@@ -72,14 +72,16 @@ class Endpoints:
         figures: size, the classes that are there by their ids, and their shares of the photo's pixels by their names.
         """
         with toasts():
-            folder, space = self.served(model)
+            self.check_model(model)
             photo = to_rgb(received_photo(image))
-            load(folder)  # here for the same reason as in `restore_with_progress`
+            model, _ = self.fitting(model, photo)
+            folder, space = self.models[model], self.spaces[model]
+            load(folder)  # here for the same reason as in `inpaint`
             labels = segment_photo(folder, photo)
         height, width = labels.shape
         classes = present_classes(labels, space)
         shares = {name: round_share((labels == int(i)).mean()) for i, name in classes.items()}
-        measured = {"width": width, "height": height, "classes": classes, "shares": shares}
+        measured = {"model": model, "width": width, "height": height, "classes": classes, "shares": shares}
         return space.to_palette_image(labels), measured
 
     def remove(self, image, classes, model, rounds, grow=None, shadow=False, retries=0):
@@ -95,31 +97,46 @@ class Endpoints:
         hole, what was found (shares of the photo's pixels), and what is still seen (shares of the hole).
         """
         with toasts():
-            folder, space = self.served(model)
+            self.check_model(model)
             given = received_photo(image)
             photo = to_rgb(given)
-            ids = listed_classes(classes, space)
-            if not ids:
-                raise InputError(f"No class is named; send some of these as `classes`: {', '.join(space.classes)}")
+            if not names(classes or ""):
+                of = [f"{name}: {', '.join(space.classes)}" for name, space in self.spaces.items()]
+                raise InputError(f"No class is named; send some of these as `classes`: {'; '.join(of)}")
+            model, ids = self.fitting(model, photo, classes)
+            folder = self.models[model]
             rounds, retries = whole_number(rounds, "rounds", MAX_ROUNDS), whole_number(retries, "retries", MAX_RETRIES)
             if grow is not None:
                 grow = whole_number(grow, "grow", max(photo.shape))
             if not isinstance(shadow, bool):
                 raise InputError(f"shadow {shadow!r:.40}: must be true or false")
-            load(folder)  # here for the same reason as in `restore_with_progress`
+            load(folder)  # here for the same reason as in `inpaint`
             removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
         restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
         mask = mask_image(removal.mask)
-        measured = size_and_hole(removal.mask)
+        measured = {"model": model} | size_and_hole(removal.mask)
         for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):
             measured[key] = {name: round_share(share) for name, share in shares.items()}
         return restored, mask, removal.semantic_before, removal.semantic_after, measured
 
-    def served(self, model: str | None) -> tuple[str, LabelSpace]:
-        """The folder or Hub id of the model of that name, and its label space. Raises InputError if there is none."""
-        if not isinstance(model, str) or model not in self.models:
-            raise InputError(f"model {model!r:.80}: is none of this demo's; name one of {', '.join(self.models)}")
-        return self.models[model], label_space_of_model(self.models[model])
+    @property
+    def spaces(self) -> dict[str, LabelSpace]:
+        return {name: label_space_of_model(folder) for name, folder in self.models.items()}
+
+    def check_model(self, model: object) -> None:
+        """Raises InputError unless it is the name of a model, or AUTO."""
+        if not isinstance(model, str) or model not in (AUTO, *self.models):
+            known = ", ".join((AUTO, *self.models) if len(self.models) > 1 else self.models)
+            raise InputError(f"model {model!r:.80}: is none of this demo's; name one of {known}")
+
+    def fitting(
+        self, model: str, photo: np.ndarray, classes: str | None = None, hole: np.ndarray | None = None
+    ) -> tuple[str, list[int]]:
+        """The name of the model for a photo (H,W,3) uint8 with a hole (H,W) bool, and the ids that classes ("car,
+        person") have there. AUTO chooses by the photo among those that know them. Raises InputError where none does."""
+        ids = spaces_that_know(self.spaces if model == AUTO else {model: self.spaces[model]}, names(classes or ""))
+        chosen = choose({name: self.models[name] for name in ids}, photo, hole)
+        return chosen, ids[chosen]
 
     def save_result(self, given: Image.Image, pixels: np.ndarray, hole: np.ndarray, model: str) -> str:
         """The path of a PNG file of a photo as it was given, but filled in the hole (H,W) bool with the pixels (H,W,3)
@@ -134,7 +151,7 @@ def add_endpoints(models: dict[str, str], **queue) -> None:
     image = image_path(label="Photo", **hidden)
     mask = image_path(label="Mask: white = restore", **hidden)
     semantic_map = image_path(label="Semantic map, 255 = undecided", **hidden)
-    model = as_sent(gr.Radio(list(models), value=next(iter(models)), label="Model", **hidden))
+    model = as_sent(gr.Radio([AUTO, *models], value=AUTO, label="Model", **hidden))
     rounds = as_sent(gr.Slider(0, MAX_ROUNDS, value=2, step=1, label="Feedback rounds", **hidden))
     forbidden = gr.Textbox("", label="Classes that must not come back: names or ids, by commas", **hidden)
     classes = gr.Textbox(label="Classes to remove: names or ids, by commas", **hidden)

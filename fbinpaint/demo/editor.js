@@ -181,14 +181,14 @@ function fill(part, content, make) {
   const now = JSON.stringify(content);
   if (shown.get(part) === now) return;
   shown.set(part, now);
-  const place = stops(part).indexOf(document.activeElement);
+  const place = controls(part).indexOf(document.activeElement);
   part.querySelectorAll(":scope > [data-filled]").forEach((x) => x.remove());
   for (const item of content) {
     const made = make(item);
     made.dataset.filled = "";
     part.append(made);
   }
-  if (place >= 0) (stops(part)[place] ?? stops(part).at(-1))?.focus();
+  if (place >= 0) (controls(part)[place] ?? controls(part).at(-1))?.focus();
 }
 
 // A button that does nothing now keeps the focus; `disabled` would lose it.
@@ -396,10 +396,9 @@ document.addEventListener("paste", (event) => {
 // ---------------------------------------------------------------- keys
 
 const typing = (target) => target.matches?.("input:not([type=range], [type=radio], [type=checkbox]), textarea, select, [contenteditable]");
-// Where Tab stops, in order.
-function stops(part) {
-  const parts = part.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']");
-  return [...parts].filter((x) => !x.disabled && x.checkVisibility() && x.tabIndex >= 0 && !(x.type === "radio" && !x.checked));
+function controls(part) {
+  const found = part.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']");
+  return [...found].filter((x) => !x.disabled && x.checkVisibility() && x.tabIndex >= 0);
 }
 let tab = null; // since when Tab is held where it shows the original
 
@@ -429,7 +428,7 @@ document.addEventListener("keyup", (event) => {
   if (event.key !== "Tab" || !tab) return;
   compare(false);
   if (event.timeStamp - tab.since < 300) {
-    const parts = stops(document);
+    const parts = controls(document).filter((x) => x.type !== "radio" || x.checked);
     parts[(parts.indexOf(tab.from) + 1) % parts.length]?.focus();
   }
   tab = null;

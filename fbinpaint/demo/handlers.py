@@ -23,15 +23,14 @@ from ..labels import IGNORE, LabelSpace
 from ..masks import feather_weights, grow_mask, protocol_mask
 from .examples import example, example_name, list_examples
 from .inputs import open_upload
-from .models import MAX_ROUNDS, choose, label_space_of_model, restore, segment_photo, select
-from .rendering import album, annotate, annotate_changes, levels, summary
+from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, restore, segment_photo, select
+from .rendering import album, annotate, annotate_changes, summary
 from .session import Recipe, Session, Version, revisions
 from .strokes import marked, painted_classes
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
 
-AUTO = "auto"
 FORGOTTEN = "This page was idle for more than an hour, and its photo was forgotten: open it again."
 FAULT = "Something went wrong here, not with your photo; try again, or another way."
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
@@ -235,12 +234,13 @@ class Handlers:
             known_map = self.see_by(session, recipe.base, recipe.model)
         edits = edits if (edits != IGNORE).any() else None
         rounds, output = settings["rounds"], None
+        load(self.models[recipe.model])  # here, not in `restore`: on ZeroGPU that runs in a process of its own
         for output in restore(self.models[recipe.model], photo, hole, rounds, edits, recipe.forbidden):
             done = len(output.rounds[0])
             if done == 1:
-                news = {"photo": str(session.preview(levels(output.images[0])))}
+                news = {"photo": str(session.preview(np.asarray(output.images[0])))}
             yield news | {"message": told(f"Round {done} of {rounds + 1} is done …")}, NO_DETAILS
-        result = levels(output.images[0])
+        result = np.asarray(output.images[0])
         if weights is not None:
             blended = np.rint(weights * result + (1 - weights) * photo).astype(np.uint8)
             result = np.where(hole[..., None], blended, photo)
@@ -249,7 +249,7 @@ class Handlers:
             if session.closed:
                 return
             version = session.append(result, f"{len(session.versions)}: {said[0]}", recipe, hole)
-            labels = np.where(hole, output.semantic_after[0], known_map)
+            labels = np.where(hole, np.asarray(output.semantic_after[0]), known_map)
             session.see(version, labels, recipe.model, space)
             self.see(session, version)  # by the model that was chosen meanwhile
         news = {"marks": [], "strokes": [], "message": told(" ".join(said))}
@@ -321,7 +321,8 @@ class Handlers:
         if session.used is None:
             session.used = session.model
             if session.model == AUTO:
-                session.used, said = choose(self.models, np.load(session.versions[0].pixels))
+                session.used = choose(self.models, np.load(session.versions[0].pixels))
+                said = f"The model “{session.used}” fits this photo best; you can choose another below."
         self.see_by(session, version, session.used)
         return said
 
@@ -414,10 +415,10 @@ def details(
     """How the result came about: the column that shows it, maps before and after feedback, what that changed, and every
     round; at most as large as (width, height)."""
     before, after = (
-        cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
+        cv2.resize(np.asarray(labels), size, interpolation=cv2.INTER_NEAREST_EXACT)
         for labels in (output.semantic_before[0], output.semantic_after[0])
     )
-    small, first = resize_image(result, size), resize_image(levels(output.rounds[0][0].image), size)
+    small, first = resize_image(result, size), resize_image(np.asarray(output.rounds[0][0].image), size)
     changes = annotate_changes(small, before, after, space)
     maps = annotate(first, before, space), annotate(small, after, space), changes
     return gr.Column(visible=True), *maps, album(output, size)

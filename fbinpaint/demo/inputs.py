@@ -8,7 +8,6 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..arguments import names
 from ..errors import InputError
 from ..images import (
     NOTHING_MARKED,
@@ -16,7 +15,6 @@ from ..images import (
     load_image,
     to_mask,
 )
-from ..labels import LabelSpace
 
 
 @contextmanager
@@ -60,11 +58,6 @@ def received_photo(path: str | None) -> Image.Image:
     if path is None:
         raise InputError("There is no photo yet: send one as `image`.")
     return open_upload(path)
-
-
-def listed_classes(text: str | None, space: LabelSpace) -> list[int]:
-    """The ids of "car, person": names or ids, by commas. Raises InputError for what is no class."""
-    return space.class_ids(names(text or ""))
 
 
 def whole_number(value: object, name: str, highest: int) -> int:

@@ -3,21 +3,19 @@
 import functools
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gradio as gr
 import numpy as np
 from PIL import Image
 
 from .. import cli
-from ..cli import load_pipeline
+from ..cli import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
+    from ..pipeline import FeedbackInpaintPipeline
     from ..removal import Removal
 
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 MAX_ROUNDS = 4
 MAX_RETRIES = 4  # of a removal; each takes as long as the first fill
 
@@ -31,13 +29,15 @@ else:
 
 
 one_at_a_time = threading.Lock()  # for what skips the queue, so that memory is bounded
-load = functools.cache(load_pipeline)  # on first use, then kept
+loaded = functools.cache(load_pipeline)  # on first use, then kept
+loading = threading.Lock()
 label_space_of_model = functools.cache(cli.label_space_of_model)
 
 
-def bundled_models() -> dict[str, str]:
-    """The folders under checkpoints/ that hold a pipeline, by name."""
-    return {path.parent.name: str(path.parent) for path in sorted(CHECKPOINTS.glob("*/model_index.json"))}
+def load(model: str) -> "FeedbackInpaintPipeline":
+    """The pipeline of a folder or Hub id; who comes while it is being loaded waits, and does not load it again."""
+    with loading:
+        return loaded(model)
 
 
 @gpu
@@ -50,27 +50,8 @@ def restore(
     forbidden: Sequence[int] = (),
 ) -> Iterator["FeedbackInpaintPipelineOutput"]:
     """photo (H,W,3) uint8, hole (H,W) bool, a map edited by the user, ids of classes that must not be in the hole
-    -> the pipeline's output after every step."""
-    pipe = load(model)
-    yield from pipe.stream(photo, hole, rounds, semantic_map=semantic_map, output_type="np", forbidden=forbidden)
-
-
-def restore_with_progress(
-    model: str,
-    photo: np.ndarray,
-    hole: np.ndarray,
-    rounds: int,
-    edits: np.ndarray | None,
-    progress: gr.Progress,
-    forbidden: Sequence[int] = (),
-) -> Iterator["FeedbackInpaintPipelineOutput"]:
-    """`restore`, and a bar that shows which round it is at."""
-    progress((0, rounds + 1), desc="Round 0", unit="rounds")
-    load(model)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
-    for output in restore(model, photo, hole, rounds, edits, forbidden):
-        if (done := len(output.rounds[0])) <= rounds:
-            progress((done, rounds + 1), desc=f"Round {done}", unit="rounds")
-        yield output
+    -> the pipeline's output after every step. Its pictures are PIL's: as floats, 12 megapixels are 144 MB."""
+    yield from load(model).stream(photo, hole, rounds, semantic_map=semantic_map, forbidden=forbidden)
 
 
 @gpu
@@ -80,10 +61,16 @@ def segment_photo(model: str, photo: np.ndarray) -> np.ndarray:
         return load(model).segment(photo, output_type="np")
 
 
-def choose(models: dict[str, str], photo: np.ndarray) -> tuple[str, str]:
-    """The model for a photo (H,W,3) uint8 among these (name -> folder or Hub id), and a sentence that says so."""
-    name = next(iter(models))
-    return name, f"This looks like a photo for the model “{name}”; you can choose another below."
+@gpu
+def choose(models: dict[str, str], photo: np.ndarray, hole: np.ndarray | None = None) -> str:
+    """Which of these (name -> folder or Hub id) a photo (H,W,3) uint8 is for; what is in its hole (H,W) bool says
+    nothing."""
+    if len(models) == 1:
+        return next(iter(models))
+    from ..model_choice import choose_model  # which imports torch
+
+    with one_at_a_time:
+        return choose_model({name: load(model) for name, model in models.items()}, photo, hole).name
 
 
 def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[int, int] | None) -> np.ndarray:

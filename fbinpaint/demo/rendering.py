@@ -29,11 +29,6 @@ def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
     return np.where(hole[..., None], np.uint8(HOLE_COLOUR), photo)
 
 
-def levels(image: np.ndarray) -> np.ndarray:
-    """A picture of the pipeline's, (H,W,3) float in [0,1], as uint8."""
-    return np.rint(image * 255).astype(np.uint8)
-
-
 def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:
     """A picture with a mask in its colour for each class that is present in the map."""
     ids = [i for i in np.unique(labels) if i < space.num_classes]
@@ -62,7 +57,7 @@ def album(output: "FeedbackInpaintPipelineOutput", size: tuple[int, int]) -> lis
     for index, round_ in enumerate(output.rounds[0]):
         changed = f"{round_.changed:.1%} changed" if index else "one-way"
         caption = f"Round {index}: {changed}, confidence {round_.confidence:.0%}"
-        pictures.append((resize_image(levels(round_.image), size), caption))
+        pictures.append((resize_image(np.asarray(round_.image), size), caption))
         pictures.append((resize_image(doubt_picture(round_), size), f"Doubt fed into round {index}"))
     return pictures
 
@@ -74,14 +69,15 @@ def summary(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray) -> str:
     text = f"Restored {hole.mean():.1%} of {width} × {height} pixels."
     if len(rounds) == 1:
         return f"{text} No feedback."
-    changed = (output.semantic_before[0] != output.semantic_after[0])[hole].mean()
+    before, after = (np.asarray(labels)[hole] for labels in (output.semantic_before[0], output.semantic_after[0]))
+    changed = (before != after).mean()
     return f"{text} Feedback changed {changed:.1%} of the map in the hole."
 
 
 def figures(output: "FeedbackInpaintPipelineOutput", hole: np.ndarray, space: LabelSpace) -> dict:
     """The same for programs."""
     return size_and_hole(hole) | {
-        "classes": present_classes(output.semantic_after[0], space),
+        "classes": present_classes(np.asarray(output.semantic_after[0]), space),
         "rounds": [
             {"changed": round(float(round_.changed), 4), "confidence": round(float(round_.confidence), 4)}
             for round_ in output.rounds[0]

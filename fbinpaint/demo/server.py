@@ -6,7 +6,7 @@ import threading
 
 from ..arguments import HelpWithDefaults
 from ..errors import InputError
-from ..memory import keep_freed_memory
+from ..memory import bound_freed_memory
 
 HOST, PORT = "127.0.0.1", "7860"
 SERVING = {"ssr_mode": False, "max_file_size": "100mb"}
@@ -30,7 +30,7 @@ def main() -> None:
     from .models import CHECKPOINTS, bundled_models, load
     from .page import STYLE, build_demo
 
-    keep_freed_memory()
+    bound_freed_memory()
     models = {model: model for model in args.model} if args.model else bundled_models()
     if not models:
         parser.error(f"no model under {CHECKPOINTS}; name one with --model")
