@@ -77,9 +77,15 @@ class Visitor:
     def __init__(self, page: Page, url: str, errors: list[str]):
         """errors: what goes wrong in the browser is added to it. Nothing but the demo is reachable."""
         self.page, self.url = page, url
+        self.expected: tuple[str, ...] = ()  # parts of errors that are none
+
+        def note(text: str, place: str) -> None:
+            if not any(part in f"{text} {place}" for part in self.expected):
+                errors.append(f"{text} ({place})")
+
         page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" and url in m.location["url"] else None)
+        page.on("pageerror", lambda error: note(str(error), "script"))
+        page.on("console", lambda m: url in m.location["url"] and m.type == "error" and note(m.text, m.location["url"]))
         page.route("**/*", lambda route: route.continue_() if route.request.url.startswith(url) else route.abort())
 
     def visit(self, query: str = "") -> "Visitor":
@@ -128,10 +134,10 @@ class Visitor:
         return box["x"] + place[0] * box["width"], box["y"] + place[1] * box["height"]
 
     def restore(self, button: str = "#restore") -> None:
-        """Until its result is there: another picture in the row."""
-        before = self.restorations
+        """Until its result is there: the next picture in the row."""
+        before = self.at
         self.click(button)
-        assert self.restorations == before + 1, self.status
+        assert self.at == before + 1, self.status
 
     def set(self, setting: str, value: int) -> None:
         slider = self.page.locator(f"[data-setting={setting}]")
@@ -158,6 +164,11 @@ class Visitor:
     @property
     def restorations(self) -> int:
         return max(0, self.page.locator(".history li").count() - 1)
+
+    @property
+    def at(self) -> int:
+        """Which picture in the row is shown, from 0."""
+        return self.page.locator(".history button").evaluate_all("xs => xs.findIndex((x) => x.ariaCurrent === 'true')")
 
     @property
     def source(self) -> str:

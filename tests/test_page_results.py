@@ -81,7 +81,7 @@ def test_undo_brings_back_the_picture_with_its_marks_and_redo_the_result(visitor
     # What is restored from there takes the place of what came after it.
     visitor.click("[data-do=clear]")
     visitor.draw((0.2, 0.8), (0.4, 0.8))
-    visitor.click("#restore")
+    visitor.restore()
     assert visitor.restorations == 2 and not np.array_equal(visitor.picture(), second)
 
 
