@@ -233,11 +233,11 @@ class Handlers:
             photo = np.load(recipe.base.pixels)
             known_map = self.see_by(session, recipe.base, recipe.model)
         edits = edits if (edits != IGNORE).any() else None
-        rounds, output = settings["rounds"], None
+        rounds, output, news = settings["rounds"], None, {}
         load(self.models[recipe.model])  # here, not in `restore`: on ZeroGPU that runs in a process of its own
         for output in restore(self.models[recipe.model], photo, hole, rounds, edits, recipe.forbidden):
             done = len(output.rounds[0])
-            if done == 1:
+            if not news:  # the first one; where no network is asked, it is the last one, too
                 news = {"photo": str(session.preview(np.asarray(output.images[0])))}
             yield news | {"message": told(f"Round {done} of {rounds + 1} is done …")}, NO_DETAILS
         result = np.asarray(output.images[0])
