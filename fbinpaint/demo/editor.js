@@ -159,7 +159,7 @@ async function sent(file) {
 // In the line below the photo, or in the one where a photo can be dropped: one of them is in sight.
 function say(text, kind = "info") {
   for (const line of all(".message")) {
-    line.textContent = text;
+    if (line.textContent !== text) line.textContent = text; // screen readers read out what is written, even the same
     line.dataset.kind = kind;
   }
 }
