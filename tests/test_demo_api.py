@@ -15,6 +15,8 @@ from PIL import ExifTags, Image
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.demo import page, server
+from fbinpaint.demo.api import Endpoints
+from fbinpaint.errors import InputError
 from fbinpaint.images import to_rgb
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.masks import grow_mask
@@ -82,7 +84,7 @@ def test_the_endpoints_are_listed_with_the_names_and_defaults_of_their_arguments
         }
         for name, endpoint in listed.items()
     }
-    first = {"model": "first"}
+    first = {"model": "auto"}
     inpaint = {"image": "required", "mask": "required"} | first | {"rounds": 2, "semantic_map": None, "forbidden": ""}
     remove = {"image": "required", "classes": "required"} | first
     remove |= {"rounds": 2, "grow": None, "shadow": False, "retries": 0}
@@ -189,7 +191,8 @@ def test_a_photo_without_such_things_comes_back_as_it_is(client, street, tmp_pat
     assert np.array_equal(restored, to_rgb(Image.open(tmp_path / "turned.png")))
     assert restored.getexif()[ExifTags.Base.Copyright] == "(c) me" and "xmp" not in restored.info
     assert not pixels(mask).any() and np.array_equal(pixels(before), pixels(after))
-    assert figures == {"width": SIZE[0], "height": SIZE[1], "hole": 0, "found": {}, "seen_again": {}}
+    size = {"width": SIZE[0], "height": SIZE[1], "hole": 0}
+    assert figures == {"model": "first"} | size | {"found": {}, "seen_again": {}}
 
 
 def test_inpaint_paints_no_forbidden_class(client, photo, tmp_path):
@@ -218,16 +221,17 @@ def test_what_cannot_be_done_is_explained_in_a_line(client, photo, street, tmp_p
         ("/segment", (None,), "no photo yet"),
         ("/segment", (broken,), "^broken.png: "),
         ("/segment", (small,), "9x9"),
-        ("/segment", (photo, "third"), "^model 'third': .* first, second"),
+        ("/segment", (photo, "third"), "^model 'third': .* auto, first, second"),
         ("/segment", (photo, None), "^model None: .* first, second"),
         ("/remove", (None, "car"), "no photo yet"),
         ("/remove", (broken, "car"), "^broken.png: "),
         ("/remove", (photo, ""), "No class is named; .* sidewalk"),
         ("/remove", (photo, " , "), "No class is named"),
         ("/remove", (photo, None), "No class is named"),
-        ("/remove", (photo, "car, hat"), "'hat' is no class of cityscapes; .* sidewalk"),
-        ("/remove", (photo, "car; person"), "'car; person' is no class"),
-        ("/remove", (photo, "19"), "'19' is no class"),
+        ("/remove", (photo, "car, hat"), "no model knows all of car, hat; .* sidewalk"),
+        ("/remove", (photo, "car, hat", "first"), "'hat' is no class of cityscapes; .* sidewalk"),
+        ("/remove", (photo, "car; person", "first"), "'car; person' is no class"),
+        ("/remove", (photo, "19"), "no model knows 19"),
         ("/remove", (photo, "car", "first", 2, SIZE[0]), "all of it would be filled"),
         ("/remove", (photo, "car", "first", "two"), "^rounds 'two': must be a whole number from 0 to 4"),
         ("/remove", (photo, "car", "first", 1.5), "^rounds 1.5: "),
@@ -243,3 +247,18 @@ def test_what_cannot_be_done_is_explained_in_a_line(client, photo, street, tmp_p
         with pytest.raises(AppError, match=explanation) as error:
             client.predict(*arguments, api_name=endpoint)
         assert "\n" not in str(error.value)
+
+
+def test_classes_choose_the_model(street, pipeline, tmp_path_factory):
+    """Only one of two models knows glasses, and only the other cars."""
+    folder = tmp_path_factory.mktemp("models")
+    pipeline.save_pretrained(folder / "streets")
+    networks = make_tiny_networks("celebamask-hq").eval()
+    FeedbackInpaintPipeline.from_networks(networks, "celebamask-hq", sample_size=96).save_pretrained(folder / "faces")
+    endpoints = Endpoints({name: str(folder / name) for name in ("faces", "streets")}, str(folder))
+    assert endpoints.fitting("auto", np.asarray(street), "eye_g, hat")[0] == "faces"
+    assert endpoints.fitting("auto", np.asarray(street), "car") == ("streets", [CAR])
+    assert endpoints.fitting("faces", np.asarray(street)) == ("faces", [])
+    assert endpoints.fitting("auto", np.asarray(street))[0] in ("faces", "streets")
+    with pytest.raises(InputError, match="no model knows all of car, hat"):
+        endpoints.fitting("auto", np.asarray(street), "car, hat")
