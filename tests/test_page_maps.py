@@ -66,6 +66,31 @@ def test_all_of_a_class_is_marked_and_must_not_come_back(visitor, own_photo):
     assert not visitor.painted().any() and forbidden(visitor) == []
 
 
+def pressed(visitor: Visitor) -> list[int]:
+    """The classes of which all is marked."""
+    return visitor.page.locator(".things [aria-pressed=true]").evaluate_all("xs => xs.map(x => Number(x.value))")
+
+
+def test_one_who_does_not_wait_gets_all_that_he_clicked(visitor, own_photo):
+    visitor.open(own_photo)
+    labels = visitor.page.locator(".things button").evaluate_all("xs => xs.map(x => Number(x.value))")
+    assert len(labels) > 2
+    visitor.page.evaluate("document.querySelectorAll('.things button').forEach((thing) => thing.click())")
+    visitor.idle()
+    assert pressed(visitor) == labels
+    visitor.click("[data-do=clear]")
+    # Restore is pressed before the answers have come.
+    visitor.page.evaluate(
+        """() => { for (const thing of [...document.querySelectorAll(".things button")].slice(1)) thing.click();
+            document.querySelector("#restore").click(); }"""
+    )
+    expect(visitor.page.locator(".history li")).to_have_count(2)
+    visitor.idle()
+    assert "Restored" in visitor.status
+    visitor.click("#undo")
+    assert pressed(visitor) == labels[1:]
+
+
 def test_a_click_marks_the_thing_that_is_there(visitor, own_photo):
     visitor.open(own_photo)
     labels = classes_in(visitor)

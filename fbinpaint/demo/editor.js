@@ -71,14 +71,17 @@ function restore() {
   patience(restoring, 300, () => (restoring = false));
 }
 
-// Gradio's end of a question, answered or not: nothing may wait for ever.
-document.addEventListener("fbinpaint-end", ({ detail }) => {
-  if (detail === "restore") restoring = false;
+// Gradio's end of a question, answered or not: nothing may wait for ever. The next one follows when the answer, which
+// Gradio hands on a moment later, is taken in with its pictures: it is of what the visitor then sees.
+document.addEventListener("fbinpaint-end", ({ detail }) => setTimeout(() => received.then(() => ended(detail))));
+
+function ended(kind) {
+  if (kind === "restore") restoring = false;
   else waiting = null;
   editor.ariaBusy = waiting !== null;
   refresh();
   next();
-});
+}
 
 let received = Promise.resolve(); // one answer after the other
 const receive = (news) => (received = received.then(() => take(news)).catch((error) => console.error(error)));
