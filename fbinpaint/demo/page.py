@@ -43,6 +43,8 @@ COLOURS = """
     #title .prose { display: flex; flex-wrap: wrap; align-items: baseline; column-gap: 1rem; }
     #title.block :is(h1, p) { margin: 0; font-size: 1rem !important; } #title.block h1 { font-size: 1.4rem !important; }
     #editor .html-container { padding: 0; }
+    #waiting { position: fixed; top: 0; right: 0.6rem; width: 14rem; height: 2rem; z-index: 20; pointer-events: none; }
+    #waiting .wrap { overflow: visible; } #waiting .progress-text { top: 0; right: 0; color: var(--body-text-color); }
     #limits a { color: inherit; text-decoration: underline; }
     #details .row > * { min-width: min(300px, 100%) !important; }
     #rounds .grid-wrap { min-height: 0; max-height: none; }
