@@ -190,9 +190,9 @@ def test_a_thing_is_marked_and_forbidden_and_does_not_come_back(visit, photo):
     stroke = visit.ask("class", label=label)["add"]
     assert stroke["tag"] == label and Path(stroke["url"]).is_file()
     visit.restore(visit.drawing([stroke, {**BOX, "erase": True}], forbidden=[label]))
+    assert visit.view["at"] == 1
     hole = visit.session.load_mask(visit.session.now.painted)
-    if visit.view["at"] == 1:
-        assert hole.any() and not hole[22:38, 22:58].any() and label not in np.load(visit.session.now.labels)[hole]
+    assert hole.any() and not hole[22:38, 22:58].any() and label not in np.load(visit.session.now.labels)[hole]
 
 
 def test_grow_and_feather_reach_as_far_as_they_say(visit, photo):

@@ -97,9 +97,9 @@ def present_classes(labels: np.ndarray, space: LabelSpace) -> dict[str, str]:
 
 
 def shown_classes(labels: np.ndarray, space: LabelSpace) -> list[int]:
-    """The classes that a map (H,W) uint8 shows, the largest first."""
+    """The classes that a map (H,W) uint8 shows, the smallest first: what one wants to be rid of is seldom the road."""
     counts = np.bincount(labels.ravel(), minlength=space.num_classes)[: space.num_classes]
-    order = np.argsort(-counts, kind="stable")
+    order = np.argsort(counts, kind="stable")
     return [int(label) for label in order if counts[label] >= SHOWN_FROM * labels.size]
 
 
