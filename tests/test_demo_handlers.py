@@ -1,5 +1,6 @@
 """What the editor asks of the server, called as it is by the page: questions and restorations."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -234,6 +235,35 @@ def test_closing_while_something_is_restored_ends_it(visit, photo):
     visit.ask("close")
     assert visit.session is None and not session.folder.exists()
     assert list(steps) == [] and not session.folder.exists()
+
+
+def test_a_model_that_is_chosen_while_something_is_restored_has_its_map_in_the_end(cache, folders, photo):
+    visit = Visit(Handlers(folders))
+    visit.open(photo)
+    visit.ask("model", model="streets")
+    value = {"request": {"id": 1, "kind": "restore"}, "drawing": visit.drawing([BOX])}
+    steps = visit.handlers.restore(value, visit.session)
+    next(steps)
+    visit.ask("model", model="faces")
+    view = [answer["view"] for answer, *_ in steps][-1]
+    space = get_label_space("celebamask-hq")
+    assert [x["name"] for x in view["classes"]] == list(space.shown_names) and view["shown"] and view["at"] == 1
+    assert visit.session.now.recipe.model == "streets" and visit.session.now.seen_by == "faces"
+
+
+def test_a_folder_that_has_vanished_is_told_to_the_visitor(visit, photo, capsys):
+    """The page never shows an error that Gradio itself catches of a function that skips the queue."""
+    visit.open(photo)
+    shutil.rmtree(visit.session.folder)
+    for kind in ("random", "download", "preview"):
+        drawing = visit.drawing([BOX], feather=3)
+        view = visit.ask(kind, drawing, format="png")
+        assert view["message"]["kind"] == "error" and "Something went wrong" in visit.told
+    assert "Something went wrong" in messages(visit.restore(visit.drawing([BOX])))
+    assert "FileNotFoundError" in capsys.readouterr().err
+    visit.open(photo)
+    visit.restore(visit.drawing([BOX]))
+    assert visit.view["at"] == 1
 
 
 def test_another_photo_takes_the_files_of_the_first_along(visit, photo):
