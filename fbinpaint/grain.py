@@ -71,8 +71,8 @@ def noise_spectrum(picture: np.ndarray, chosen: np.ndarray) -> np.ndarray | None
 
 
 def tile_side(side: int) -> int:
-    """Of the tiles along a side of the photo: less than TILE in a narrow photo, whose noise would mostly be thrown away.
-    Longer than the side by a cell, as noise continues at the other end of its tile."""
+    """Of the tiles along a side of the photo: less than TILE in a narrow photo, where most of the noise would be thrown
+    away. Longer than the side by a cell, as noise continues at the other end of its tile."""
     tile = TILE
     while tile >= 2 * (side + CELL):
         tile //= 2
