@@ -79,6 +79,6 @@ def check(strokes: object) -> Sequence[dict]:
                     right = right and isinstance(size, Real) and 0 < size < 2**13
             if not right or total > MAX_POINTS:
                 raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError("The drawing did not arrive as it was sent; reload the page and draw again.") from None
     return strokes
