@@ -4,7 +4,8 @@
                       api (programs)
 
 gate: which requests come in. uploads: which files they may name. models: what runs on the GPU, and how much of it at
-once. questions: what the page asks, and inputs: what is given, checked. rendering: what is shown. files: what is sent. examples.
+once. questions: what the page asks, and inputs: what is given, checked. rendering: what is shown. files: what is sent.
+examples.
 """
 
 try:

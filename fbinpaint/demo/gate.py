@@ -133,7 +133,7 @@ class Gate:
         return json.dumps(given).encode()
 
     def is_ours(self, name: str) -> bool:
-        """Whether a path is one of a file in the folder; of others, nothing is told, not even whether they are there."""
+        """Whether a path is one in the folder; of others, nothing is told, not even whether they are there."""
         try:
             return Path(name).is_absolute() and Path(name).resolve().is_relative_to(self.folder)
         except (OSError, ValueError):  # a name that is too long, or has a zero byte

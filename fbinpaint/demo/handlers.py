@@ -22,8 +22,8 @@ from ..images import check_hole, resize_image, to_mask
 from ..labels import IGNORE, LabelSpace
 from ..masks import feather_weights, grow_mask, protocol_mask
 from .examples import example, example_name, list_examples
-from .inputs import open_upload
-from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, restore, segment_photo, select
+from .inputs import count_pixels, open_upload, without_folders
+from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, places, restore, segment_photo, select
 from .questions import NOT_UNDERSTOOD, read_question
 from .rendering import album, annotate, annotate_changes, summary
 from .session import Recipe, Session, Version, revisions
@@ -61,16 +61,17 @@ class Handlers:
             request, drawing = read_question(value)
             kind = request["kind"]
             if kind in ("open", "example", "close"):
-                session, news = getattr(self, f"on_{kind}")(request, session)
+                with places.take(count_pixels(request.get("path"))):
+                    session, news = getattr(self, f"on_{kind}")(request, session)
             elif session is None:
                 raise InputError(FORGOTTEN)
+            elif kind not in QUESTIONS:
+                raise InputError(NOT_UNDERSTOOD)
             else:
-                if kind not in QUESTIONS:
-                    raise InputError(NOT_UNDERSTOOD)
-                with session.lock:
+                with places.take(session.pixels + count_pixels(request.get("path"))), session.lock:
                     news = QUESTIONS[kind](self, session, request, drawing)
         except InputError as error:
-            news = {"message": told(str(error), "error")}
+            news = {"message": told(without_folders(str(error)), "error")}
         except Exception:
             traceback.print_exc()
             news = {"message": told(FAULT, "error")}
@@ -221,12 +222,18 @@ class Handlers:
             _, drawing = read_question(value)
             if session is None:
                 raise InputError(FORGOTTEN)
-            for news, shown in self.steps(session, drawing):
+            # A place for each step, none between them: a restoration that nobody goes on with would keep it for ever.
+            steps = self.steps(session, drawing)
+            while True:
+                with places.take(session.pixels):
+                    if (step := next(steps, None)) is None:
+                        return
+                news, shown = step
                 if session.closed:  # another photo was opened meanwhile
                     return
                 yield {"view": self.view(session) | news}, *shown
         except InputError as error:
-            yield {"view": self.view(session) | {"message": told(str(error), "error")}}, *NO_DETAILS
+            yield {"view": self.view(session) | {"message": told(without_folders(str(error)), "error")}}, *NO_DETAILS
         except Exception:
             if session is not None and session.closed:
                 return

@@ -44,8 +44,8 @@ def check_files(value: Any, uploaded: set[str]) -> None:
 
 
 def image_file(value: Any) -> dict | None:
-    """A picture as a program sent it, as Gradio takes it; of all that it may have, only the path counts. Raises gr.Error
-    for what is none."""
+    """A picture as a program sent it, as Gradio takes it: of all that it may have, only the path. Raises gr.Error for
+    what is none."""
     if value is None:
         return None
     if not isinstance(value, dict) or "path" not in value:
