@@ -133,7 +133,8 @@ def test_without_a_photo_everything_says_so(visit):
         ("pick", {"at": "here"}), ("pick", {}), ("class", {"label": 99}), ("class", {"label": -1}),
         ("model", {"model": "other"}), ("mask", {"path": "/etc/passwd", "name": "x"}), ("download", {"format": "exe"}),
         ("__init__", {}), (["go"], {}), (None, {}), ("go", {"index": "0"}), ("go", {"index": 0.5}),
-        ("example", {"index": -1}), ("pick", {"at": [1]}), ("pick", {"at": [float("nan"), 1]}), ("open", {"path": 7, "name": "x"}), ("mask", {}),
+        ("example", {"index": -1}),
+        ("pick", {"at": [1]}), ("pick", {"at": [float("nan"), 1]}), ("open", {"path": 7, "name": "x"}), ("mask", {}),
     ],
 )  # fmt: skip
 def test_questions_that_no_page_asks_are_answered_in_a_line(visit, photo, kind, request_):

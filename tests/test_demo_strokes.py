@@ -115,7 +115,7 @@ def test_what_would_take_long_to_draw_is_refused_at_once(strokes):
 
 def test_scribbling_over_a_whole_large_photo_is_drawn():
     """With a middling brush, line by line, as a hand would."""
-    rows = [line(*[(x, y) for x in range(0, 1600, 2)], size=60) for y in range(0, 1200, 50)]
+    rows = [line(*[(x, y) for x in range(0, 1600, 2)], size=60) for y in range(0, 1201, 50)]
     assert marked(rows, (4000, 3000), 2.5, no_mask).all()
 
 

@@ -1,5 +1,6 @@
 """The endpoints for programs."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import gradio as gr
@@ -63,6 +64,7 @@ class Endpoints:
             photo = to_rgb(given)
             size = photo.shape[1::-1]
             hole = read_hole(mask and open_upload(mask), size, given)
+            del given  # opened again for the result: of large photos, each copy is a part of the server's memory
             model, forbidden = self.fitting(model, photo, forbidden, hole)
             folder, space = self.models[model], self.spaces[model]
             edits = semantic_map and to_index_map(
@@ -70,8 +72,9 @@ class Endpoints:
             )
             rounds = whole_number(rounds, "rounds", MAX_ROUNDS)
             load(folder)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
-            *_, output = restore(folder, photo, hole, rounds, edits, forbidden)
-        restored = self.save_result(given, np.asarray(output.images[0]), hole, folder)
+            output = deque(restore(folder, photo, hole, rounds, edits, forbidden), maxlen=1).pop()
+            del photo
+            restored = self.save_result(received_photo(image), np.asarray(output.images[0]), hole, folder)
         maps = output.semantic_before[0], output.semantic_after[0]
         return restored, *maps, {"model": model} | figures(output, hole, space)
 
@@ -122,7 +125,7 @@ class Endpoints:
                 raise InputError(f"shadow {shadow!r:.40}: must be true or false")
             load(folder)  # here for the same reason as in `inpaint`
             removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
-        restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
+            restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
         mask = mask_image(removal.mask)
         measured = {"model": model} | size_and_hole(removal.mask)
         for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic's own, up to Python 3.11
 
 from ..errors import InputError
@@ -14,9 +14,9 @@ Name = Annotated[str, Field(max_length=1000)]
 class Drawing(TypedDict):
     """All that is drawn and chosen. The strokes are read by strokes.py, the settings by handlers.py."""
 
-    marks: list[dict]
-    strokes: list[dict]
-    forbidden: list[int]
+    marks: Annotated[list[dict], FailFast()]  # pydantic would tell of each of a million that are wrong
+    strokes: Annotated[list[dict], FailFast()]
+    forbidden: Annotated[list[int], FailFast()]
     settings: dict
 
 
