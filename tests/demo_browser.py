@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Download, Page, expect, sync_playwright
 
 from fbinpaint.demo.page import STYLE, build_demo
-from fbinpaint.demo.server import SERVING
+from fbinpaint.demo.server import serving
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 CHROMIUM_FLAGS = (
@@ -46,7 +46,7 @@ def serve(models: dict[str, str], cache: Path) -> Iterator[str]:
         demo = build_demo(models)
         # A free port: 0 is not understood, None tries the next ones from 7860.
         settings = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
-        _, url, _ = demo.launch(**settings, **STYLE, **SERVING)
+        _, url, _ = demo.launch(**settings, **STYLE, **serving())
         try:
             yield url
         finally:

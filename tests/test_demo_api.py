@@ -59,7 +59,7 @@ def client(pipeline, tmp_path_factory):
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         demo = page.build_demo({"first": str(model), "second": str(model)})
         settings = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
-        _, url, _ = demo.launch(**settings, **page.STYLE, **server.SERVING)
+        _, url, _ = demo.launch(**settings, **page.STYLE, **server.serving())
         yield Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
         demo.close()
 

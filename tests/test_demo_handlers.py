@@ -117,8 +117,12 @@ def test_files_outside_the_uploads_are_not_opened(visit, tmp_path):
 
 
 def test_without_a_photo_everything_says_so(visit):
-    for kind in ("pick", "class", "look", "mask", "random", "preview", "go", "download", "model", "look_at_photo"):
-        assert "forgotten" in visit.ask(kind)["message"]["text"]
+    for kind, details in (
+        ("pick", {"at": [1, 1]}), ("class", {"label": 1}), ("look", {"at": [1, 1]}), ("mask", {"path": "", "name": ""}),
+        ("random", {}), ("preview", {}), ("go", {"index": 0}), ("download", {"format": "png"}),
+        ("model", {"model": "x"}), ("look_at_photo", {}),
+    ):  # fmt: skip
+        assert "forgotten" in visit.ask(kind, **details)["message"]["text"]
     assert "forgotten" in messages(visit.restore(visit.drawing([BOX])))
 
 
@@ -128,13 +132,16 @@ def test_without_a_photo_everything_says_so(visit):
         ("nonsense", {}), ("restore", {}), ("go", {"index": 99}), ("go", {"index": -1}), ("go", {}),
         ("pick", {"at": "here"}), ("pick", {}), ("class", {"label": 99}), ("class", {"label": -1}),
         ("model", {"model": "other"}), ("mask", {"path": "/etc/passwd", "name": "x"}), ("download", {"format": "exe"}),
+        ("__init__", {}), (["go"], {}), (None, {}), ("go", {"index": "0"}), ("go", {"index": 0.5}),
+        ("example", {"index": -1}),
+        ("pick", {"at": [1]}), ("pick", {"at": [float("nan"), 1]}), ("open", {"path": 7, "name": "x"}), ("mask", {}),
     ],
 )  # fmt: skip
 def test_questions_that_no_page_asks_are_answered_in_a_line(visit, photo, kind, request_):
     visit.open(photo)
     view = visit.ask(kind, **request_)
     assert view["message"]["kind"] == "error" and view["message"]["text"] and "\n" not in view["message"]["text"]
-    assert view["at"] == 0 and view["photo"]
+    assert view["at"] == 0 and view["photo"] and "Something went wrong" not in visit.told
     visit.restore(visit.drawing([BOX]))
     assert visit.view["at"] == 1
 

@@ -1,5 +1,7 @@
 """Strokes as the browser sends them, drawn again at the photo's full size."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -89,11 +91,32 @@ def test_a_class_that_the_model_does_not_have_is_refused(label):
         {"kind": "line", "points": [[1, 1]], "size": "3"}, {"kind": "line", "points": [[1, 1]], "size": 1e9},
         {"kind": "area", "points": "here"}, {"kind": "mask", "mask": 7}, {"kind": "mask"},
         {"kind": "line", "points": [[1, 1]] * (MAX_POINTS + 1), "size": 3},
+        {"kind": "line", "points": [[10**400, 1]], "size": 3}, {"kind": ["line"], "points": [[1, 1]], "size": 3},
     ],
 )  # fmt: skip
 def test_what_no_page_sends_is_refused_in_a_line(stroke):
     with pytest.raises(InputError, match="did not arrive as it was sent"):
         marked([stroke], SIZE, 1, no_mask)
+
+
+@pytest.mark.parametrize(
+    "strokes",
+    [
+        [line(*[(k % 1600, k % 7) for k in range(20000)], size=600)], [{"kind": "mask", "mask": "1"}] * 500,
+        [{"kind": "area", "points": [[k % 1600, 1200 * (k % 2)] for k in range(9000)]}], [box(0, 0, 9, 9)] * 9000,
+    ],
+)  # fmt: skip
+def test_what_would_take_long_to_draw_is_refused_at_once(strokes):
+    start = time.monotonic()
+    with pytest.raises(InputError, match="takes too long"):
+        marked(strokes, (4000, 3000), 2.5, no_mask)
+    assert time.monotonic() - start < 2
+
+
+def test_scribbling_over_a_whole_large_photo_is_drawn():
+    """With a middling brush, line by line, as a hand would."""
+    rows = [line(*[(x, y) for x in range(0, 1600, 2)], size=60) for y in range(0, 1201, 50)]
+    assert marked(rows, (4000, 3000), 2.5, no_mask).all()
 
 
 def test_strokes_that_are_no_list_are_refused():

@@ -1,9 +1,11 @@
 """The demo: its page and its endpoints for programs.
 
-    server -> page (visitors) -> models -> the pipeline
-              api (programs)
+    server -> gate -> page (visitors) -> models -> the pipeline
+                      api (programs)
 
-models: what runs on the GPU. inputs: what is given, checked. rendering: what is shown. files: what is sent. examples.
+gate: which requests come in. uploads: which files they may name. models: what runs on the GPU, and how much of it at
+once. questions: what the page asks, and inputs: what is given, checked. rendering: what is shown. files: what is sent.
+examples.
 """
 
 try:

@@ -1,18 +1,28 @@
 """The endpoints for programs."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..arguments import names
 from ..errors import InputError
 from ..images import mask_image, to_index_map, to_rgb
 from ..labels import LabelSpace, spaces_that_know
 from ..modes import as_photo, fit_to_format
 from .files import save_restored
-from .inputs import as_sent, image_path, open_upload, read_hole, received_photo, toasts, whole_number
+from .inputs import (
+    as_sent,
+    class_list,
+    count_pixels,
+    image_path,
+    open_upload,
+    read_hole,
+    received_photo,
+    toasts,
+    whole_number,
+)
 from .models import (
     AUTO,
     MAX_RETRIES,
@@ -20,6 +30,7 @@ from .models import (
     choose,
     label_space_of_model,
     load,
+    places,
     remove_classes,
     restore,
     segment_photo,
@@ -47,12 +58,13 @@ class Endpoints:
         maps before and after feedback (PNG; pixel values are class ids, the palette shows them in colour), and figures:
         size, share of hole, classes, and what each round changed.
         """
-        with toasts():
+        with toasts(), places.take(count_pixels(image, mask, semantic_map)):
             self.check_model(model)
             given = received_photo(image)
             photo = to_rgb(given)
             size = photo.shape[1::-1]
             hole = read_hole(mask and open_upload(mask), size, given)
+            del given  # opened again for the result: of large photos, each copy is a part of the server's memory
             model, forbidden = self.fitting(model, photo, forbidden, hole)
             folder, space = self.models[model], self.spaces[model]
             edits = semantic_map and to_index_map(
@@ -60,8 +72,9 @@ class Endpoints:
             )
             rounds = whole_number(rounds, "rounds", MAX_ROUNDS)
             load(folder)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
-            *_, output = restore(folder, photo, hole, rounds, edits, forbidden)
-        restored = self.save_result(given, np.asarray(output.images[0]), hole, folder)
+            output = deque(restore(folder, photo, hole, rounds, edits, forbidden), maxlen=1).pop()
+            del photo
+            restored = self.save_result(received_photo(image), np.asarray(output.images[0]), hole, folder)
         maps = output.semantic_before[0], output.semantic_after[0]
         return restored, *maps, {"model": model} | figures(output, hole, space)
 
@@ -71,7 +84,7 @@ class Endpoints:
         Returns the map (PNG of the photo's size; pixel values are class ids, the palette shows them in colour), and
         figures: size, the classes that are there by their ids, and their shares of the photo's pixels by their names.
         """
-        with toasts():
+        with toasts(), places.take(count_pixels(image)):
             self.check_model(model)
             photo = to_rgb(received_photo(image))
             model, _ = self.fitting(model, photo)
@@ -96,11 +109,11 @@ class Endpoints:
         was painted by (PNG; pixel values are class ids, the palette shows them in colour), and figures: size, share of
         hole, what was found (shares of the photo's pixels), and what is still seen (shares of the hole).
         """
-        with toasts():
+        with toasts(), places.take(count_pixels(image)):
             self.check_model(model)
             given = received_photo(image)
             photo = to_rgb(given)
-            if not names(classes or ""):
+            if not class_list(classes, "classes"):
                 of = [f"{name}: {', '.join(space.classes)}" for name, space in self.spaces.items()]
                 raise InputError(f"No class is named; send some of these as `classes`: {'; '.join(of)}")
             model, ids = self.fitting(model, photo, classes)
@@ -112,7 +125,7 @@ class Endpoints:
                 raise InputError(f"shadow {shadow!r:.40}: must be true or false")
             load(folder)  # here for the same reason as in `inpaint`
             removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
-        restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
+            restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
         mask = mask_image(removal.mask)
         measured = {"model": model} | size_and_hole(removal.mask)
         for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):
@@ -134,7 +147,8 @@ class Endpoints:
     ) -> tuple[str, list[int]]:
         """The name of the model for a photo (H,W,3) uint8 with a hole (H,W) bool, and the ids that classes ("car,
         person") have there. AUTO chooses by the photo among those that know them. Raises InputError where none does."""
-        ids = spaces_that_know(self.spaces if model == AUTO else {model: self.spaces[model]}, names(classes or ""))
+        spaces = self.spaces if model == AUTO else {model: self.spaces[model]}
+        ids = spaces_that_know(spaces, class_list(classes, "classes"))
         chosen = choose({name: self.models[name] for name in ids}, photo, hole)
         return chosen, ids[chosen]
 
@@ -153,10 +167,10 @@ def add_endpoints(models: dict[str, str], **queue) -> None:
     semantic_map = image_path(label="Semantic map, 255 = undecided", **hidden)
     model = as_sent(gr.Radio([AUTO, *models], value=AUTO, label="Model", **hidden))
     rounds = as_sent(gr.Slider(0, MAX_ROUNDS, value=2, step=1, label="Feedback rounds", **hidden))
-    forbidden = gr.Textbox("", label="Classes that must not come back: names or ids, by commas", **hidden)
-    classes = gr.Textbox(label="Classes to remove: names or ids, by commas", **hidden)
+    forbidden = as_sent(gr.Textbox("", label="Classes that must not come back: names or ids, by commas", **hidden))
+    classes = as_sent(gr.Textbox(label="Classes to remove: names or ids, by commas", **hidden))
     grow = as_sent(gr.Number(None, label="Grow, pixels", precision=0, minimum=0, **hidden))
-    shadow = gr.Checkbox(False, label="Shadows too", **hidden)
+    shadow = as_sent(gr.Checkbox(False, label="Shadows too", **hidden))
     retries = as_sent(gr.Slider(0, MAX_RETRIES, value=0, step=1, label="Retries", **hidden))
     restored, map_before, map_after, semantic, filled = (
         gr.Image(format="png", label=label, **hidden)

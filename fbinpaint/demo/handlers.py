@@ -22,8 +22,9 @@ from ..images import check_hole, resize_image, to_mask
 from ..labels import IGNORE, LabelSpace
 from ..masks import feather_weights, grow_mask, protocol_mask
 from .examples import example, example_name, list_examples
-from .inputs import open_upload
-from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, restore, segment_photo, select
+from .inputs import count_pixels, open_upload, without_folders
+from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, places, restore, segment_photo, select
+from .questions import NOT_UNDERSTOOD, read_question
 from .rendering import album, annotate, annotate_changes, summary
 from .session import Recipe, Session, Version, revisions
 from .strokes import marked, painted_classes
@@ -54,19 +55,23 @@ class Handlers:
 
     def ask(self, value: dict, session: Session | None) -> tuple[dict, Session | None, Any]:
         """What the editor asks -> its new value, the session, and whether the details may stay."""
-        request, drawing, before = value["request"], value["drawing"], session
+        before = session
         news: dict[str, Any] = {}
         try:
+            request, drawing = read_question(value)
             kind = request["kind"]
             if kind in ("open", "example", "close"):
-                session, news = getattr(self, f"on_{kind}")(request, session)
+                with places.take(count_pixels(request.get("path"))):
+                    session, news = getattr(self, f"on_{kind}")(request, session)
             elif session is None:
                 raise InputError(FORGOTTEN)
+            elif kind not in QUESTIONS:
+                raise InputError(NOT_UNDERSTOOD)
             else:
-                with session.lock:
+                with places.take(session.pixels + count_pixels(request.get("path"))), session.lock:
                     news = QUESTIONS[kind](self, session, request, drawing)
         except InputError as error:
-            news = {"message": told(str(error), "error")}
+            news = {"message": told(without_folders(str(error)), "error")}
         except Exception:
             traceback.print_exc()
             news = {"message": told(FAULT, "error")}
@@ -74,24 +79,33 @@ class Handlers:
         return {"view": self.view(session) | news}, session, details
 
     def on_open(self, request: dict, before: Session | None) -> tuple[Session, dict]:
-        path, name = Path(request["path"]).resolve(), str(request["name"])
-        if not path.is_relative_to(self.cache):
-            raise InputError(f"{Path(name).name}: did not arrive; send it again")
-        session = Session.open(self.cache, path, name, before.model if before else self.first_choice)
+        name = request["name"]
+        session = Session.open(
+            self.cache, self.arrived(request), name, before.model if before else self.first_choice
+        )
         if before:
             before.close()
         return session, self.opened(session)
 
     def on_example(self, request: dict, before: Session | None) -> tuple[Session, dict]:
         """With its hole as a mark, which can be erased and added to."""
-        model, name = self.examples[int(request["index"])]
+        if not 0 <= request["index"] < len(self.examples):
+            raise InputError("There is no such example.")
+        model, name = self.examples[request["index"]]
         photo, mask = example(self.spaces[model].name, name)
-        source = self.example_file(int(request["index"]))
+        source = self.example_file(request["index"])
         session = Session.open(self.cache, source, source.name, before.model if before else self.first_choice)
         if before:
             before.close()
         marks = [session.add_mask(to_mask(mask, photo.size))]
         return session, self.opened(session) | {"marks": marks, "message": told(PRESS_RESTORE)}
+
+    def arrived(self, request: dict) -> Path:
+        """The file that was uploaded; it may be gone again. Raises InputError where there is none."""
+        path = Path(request["path"]).resolve()
+        if not path.is_relative_to(self.cache) or not path.is_file():
+            raise InputError(f"{Path(request['name']).name}: did not arrive; send it again")
+        return path
 
     def opened(self, session: Session) -> dict:
         width, height = session.size
@@ -132,7 +146,7 @@ class Handlers:
 
     def on_class(self, session: Session, request: dict, drawing: dict) -> dict:
         """All things of a class are marked, and must not come back."""
-        labels, space, label = self.labels(session), self.spaces[session.used], int(request["label"])
+        labels, space, label = self.labels(session), self.spaces[session.used], request["label"]
         if not 0 <= label < space.num_classes:
             raise InputError("There is no such class.")
         mask = select(self.models[session.used], labels, [label], None)
@@ -152,10 +166,8 @@ class Handlers:
 
     def on_mask(self, session: Session, request: dict, drawing: dict) -> dict:
         """A mask from a file is a mark like others."""
-        path, notes = Path(request["path"]).resolve(), []
-        if not path.is_relative_to(self.cache):
-            raise InputError("The mask did not arrive; send it again.")
-        mask = open_upload(path, str(request["name"]))
+        notes: list[str] = []
+        mask = open_upload(self.arrived(request), request["name"])
         mask = to_mask(mask, session.size, open_upload(session.given, session.name), notes.append)
         if not mask.any():
             raise InputError(f"{Path(request['name']).name}: nothing in it is white from half of its range on")
@@ -178,7 +190,7 @@ class Handlers:
 
     def on_go(self, session: Session, request: dict, drawing: dict) -> dict:
         """To another version of the row: what the next one was made of is drawn again, to be changed."""
-        index = int(request["index"])
+        index = request["index"]
         if not 0 <= index < len(session.versions):
             raise InputError("That restoration is not there any more.")
         left, session.at = session.now, index
@@ -207,14 +219,21 @@ class Handlers:
     def restore(self, value: dict, session: Session | None) -> Iterator[tuple]:
         """A restoration, step by step: values of the editor and of the components that show the details."""
         try:
+            _, drawing = read_question(value)
             if session is None:
                 raise InputError(FORGOTTEN)
-            for news, shown in self.steps(session, value["drawing"]):
+            # A place for each step, none between them: a restoration that nobody goes on with would keep it for ever.
+            steps = self.steps(session, drawing)
+            while True:
+                with places.take(session.pixels):
+                    if (step := next(steps, None)) is None:
+                        return
+                news, shown = step
                 if session.closed:  # another photo was opened meanwhile
                     return
                 yield {"view": self.view(session) | news}, *shown
         except InputError as error:
-            yield {"view": self.view(session) | {"message": told(str(error), "error")}}, *NO_DETAILS
+            yield {"view": self.view(session) | {"message": told(without_folders(str(error)), "error")}}, *NO_DETAILS
         except Exception:
             if session is not None and session.closed:
                 return

@@ -1,5 +1,6 @@
 """What visitors and programs give: checked, and told in a line what is wrong with it."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,13 +9,24 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from ..arguments import names
 from ..errors import InputError
+from ..image_io import open_image
 from ..images import (
     NOTHING_MARKED,
     check_hole,
     load_image,
     to_mask,
 )
+from .uploads import NOT_UPLOADED
+
+MAX_NAMES = 2000
+FOLDERS = re.compile(r"(?<![^\s'\"(])/(?:[^/\s'\"]+/)+(?=[^/\s])")  # of absolute paths
+
+
+def without_folders(line: str) -> str:
+    """The line as strangers may read it: where the server keeps its files is not theirs to know."""
+    return FOLDERS.sub("", line)
 
 
 @contextmanager
@@ -23,7 +35,7 @@ def toasts() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise gr.Error(str(error), title="Not yet", print_exception=False) from None
+        raise gr.Error(without_folders(str(error)), title="Not yet", print_exception=False) from None
 
 
 def image_path(**settings) -> gr.Image:
@@ -46,11 +58,25 @@ def open_upload(path: str | Path, name: str | None = None) -> Image.Image:
     is called."""
     name = Path(name or path).name
     try:
+        if not Path(path).is_file():  # it was uploaded, but an hour ago
+            raise InputError(NOT_UPLOADED)
         image = load_image(path)
     except InputError as error:
         raise InputError(str(error).replace(str(path), name)) from None
     image.filename = name
     return image
+
+
+def count_pixels(*paths: str | Path | None) -> int:
+    """Of uploaded images together, as their headers have it; what is broken is found when it is opened."""
+    total = 0
+    for path in filter(None, paths):
+        try:
+            with open_image(path, Path(path).name) as image:
+                total += image.width * image.height
+        except InputError:
+            continue
+    return total
 
 
 def received_photo(path: str | None) -> Image.Image:
@@ -66,6 +92,13 @@ def whole_number(value: object, name: str, highest: int) -> int:
     if not is_number or value % 1 != 0 or not 0 <= value <= highest:
         raise InputError(f"{name} {value!r:.40}: must be a whole number from 0 to {highest}")
     return int(value)
+
+
+def class_list(value: object, name: str) -> list[str]:
+    """Classes that a program sent: "car, person". Raises InputError unless it is such a text, or nothing."""
+    if not isinstance(value, str | None) or len(value or "") > MAX_NAMES:
+        raise InputError(f"{name} {value!r:.40}: must be names or ids by commas, of at most {MAX_NAMES} letters")
+    return names(value or "")
 
 
 def read_hole(

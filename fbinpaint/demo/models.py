@@ -2,7 +2,9 @@
 
 import functools
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,8 @@ from PIL import Image
 
 from .. import cli
 from ..cli import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
+from ..errors import InputError
+from ..image_io import MAX_PIXELS
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
@@ -28,7 +32,45 @@ else:
     gpu = spaces.GPU
 
 
-one_at_a_time = threading.Lock()  # for what skips the queue, so that memory is bounded
+class Places:
+    """Room for so many pixels at once, of all that is being worked on, whatever way it came in: the memory that is
+    needed follows them. Who comes when there is no room waits for those before him.
+
+    waiting: how many may; seconds: how long. Whoever would be one more, or waits longer, is told to come back.
+    """
+
+    def __init__(self, pixels: int, waiting: int, seconds: float):
+        self.free, self.pixels, self.waiting, self.seconds = pixels, pixels, waiting, seconds
+        self.line: deque[object] = deque()
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Raises InputError where there is no room in time. Not to be taken again by who has taken it."""
+        pixels = min(pixels, self.pixels)  # the largest goes alone
+        me = object()
+        with self.changed:
+            if len(self.line) >= self.waiting:
+                raise InputError(BUSY)
+            self.line.append(me)
+            try:
+                if not self.changed.wait_for(lambda: self.line[0] is me and self.free >= pixels, self.seconds):
+                    raise InputError(BUSY)
+                self.free -= pixels
+            finally:
+                self.line.remove(me)
+                self.changed.notify_all()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+BUSY = "The server is busy with the photos of others; try again in a minute."
+places = Places(pixels=MAX_PIXELS, waiting=16, seconds=50)
+one_at_a_time = threading.Lock()  # of the networks, for what skips the queue
 loaded = functools.cache(load_pipeline)  # on first use, then kept
 loading = threading.Lock()
 label_space_of_model = functools.cache(cli.label_space_of_model)

@@ -8,6 +8,7 @@ from .api import add_endpoints
 from .editor import make_editor
 from .handlers import Handlers
 from .session import Session, forget_old
+from .uploads import guard
 
 QUEUE_LENGTH = 32  # visitors who wait; the next ones are told to come back
 KEEP_FILES = 3600  # seconds
@@ -114,7 +115,8 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
         for event, name in ((asked, "ask"), (restored, "restore")):
             event.then(None, js=f"() => document.dispatchEvent(new CustomEvent('fbinpaint-end', {{detail: '{name}'}}))")
         add_endpoints(models, **one_at_a_time)
-    return demo.queue(max_size=QUEUE_LENGTH)
+    guard(demo)
+    return demo.queue(max_size=QUEUE_LENGTH, api_open=False)
 
 
 def forget(session: Session | None) -> None:

@@ -9,7 +9,16 @@ from ..errors import InputError
 from ..memory import bound_freed_memory
 
 HOST, PORT = "127.0.0.1", "7860"
-SERVING = {"ssr_mode": False, "max_file_size": "100mb"}
+
+
+def serving() -> dict:
+    """What `launch` is to know wherever the page is served; new each time, for Gradio writes into `app_kwargs`."""
+    from .gate import MAX_UPLOAD, behind_gate
+
+    return {
+        "ssr_mode": False, "max_file_size": MAX_UPLOAD, "enable_monitoring": False, "run_history": False,
+        "app_kwargs": {"lifespan": behind_gate},
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -42,6 +51,6 @@ def main() -> None:
     threading.Thread(target=lambda: [load(model) for model in models.values()], daemon=True).start()
     address = {"server_name": args.host, "server_port": args.port}
     try:
-        demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **SERVING)
+        demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **serving())
     except (OSError, OverflowError):  # Gradio words neither
         parser.exit(1, f"error: {args.host}:{args.port} is taken or no address of this machine; name another --port\n")

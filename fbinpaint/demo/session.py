@@ -117,6 +117,10 @@ class Session:
         return self.folder.name
 
     @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+    @property
     def now(self) -> Version:
         return self.versions[self.at]
 

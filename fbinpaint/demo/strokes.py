@@ -9,7 +9,8 @@ import numpy as np
 from ..errors import InputError
 from ..labels import IGNORE
 
-MAX_POINTS = 500_000  # of all strokes together
+MAX_POINTS = 100_000  # of all strokes together
+MAX_WORK = 25e9  # pixels to write for all of them, some written many times: one to three seconds
 SHIFT = 4  # OpenCV takes points as whole numbers of 1/16 pixel
 
 
@@ -24,7 +25,7 @@ def marked(
     Raises InputError for what no page of ours sends.
     """
     canvas = np.zeros(size[::-1], np.uint8)
-    for stroke in check(strokes):
+    for stroke in check(strokes, size, scale):
         if stroke["kind"] == "mask":
             canvas[mask(stroke["mask"])] = 1
         else:
@@ -35,7 +36,7 @@ def marked(
 def painted_classes(strokes: Sequence[dict], size: tuple[int, int], scale: float, num_classes: int) -> np.ndarray:
     """Strokes over a map -> (H,W) uint8 ids, 255 where nothing is painted. Raises InputError likewise."""
     canvas = np.full(size[::-1], IGNORE, np.uint8)
-    for stroke in check(strokes):
+    for stroke in check(strokes, size, scale):
         label = IGNORE if stroke.get("erase") else stroke.get("label")
         if stroke["kind"] == "mask" or label not in (*range(num_classes), IGNORE):
             raise InputError("The drawing on the map is not of this model's classes; reload the page and draw again.")
@@ -62,10 +63,26 @@ def draw(canvas: np.ndarray, stroke: dict, scale: float, value: int) -> None:
             cv2.fillConvexPoly(canvas, np.rint(corners * 2**SHIFT).astype(np.int32), value, shift=SHIFT)
 
 
-def check(strokes: object) -> Sequence[dict]:
-    """The strokes, if they are such. Raises InputError otherwise."""
+def work(stroke: dict, size: tuple[int, int], scale: float) -> float:
+    """How long drawing a stroke takes, in pixels written."""
+    width, height = size
+    if stroke["kind"] == "mask":
+        return 10 * width * height  # read and unpacked first
+    points = np.asarray(stroke["points"], float) * scale
+    if stroke["kind"] == "area":
+        # In each row, OpenCV sorts all edges that cross it, in squared time.
+        crossings = np.abs(np.diff(points[:, 1].clip(0, height), append=points[0, 1].clip(0, height))).sum() / height
+        return width * height + 10 * height * crossings**2
+    across = max(1.0, float(stroke["size"]) * scale)
+    steps = np.hypot(*np.diff(points, axis=0).T).sum()
+    disc, whole = min(across, width) * min(across, height), width * height
+    return len(points) * disc + min(steps * across, len(points) * whole)
+
+
+def check(strokes: object, size: tuple[int, int], scale: float) -> Sequence[dict]:
+    """The strokes, if they are such. Raises InputError otherwise, and for more than can be drawn in a moment."""
     try:
-        total = 0
+        total = needed = 0
         for stroke in strokes:
             if stroke["kind"] == "mask":
                 right = isinstance(stroke["mask"], str)
@@ -75,10 +92,13 @@ def check(strokes: object) -> Sequence[dict]:
                 right = stroke["kind"] in ("line", "area") and points.shape[1:] == (2,) and len(points) > 0
                 right = right and bool(np.isfinite(points).all()) and np.abs(points).max() < 2**15
                 if stroke["kind"] == "line":
-                    size = stroke["size"]
-                    right = right and isinstance(size, Real) and 0 < size < 2**13
+                    brush = stroke["size"]
+                    right = right and isinstance(brush, Real) and 0 < brush < 2**13
             if not right or total > MAX_POINTS:
                 raise ValueError
-    except (KeyError, TypeError, ValueError):
+            needed += work(stroke, size, scale)
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError("The drawing did not arrive as it was sent; reload the page and draw again.") from None
+    if needed > MAX_WORK:
+        raise InputError("So much is drawn that it takes too long: clear the marks, and use the lasso or the box.")
     return strokes
