@@ -26,12 +26,12 @@ from .inputs import open_upload
 from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, restore, segment_photo, select
 from .rendering import album, annotate, annotate_changes, summary
 from .session import Recipe, Session, Version, revisions
+from .storage import FORGOTTEN, Storage
 from .strokes import marked, painted_classes
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
 
-FORGOTTEN = "This page was idle for more than an hour, and its photo was forgotten: open it again."
 FAULT = "Something went wrong here, not with your photo; try again, or another way."
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
 MARK_FIRST = "Now mark what should go: paint over it, or choose its name above the photo. Then press Restore."
@@ -47,6 +47,7 @@ class Handlers:
 
     def __init__(self, models: dict[str, str]):
         self.models, self.cache = models, Path(get_upload_folder()).resolve()
+        self.storage = Storage(self.cache)
         self.spaces = {name: label_space_of_model(model) for name, model in models.items()}
         self.examples = list_examples(self.spaces)
 
@@ -56,20 +57,27 @@ class Handlers:
         """What the editor asks -> its new value, the session, and whether the details may stay."""
         request, drawing, before = value["request"], value["drawing"], session
         news: dict[str, Any] = {}
+        if session is not None and session.closed:
+            session = None
         try:
             kind = request["kind"]
-            if kind in ("open", "example", "close"):
-                session, news = getattr(self, f"on_{kind}")(request, session)
-            elif session is None:
-                raise InputError(FORGOTTEN)
+            if kind == "close":
+                session, news = self.on_close(request, session)
             else:
-                with session.lock:
-                    news = QUESTIONS[kind](self, session, request, drawing)
+                self.storage.make_room()
+                if kind in ("open", "example"):
+                    session, news = getattr(self, f"on_{kind}")(request, session)
+                else:
+                    with self.storage.use(session).lock:
+                        news = QUESTIONS[kind](self, session, request, drawing)
         except InputError as error:
             news = {"message": told(str(error), "error")}
         except Exception:
-            traceback.print_exc()
-            news = {"message": told(FAULT, "error")}
+            if session is None or not session.closed:
+                traceback.print_exc()
+                news = {"message": told(FAULT, "error")}
+        if session is not None and session.closed:  # meanwhile
+            session, news = None, {"message": told(FORGOTTEN, "error")}
         details = gr.skip() if session is before else gr.Column(visible=False)
         return {"view": self.view(session) | news}, session, details
 
@@ -77,29 +85,33 @@ class Handlers:
         path, name = Path(request["path"]).resolve(), str(request["name"])
         if not path.is_relative_to(self.cache):
             raise InputError(f"{Path(name).name}: did not arrive; send it again")
-        session = Session.open(self.cache, path, name, before.model if before else self.first_choice)
-        if before:
-            before.close()
-        return session, self.opened(session)
+        session = self.opened(path, name, before)
+        return session, self.greeting(session)
 
     def on_example(self, request: dict, before: Session | None) -> tuple[Session, dict]:
         """With its hole as a mark, which can be erased and added to."""
         model, name = self.examples[int(request["index"])]
         photo, mask = example(self.spaces[model].name, name)
         source = self.example_file(int(request["index"]))
-        session = Session.open(self.cache, source, source.name, before.model if before else self.first_choice)
-        if before:
-            before.close()
+        session = self.opened(source, source.name, before)
         marks = [session.add_mask(to_mask(mask, photo.size))]
-        return session, self.opened(session) | {"marks": marks, "message": told(PRESS_RESTORE)}
+        return session, self.greeting(session) | {"marks": marks, "message": told(PRESS_RESTORE)}
 
-    def opened(self, session: Session) -> dict:
+    def opened(self, path: Path, name: str, before: Session | None) -> Session:
+        """The session of a photo, in place of the one before."""
+        session = Session.open(self.cache, path, name, before.model if before else self.first_choice)
+        if before:
+            self.storage.forget(before)
+        self.storage.admit(session)
+        return session
+
+    def greeting(self, session: Session) -> dict:
         width, height = session.size
         return {"ask": "look_at_photo", "message": told(f"{Path(session.name).name}, {width} × {height} pixels.")}
 
     def on_close(self, request: dict, before: Session | None) -> tuple[None, dict]:
         if before:
-            before.close()
+            self.storage.forget(before)
         return None, {"message": told("")}
 
     def look_at_photo(self, session: Session, request: dict, drawing: dict) -> dict:
@@ -174,7 +186,9 @@ class Handlers:
         hole, _ = self.hole(session, self.drawn(session, drawing["marks"]), settings, [])
         if settings["feather"]:
             hole = feather_weights(grow_mask(hole, -settings["feather"]), settings["feather"])
-        return {"preview": str(session.tinted(hole, PREVIEW_COLOUR))}
+        session.trim()
+        with session.whole():
+            return {"preview": str(session.tinted(hole, PREVIEW_COLOUR))}
 
     def on_go(self, session: Session, request: dict, drawing: dict) -> dict:
         """To another version of the row: what the next one was made of is drawn again, to be changed."""
@@ -184,7 +198,7 @@ class Handlers:
         left, session.at = session.now, index
         self.see(session, session.now)
         news = {"marks": [], "strokes": [], "message": told(session.now.label)}
-        recipe = left.recipe
+        recipe = session.recipe(left)
         if recipe and recipe.base is session.now and recipe.model == session.used:
             news |= {"marks": recipe.marks, "strokes": recipe.strokes}
         return news
@@ -207,13 +221,15 @@ class Handlers:
     def restore(self, value: dict, session: Session | None) -> Iterator[tuple]:
         """A restoration, step by step: values of the editor and of the components that show the details."""
         try:
-            if session is None:
-                raise InputError(FORGOTTEN)
-            for news, shown in self.steps(session, value["drawing"]):
+            self.storage.make_room()
+            for news, shown in self.steps(self.storage.use(session), value["drawing"]):
                 if session.closed:  # another photo was opened meanwhile
                     return
+                self.storage.use(session)
                 yield {"view": self.view(session) | news}, *shown
         except InputError as error:
+            if session is not None and session.closed:
+                session = None
             yield {"view": self.view(session) | {"message": told(str(error), "error")}}, *NO_DETAILS
         except Exception:
             if session is not None and session.closed:
@@ -238,7 +254,8 @@ class Handlers:
         for output in restore(self.models[recipe.model], photo, hole, rounds, edits, recipe.forbidden):
             done = len(output.rounds[0])
             if not news:  # the first one; where no network is asked, it is the last one, too
-                news = {"photo": str(session.preview(np.asarray(output.images[0])))}
+                with session.lock, session.whole():
+                    news = {"photo": str(session.preview(np.asarray(output.images[0])))}
             yield news | {"message": told(f"Round {done} of {rounds + 1} is done …")}, NO_DETAILS
         result = np.asarray(output.images[0])
         if weights is not None:
@@ -259,7 +276,7 @@ class Handlers:
     def recipe(self, session: Session, drawing: dict) -> Recipe:
         """What is to be restored: what is newly marked; or else the last restoration again, with what was painted on
         the map, or chosen, since."""
-        now, last = session.now, session.now.recipe
+        now, last = session.now, session.recipe(session.now)
         marks, strokes, settings = drawing["marks"], drawing["strokes"], read_settings(drawing["settings"])
         forbidden = drawing["forbidden"]
         if not all(label in range(self.spaces[session.used].num_classes) for label in forbidden):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from .. import cli
 from ..cli import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
+from .clients import stop_for_nobody
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
@@ -29,9 +30,16 @@ else:
 
 
 one_at_a_time = threading.Lock()  # for what skips the queue, so that memory is bounded
-loaded = functools.cache(load_pipeline)  # on first use, then kept
 loading = threading.Lock()
 label_space_of_model = functools.cache(cli.label_space_of_model)
+
+
+@functools.cache  # on first use, then kept
+def loaded(model: str) -> "FeedbackInpaintPipeline":
+    pipe = load_pipeline(model)
+    for network in pipe.networks.children():
+        stop_for_nobody(network)
+    return pipe
 
 
 def load(model: str) -> "FeedbackInpaintPipeline":

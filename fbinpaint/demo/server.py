@@ -2,14 +2,23 @@
 
 import argparse
 import os
+import signal
+import sys
 import threading
+
+from starlette.middleware import Middleware
 
 from ..arguments import HelpWithDefaults
 from ..errors import InputError
 from ..memory import bound_freed_memory
+from .uploads import UploadsFit
 
 HOST, PORT = "127.0.0.1", "7860"
-SERVING = {"ssr_mode": False, "max_file_size": "100mb"}
+KNOWN_VISITORS = 1000  # Gradio keeps 60 kB of each in memory, and never lets go of one before it has so many
+SERVING = {
+    "ssr_mode": False, "max_file_size": "100mb", "state_session_capacity": KNOWN_VISITORS,
+    "app_kwargs": {"middleware": [Middleware(UploadsFit)]},
+}  # fmt: skip
 
 
 def main() -> None:
@@ -27,6 +36,7 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
+    from .clients import let_all_go
     from .models import CHECKPOINTS, bundled_models, load
     from .page import STYLE, build_demo
 
@@ -41,7 +51,11 @@ def main() -> None:
     # Visitors do not wait for the models to be loaded.
     threading.Thread(target=lambda: [load(model) for model in models.values()], daemon=True).start()
     address = {"server_name": args.host, "server_port": args.port}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit like others: what visitors left is deleted
     try:
         demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **SERVING)
     except (OSError, OverflowError):  # Gradio words neither
         parser.exit(1, f"error: {args.host}:{args.port} is taken or no address of this machine; name another --port\n")
+    finally:
+        let_all_go(demo)
+        demo.close(verbose=False)
