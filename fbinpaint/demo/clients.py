@@ -1,5 +1,8 @@
 """Who waits for what: a client that has gone away stops what is done for it, and none takes all places in the queue."""
 
+import shutil
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import fastapi
@@ -11,6 +14,8 @@ from ..errors import InputError
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch.nn import Module
 
+PATIENCE = 2  # seconds more for what is being done to end; containers are killed after ten in all
+WORKER = "AnyIO worker thread"  # anyio's name of the threads that Gradio runs functions in
 PLACES = 8  # in the queue, of one address
 TOO_MANY = f"You have {PLACES} restorations waiting already: wait for one of them, then send the next."
 
@@ -38,11 +43,18 @@ def stop(*_) -> None:
         raise Gone("The client is gone.")
 
 
-def let_all_go(demo: gr.Blocks) -> None:
-    """What is being done ends soon: the server does."""
+def close(demo: gr.Blocks) -> None:
+    """Deletes what visitors left, ends what is being done for them, then the server: a thread that is in the midst of
+    torch when Python ends aborts the process."""
+    shutil.rmtree(demo.storage.folder, ignore_errors=True)  # at once, for who ends us may not wait for the rest
     for events in demo._queue.active_jobs:
         for event in events or ():
             event.alive = False
+    demo.close(verbose=False)  # waits up to five seconds for clients to hang up
+    deadline = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread.name == WORKER:
+            thread.join(max(0, deadline - time.monotonic()))
 
 
 def limit_places(demo: gr.Blocks) -> None:

@@ -36,7 +36,7 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
-    from .clients import let_all_go
+    from .clients import close
     from .models import CHECKPOINTS, bundled_models, load
     from .page import STYLE, build_demo
 
@@ -51,11 +51,11 @@ def main() -> None:
     # Visitors do not wait for the models to be loaded.
     threading.Thread(target=lambda: [load(model) for model in models.values()], daemon=True).start()
     address = {"server_name": args.host, "server_port": args.port}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an exit like others: what visitors left is deleted
+    for number in (signal.SIGINT, signal.SIGTERM):  # a regular exit, at which what visitors left is deleted
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **SERVING)
     except (OSError, OverflowError):  # Gradio words neither
         parser.exit(1, f"error: {args.host}:{args.port} is taken or no address of this machine; name another --port\n")
     finally:
-        let_all_go(demo)
-        demo.close(verbose=False)
+        close(demo)

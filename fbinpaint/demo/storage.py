@@ -28,6 +28,7 @@ QUOTA = 4 * 10**9  # bytes
 DISK_SHARE = 0.5  # of what the disk has left; the quota is never more
 MAX_SESSIONS = 500
 IN_USE = 120  # seconds since its last use in which nothing is deleted to make room
+ARRIVES_IN = 10  # seconds for which what was announced has its room, beside what the folder has by then
 MEASURED_FOR = 1.0  # seconds after which the folder's size is measured anew
 
 FORGOTTEN = "Your photo was forgotten: it lay here unused for an hour, or the server was full. Open it again."
@@ -93,6 +94,7 @@ class Storage:
     sessions: OrderedDict[str, Session] = field(default_factory=OrderedDict)  # by their last use
     lock: threading.RLock = field(default_factory=threading.RLock)
     size: int = 0
+    coming: list[tuple[float, int]] = field(default_factory=list)
     measured: float = -MEASURED_FOR
 
     def __post_init__(self):
@@ -152,15 +154,17 @@ class Storage:
         use. Raises InputError where that is not enough."""
         with self.lock:
             now = time.time()
+            self.coming = [(since, size) for since, size in self.coming if 0 <= now - since < ARRIVES_IN]
             if not 0 <= now - self.measured < MEASURED_FOR:
                 self.measure()
-            limit = self.limit()
-            if self.size + coming > limit:
+            limit = self.limit() - sum(size for _, size in self.coming) - coming
+            if self.size > limit:
                 self.measure()
-                self.evict(self.size + coming - limit)
-            if self.size + coming > limit:
+                self.evict(self.size - limit)
+            if self.size > limit:
                 raise InputError(NO_ROOM)
-            self.size += coming
+            if coming:
+                self.coming.append((now, coming))
 
     def measure(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)  # cleaners of /tmp take it where it is not used for days
