@@ -251,6 +251,16 @@ def test_a_model_that_is_chosen_while_something_is_restored_has_its_map_in_the_e
     assert visit.session.now.recipe.model == "streets" and visit.session.now.seen_by == "faces"
 
 
+@pytest.mark.parametrize("stroke", [BOX, {"kind": "line", "points": [[20, 20], [180, 90]], "size": 3}])
+def test_holes_that_take_no_network_are_restored(visit, cache, stroke):
+    """In plain surroundings, and thin ones: all rounds of them are done at once."""
+    grey = np.random.default_rng(0).normal(120, 2, (150, 200, 1)).repeat(3, axis=2)
+    Image.fromarray(grey.astype(np.uint8)).save(cache / "wall.png")
+    visit.open(cache / "wall.png")
+    views = visit.restore(visit.drawing([stroke], rounds=2))
+    assert "Restored" in messages(views) and "Something went wrong" not in messages(views) and visit.view["at"] == 1
+
+
 def test_a_folder_that_has_vanished_is_told_to_the_visitor(visit, photo, capsys):
     """The page never shows an error that Gradio itself catches of a function that skips the queue."""
     visit.open(photo)

@@ -250,6 +250,11 @@ def test_grow_feather_and_invert_are_shown_before_running(visitor, own_photo):
     with Image.open(visitor.download().path()) as result:
         changed = (np.asarray(result) != np.asarray(Image.open(own_photo))).any(axis=2)
     assert not changed[50:70, 66:94].any() and changed[:40].mean() > 0.9
+    # The next photo starts without them.
+    visitor.set("grow", 8)
+    visitor.open(own_photo)
+    assert visitor.page.locator("[data-setting=grow]").input_value() == "0"
+    expect(visitor.page.locator("[data-setting=invert]")).not_to_be_checked()
 
 
 def test_a_mask_from_a_file_and_a_random_hole_are_marks(visitor, own_photo, tmp_path):

@@ -96,6 +96,10 @@ async function take(news) {
     unwanted.clear();
     photo.set([]);
     map.set([]);
+    for (const input of all("#hole [data-setting]")) {
+      if (input.type === "checkbox") input.checked = false;
+      else input.value = input.nextElementSibling.value = 0;
+    }
     questions.splice(0, Infinity, ...questions.filter(({ kind }) => OF_PAGE.includes(kind))); // others meant the old photo
   }
   editor.dataset.state = view.photo ? "open" : "empty";
@@ -106,7 +110,12 @@ async function take(news) {
   if (news.marks) {
     await Promise.all(news.marks.map(loadMask));
     photo.set(news.marks);
+    const tags = new Set(news.marks.map((mark) => mark.tag).filter((tag) => tag !== undefined));
     allowed.clear();
+    if (news.forbidden) {
+      for (const tag of tags) if (!news.forbidden.includes(tag)) allowed.add(tag);
+      for (const label of news.forbidden) if (!tags.has(label)) unwanted.add(label);
+    }
   }
   if (news.choose !== undefined) choose(news.choose);
   if (news.strokes) map.set(news.strokes.map((x) => ({ ...x, colour: view.classes[x.label]?.colour })));

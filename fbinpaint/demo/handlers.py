@@ -200,7 +200,7 @@ class Handlers:
         news = {"marks": [], "strokes": [], "message": told(session.now.label)}
         recipe = session.recipe(left)
         if recipe and recipe.base is session.now and recipe.model == session.used:
-            news |= {"marks": recipe.marks, "strokes": recipe.strokes}
+            news |= {"marks": recipe.marks, "strokes": recipe.strokes, "forbidden": recipe.forbidden}
         return news
 
     def on_download(self, session: Session, request: dict, drawing: dict) -> dict:
