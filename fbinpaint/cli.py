@@ -211,8 +211,9 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
     check_bundled(model)
     on_the_hub = not os.path.isdir(model)
     if on_the_hub:  # a mistyped one shall not wait for the import of torch, which takes seconds
-        from fbinpaint.saved import COMPONENTS, fetch
+        from fbinpaint.saved import COMPONENTS, fetch, pinned
 
+        model = pinned(model)
         fetch(model, COMPONENTS)
     import torch
     from diffusers.utils import logging
@@ -262,11 +263,11 @@ def candidates(model: str, classes: Sequence[str] | None) -> dict[str, str]:
 def label_space_of_model(model: str) -> "LabelSpace":
     """The label space of a pipeline folder or Hub id, without loading its weights. Raises InputError without one."""
     from fbinpaint.folders import naming
-    from fbinpaint.saved import fetch, read_label_space
+    from fbinpaint.saved import fetch, pinned, read_label_space
 
     check_bundled(model)
     with naming(model):
-        return read_label_space(Path(model) if os.path.isdir(model) else fetch(model, ()))
+        return read_label_space(Path(model) if os.path.isdir(model) else fetch(pinned(model), ()))
 
 
 # ---------------------------------------------------------------------------------------------- run, segment
@@ -346,9 +347,10 @@ def exemplars_command(args: argparse.Namespace) -> int:
     from fbinpaint.data.photos import read_photo
     from fbinpaint.data.rows import labelled_rows
     from fbinpaint.data.sources import load_photos
+    from fbinpaint.hub import model_files
     from fbinpaint.origin import write_origin
     from fbinpaint.pipeline import FeedbackInpaintPipeline
-    from fbinpaint.saved import WEIGHTS
+    from fbinpaint.saved import WEIGHTS, pinned
 
     if os.path.lexists(args.output):
         raise InputError(f"{args.output}: is there already; move it away, or name another --output")
@@ -359,11 +361,15 @@ def exemplars_command(args: argparse.Namespace) -> int:
     size = pipe.config.sample_size
     read = [read_photo(row, size, pipe.label_space) for row in tqdm(photos, desc="exemplars", unit="photo")]
     pipe.set_exemplars(*zip(*read, strict=True))
-    folder = Path(args.model) if os.path.isdir(args.model) else Path(FeedbackInpaintPipeline.download(args.model))
+    model = pinned(args.model)
+    folder = Path(model) if os.path.isdir(model) else Path(FeedbackInpaintPipeline.download(model))
     stored = load_file(folder / "recorrector" / f"{WEIGHTS}.safetensors")["gather.weight"].dtype
 
     def write(target: Path) -> None:
-        shutil.copytree(folder, target)
+        for path in model_files(folder):
+            copy = target / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
         pipe.recorrector.to(stored).save_pretrained(target / "recorrector")
         write_origin(target, pipe.origin)
 
@@ -468,7 +474,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
 def publish_command(args: argparse.Namespace) -> int:
     """`publish`: uploads the folder and its card in one commit, or shows what would go."""
     from fbinpaint.card import model_card
-    from fbinpaint.hub import files_of, publish
+    from fbinpaint.hub import files_of, other_files, publish
     from fbinpaint.saved import check_pipeline
 
     has_card = os.path.exists(args.model / "README.md")
@@ -479,11 +485,13 @@ def publish_command(args: argparse.Namespace) -> int:
         print(f"published: {done.repo_url}")
         return 0
     check_pipeline(args.model)
-    files = files_of(args.model)
+    files, others = files_of(args.model), other_files(args.model)
     print(f"would go to {args.repo_id} ({'private' if args.private else 'public if new'}):")
     for path in files:
         print(f"{path.stat().st_size:12,}  {path.relative_to(args.model).as_posix()}")
     print(f"{sum(path.stat().st_size for path in files):12,}  bytes in {len(files)} files")
+    if others:
+        print(f"{others:12,}  other files in the folder are none of the model's, and stay here")
     if not has_card:
         print("with this card, unless the repository has one that fbinpaint did not write, or that states more:\n")
         print(model_card(args.model, args.repo_id, args.report))

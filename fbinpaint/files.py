@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from fbinpaint.errors import InputError, one_line
 
+MAX_JSON = 2**24  # bytes; the longest that is read, the index of a model in many shards, has some hundred thousand
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -31,6 +32,12 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_no_device(path: Path, advice: str) -> None:
+    """Raises InputError for a pipe, a device or a socket, also behind a link: reading one may never end."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise InputError(f"{path}: is no file but a pipe or a device; {advice}")
+
+
 def read_json(
     path: Path,
     missing: str = "check the folder",
@@ -38,13 +45,18 @@ def read_json(
     encoding: str = "utf-8",
     **options: Any,
 ) -> dict[str, Any]:
-    """The JSON object of a file. Raises InputError if there is none.
+    """The JSON object of a file of at most MAX_JSON bytes. Raises InputError if there is none.
 
     missing, broken: what to do about a file that cannot be read, or that holds something else
     options: of json.loads; what its hooks raise as ValueError makes the file broken
     """
+    check_no_device(path, missing)
     try:
+        if path.stat().st_size > MAX_JSON:
+            raise InputError(f"{path}: is larger than {MAX_JSON >> 20} MiB, so it is not what it should be; {broken}")
         content = json.loads(path.read_text(encoding=encoding), **options)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {missing}") from error
     except (ValueError, RecursionError) as error:

@@ -27,19 +27,20 @@ def add_grain(fill: np.ndarray, photo: np.ndarray, hole: np.ndarray, seed: Seque
     of_photo, of_fill = noise_spectrum(photo, ~inside), noise_spectrum(fill, inside)
     if of_photo is None or of_fill is None:
         return fill
-    gain = transfer(of_photo - of_fill)
+    down, across = (tile_side(side) for side in hole.shape)
+    gain = transfer(of_photo - of_fill, (down, across))
     variance = (np.abs(gain) ** 2).sum(3).mean((0, 1))  # of each channel's grain
     gain[:, :, variance < FAINT] = 0
     generator, result = np.random.default_rng(seed), fill.copy()
-    for top in range(0, hole.shape[0], TILE):
-        for left in range(0, hole.shape[1], TILE):
-            place = slice(top, top + TILE), slice(left, left + TILE)
+    for top in range(0, hole.shape[0], down):
+        for left in range(0, hole.shape[1], across):
+            place = slice(top, top + down), slice(left, left + across)
             if not hole[place].any():
                 continue
-            waves = np.fft.rfft2(generator.standard_normal((TILE, TILE, 3)), axes=(0, 1))
+            waves = np.fft.rfft2(generator.standard_normal((down, across, 3)), axes=(0, 1))
             waves = np.einsum("yxab,yxb->yxa", gain, waves)
             tile = fill[place].astype(np.float32)
-            grain = np.fft.irfft2(waves, s=(TILE, TILE), axes=(0, 1))[: tile.shape[0], : tile.shape[1]]
+            grain = np.fft.irfft2(waves, s=(down, across), axes=(0, 1))[: tile.shape[0], : tile.shape[1]]
             # As far up as down, so that no shade shifts, and what is white or black stays so.
             room = np.minimum(tile, 255 - tile)
             result[place] = np.rint(tile + np.clip(grain, -room, room))
@@ -69,12 +70,21 @@ def noise_spectrum(picture: np.ndarray, chosen: np.ndarray) -> np.ndarray | None
     return np.einsum("nyxa,nyxb->yxab", waves, waves.conj()) / (len(cells) * CELL**2)
 
 
-def transfer(spectrum: np.ndarray) -> np.ndarray:
-    """(TILE,TILE//2+1,3,3), what turns waves of white noise of variance 1 into those of the positive part of a spectrum
-    (CELL,CELL//2+1,3,3)."""
+def tile_side(side: int) -> int:
+    """Of the tiles along a side of the photo: less than TILE in a narrow photo, where most of the noise would be thrown
+    away. Longer than the side by a cell, as noise continues at the other end of its tile."""
+    tile = TILE
+    while tile >= 2 * (side + CELL):
+        tile //= 2
+    return tile
+
+
+def transfer(spectrum: np.ndarray, shape: tuple[int, int] = (TILE, TILE)) -> np.ndarray:
+    """(h,w//2+1,3,3), what turns waves of white noise (h,w) of variance 1 into those of the positive part of a spectrum
+    (CELL,CELL//2+1,3,3). shape (h,w): not less than CELL each."""
     values, vectors = np.linalg.eigh(spectrum)
     root = (vectors * np.sqrt(values.clip(0))[..., None, :]) @ vectors.conj().swapaxes(-1, -2)
-    kernel = np.zeros((TILE, TILE, 3, 3))
+    kernel = np.zeros((*shape, 3, 3))
     around = np.fft.fftfreq(CELL, 1 / CELL).astype(int)  # from the end where negative
     kernel[np.ix_(around, around)] = np.fft.irfft2(root, s=(CELL, CELL), axes=(0, 1))
     return np.fft.rfft2(kernel, axes=(0, 1))

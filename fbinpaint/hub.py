@@ -7,6 +7,7 @@ Whose card it is:
 """
 
 import logging
+import os
 import tempfile
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from fbinpaint.card import MARK, model_card, says_less
 from fbinpaint.errors import InputError, one_line
-from fbinpaint.saved import WEIGHTS, check_pipeline
+from fbinpaint.origin import FILE
+from fbinpaint.saved import COMPONENTS, WEIGHTS, check_pipeline
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -23,10 +25,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+# What belongs to a saved pipeline, of all variants, and may be published; whatever else lies in its folder stays there.
+OF_PIPELINE = ("model_index.json", FILE, "README.md", "LICENSE*")
+OF_NETWORK = ("config.json", f"{WEIGHTS}*.safetensors", f"{WEIGHTS}*.index*.json")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a saved pipeline."""
+    places = [(folder, OF_PIPELINE), *((folder / name, OF_NETWORK) for name in COMPONENTS)]
+    return sorted({path for place, names in places for name in names for path in place.glob(name) if path.is_file()})
+
+
 def files_of(folder: Path) -> list[Path]:
-    """What is published of a saved pipeline: every file but hidden ones."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    """What is published of a saved pipeline. Raises InputError for a file that is a link, or lies behind one."""
+    files = model_files(folder)
+    for path in files:
+        # It may lead anywhere on this machine, and what is there become public.
+        if link := next((part for part in (path, path.parent) if part != folder and part.is_symlink()), None):
+            raise InputError(f"{link}: is a link; put what it leads to in its place, as `cp -rL` does")
+    return files
+
+
+def other_files(folder: Path) -> int:
+    """How many files lie in the folder that `files_of` leaves there; hidden ones do not count."""
+    names = (Path(place, name).relative_to(folder) for place, _, names in os.walk(folder) for name in names)
+    return sum(not any(part.startswith(".") for part in name.parts) for name in names) - len(files_of(folder))
 
 
 def publish(

@@ -1,6 +1,7 @@
 """Image files, read by their content and written whole or not at all."""
 
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ from fbinpaint.files import whole_file
 from fbinpaint.metadata import MAX_PROFILE, is_text_key, to_exif
 
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
+MAX_SCANS = 100  # of a JPEG file; progressive ones have about ten. Each, however short, goes over the whole picture
 BITS_PER_SAMPLE, XMP_TAG = 258, 700  # tags of TIFF
 
 # What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
@@ -89,11 +91,30 @@ def decode_image(image: Image.Image, name: str) -> Image.Image:
         raise InputError(
             f"{name}: {width}x{height} is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
         )
+    if image.format in ("JPEG", "MPO") and getattr(image, "fp", None) and not has_few_scans(image.fp):
+        raise InputError(f"{name}: has more than {MAX_SCANS} scans, which would take minutes; save it again")
     try:
         image.load()
     except Exception as error:  # PIL's decoders raise OSError, SyntaxError, struct.error... on broken files
         raise InputError(f"{name}: the image data is broken or truncated ({error}); save it again") from error
     return image
+
+
+def has_few_scans(file: BinaryIO) -> bool:
+    """Whether a JPEG file has at most MAX_SCANS; what comes behind its picture does not count."""
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    scans, at = 0, 2
+    # Inside a scan, 0xFF stands before 0 or a restart marker; before anything else it begins the next segment.
+    while scans <= MAX_SCANS and (marker := re.compile(rb"\xff[^\x00\xff\xd0-\xd8]").search(data, at)):
+        kind, at = data[marker.end() - 1], marker.end()
+        if kind == 0xD9:  # the end of the picture
+            break
+        scans += kind == 0xDA
+        at += int.from_bytes(data[at : at + 2], "big")
+    return scans <= MAX_SCANS
 
 
 def frames_and_bits(path: str | os.PathLike) -> tuple[int, int]:

@@ -389,10 +389,18 @@ def shorter_side(size: tuple[int, int], n: int) -> tuple[int, int]:
 
 
 def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
-    """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, bounded area."""
-    scale = min(1.0, sample_size / min(width, height), (MAX_ASPECT * sample_size**2 / (width * height)) ** 0.5)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, bounded area.
 
+    A very narrow one is made shorter more than narrower: below MIN_SIDE the networks would pad what is left, and the
+    padding would cost as much as a picture.
+    """
+    area = MAX_ASPECT * sample_size**2
+    scale = min(1.0, sample_size / min(width, height), (area / (width * height)) ** 0.5)
+    narrowest = min(width, height, MIN_SIDE)
+    if min(width, height) * scale < narrowest:
+        longest = min(max(width, height), area // narrowest)
+        return (longest, narrowest) if width > height else (narrowest, longest)
+    return round(width * scale), round(height * scale)
 
 
 def divide_hole(hole: np.ndarray, crops: Sequence[Crop]) -> list[np.ndarray]:
@@ -415,16 +423,21 @@ def _hole_boxes(mask: np.ndarray) -> np.ndarray:
     """
     height, width = mask.shape
     block = -(-max(height, width) // 1024)
+    blocks = _any_in_blocks(mask, block)
     while True:
-        # The dilation puts the maximum of each block at its top left pixel.
-        dilated = cv2.dilate(mask.astype(np.uint8), np.ones((block, block), np.uint8), anchor=(0, 0))
-        stats = cv2.connectedComponentsWithStats(np.ascontiguousarray(dilated[::block, ::block]), connectivity=8)[2]
+        stats = cv2.connectedComponentsWithStats(blocks.astype(np.uint8), connectivity=8)[2]
         if len(stats) <= 257:  # row 0 is the background
             break
-        block *= 2
+        blocks, block = _any_in_blocks(blocks, 2), 2 * block
     left, top, box_width, box_height, _ = stats[1:].T
     right, bottom = left + box_width, top + box_height
     return np.minimum(np.stack([left, top, right, bottom], axis=1) * block, [width, height, width, height])
+
+
+def _any_in_blocks(mask: np.ndarray, side: int) -> np.ndarray:
+    """(H,W) bool, shrunk by block maximum. One axis after the other: blocks of any size take the same time."""
+    rows = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], side), axis=0)
+    return np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], side), axis=1)
 
 
 def _grow(boxes: np.ndarray, width: int, height: int, min_size: int, context: float) -> np.ndarray:

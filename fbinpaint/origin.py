@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fbinpaint.errors import InputError
 from fbinpaint.files import read_json, whole_file
-from fbinpaint.saved import fetch
+from fbinpaint.saved import fetch, pinned, split_revision
 
 FILE = "training.json"
 LICENCE = ("license", "license_name", "license_link")
@@ -54,7 +54,7 @@ def named_origin(model: str) -> tuple[str, dict]:
     """The name to call a saved model by, given its folder or Hub id, and its origin. Raises InputError."""
     if os.path.isdir(model):
         return Path(os.path.abspath(model)).name, checked_origin(Path(model))
-    return model, checked_origin(fetch(model, []))
+    return split_revision(model)[0], checked_origin(fetch(pinned(model), []))
 
 
 def inherited(data: list[dict[str, str]], bases: Sequence[tuple[str, dict]]) -> dict:

@@ -171,7 +171,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         """The pipeline saved in a folder or a Hub repository.
 
         Args:
-            name: the folder, or the repository's USER/NAME.
+            name: the folder, or the repository's USER/NAME or USER/NAME@REVISION (a branch, tag or commit).
             options: as in diffusers: `variant` ("fp16": the weights saved under that name, where there are any; they
                 still become float32 without `dtype=torch.float16`), `dtype`; for the Hub `revision`, `token`,
                 `cache_dir`, `local_files_only`.

@@ -3,13 +3,16 @@
 Everything here ends well or in one line; nothing needs torch, and weights are looked at, not read.
 """
 
+import functools
 import json
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fbinpaint.errors import InputError, one_line
-from fbinpaint.files import read_json
+from fbinpaint.files import check_no_device, read_json
 from fbinpaint.labels import LabelSpace, get_label_space, label_space_of
 
 # What model_index.json names: component, class. A component's module is fbinpaint.models.<component>.
@@ -131,14 +134,22 @@ def check_network(folder: Path, class_name: str, variant: str | None = None) -> 
     check_no_pickle(folder)
     for code in folder.glob("*.py"):
         raise InputError(f"{code}: is code, which diffusers could take for the network's; remove it")
+    for path in folder.glob(f"{WEIGHTS}*"):
+        check_no_device(path, "copy or save the model again")
     for index in folder.glob(f"{WEIGHTS}*.index*.json"):
-        read_json(index)
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(is_shard(name) for name in shards.values()):
+            raise InputError(f"{index}: names other weights than those beside it; copy or save the model again")
     files = weight_files(folder, variant)
     if not files:
         kind = f"{variant} weights" if variant else "weights"
         raise InputError(f"{folder}: holds no {kind} (*.safetensors); save the model again")
     for file in files:
         check_safetensors(file)
+
+
+def is_shard(name: Any) -> bool:
+    return isinstance(name, str) and re.fullmatch(rf"{WEIGHTS}[\w.-]*\.safetensors", name) is not None
 
 
 def class_of(config: dict) -> str:
@@ -174,19 +185,41 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     return sorted(path for name in weight_names(variant) for path in folder.glob(name))
 
 
-def check_repo_id(repo_id: str) -> None:
+def split_revision(name: str) -> tuple[str, str | None]:
+    """USER/NAME and, where it is named as USER/NAME@REVISION, a branch, tag or commit."""
+    repo_id, at, revision = name.partition("@")
+    return repo_id, revision if at else None
+
+
+def check_repo_id(name: str) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
+    repo_id, revision = split_revision(name)
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise InputError(f"{repo_id}: is neither a folder nor of the form USER/NAME; check the path") from error
+        raise InputError(f"{name}: is neither a folder nor of the form USER/NAME; check the path") from error
+    # The cache keeps revisions as files of their names.
+    if revision is not None and (not re.fullmatch(r"\w[\w./-]*", revision) or ".." in revision):
+        raise InputError(f"{name}: has no revision behind the @; name a branch, tag or commit")
 
 
-def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, **options: Any) -> Path:
+def pinned(model: str) -> str:
+    """A folder as it is; a Hub id as USER/NAME@COMMIT, the same one in all of this process: so that label space,
+    origin and weights are of one commit, whatever happens to the branch meanwhile. Raises InputError as `fetch`."""
+    return model if os.path.isdir(model) else _pinned(model)
+
+
+@functools.cache
+def _pinned(model: str) -> str:
+    return f"{split_revision(model)[0]}@{fetch(model, ()).name}"
+
+
+def fetch(name: str, subfolders: Iterable[str], variant: str | None = None, **options: Any) -> Path:
     """The folder in the cache where the networks of these subfolders ("" = the top) lie, downloaded if they were not.
 
+    name: USER/NAME or USER/NAME@REVISION
     variant: a network that has weights of this variant comes with these alone, others with the usual ones.
     options: `HUB_OPTIONS`, as in huggingface_hub; None = its default.
     Raises InputError for what cannot be fetched.
@@ -199,8 +232,11 @@ def fetch(repo_id: str, subfolders: Iterable[str], variant: str | None = None, *
         patterns += ["model_index.json", "segmenter/config.json", "training.json"]  # small, and say what it all is
         return Path(snapshot_download(repo_id, allow_patterns=patterns, **options))
 
-    check_repo_id(repo_id)
-    options = {name: value for name, value in options.items() if value is not None}
+    check_repo_id(name)
+    repo_id, revision = split_revision(name)
+    options = {key: value for key, value in options.items() if value is not None}
+    if revision is not None and options.setdefault("revision", revision) != revision:
+        raise InputError(f"{name}: and revision={options['revision']!r} name two revisions; leave one out")
     not_reached = None
     if not options.get("local_files_only"):
         try:

@@ -22,7 +22,8 @@ def thin_depth(width: int, height: int, sample_size: int) -> float:
     up to `THIN` pixels where it is halved about; and always what shrinks to less than 1.5 pixels on either side of its
     middle.
     """
-    shrinking = width / working_size(width, height, sample_size)[0] - 1
+    # Of the longer side: a very narrow photo is only made shorter.
+    shrinking = max(width, height) / max(working_size(width, height, sample_size)) - 1
     return max(min(THIN, 16 * shrinking), 1.5 * shrinking)
 
 

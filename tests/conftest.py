@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 
 # Before any import of the libraries that read them: tests never leave this machine.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -153,6 +154,22 @@ def unlabelled_folder(street_folder, tmp_path_factory) -> Path:
     for path in sorted((street_folder / "images").iterdir())[:6]:
         shutil.copy(path, images / f"u{path.name}")
     return images.parent
+
+
+SECONDS = 20  # that loading and running the tiny pipeline may take, many times what it does
+
+
+@pytest.fixture
+def no_hang():
+    """An exception of its own when loading takes far too long."""
+
+    def late(*_):
+        raise TimeoutError(f"no answer after {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    yield lambda: signal.alarm(SECONDS)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 # ---------------------------------------------------------------------------------------------- the demo's page

@@ -105,7 +105,39 @@ def test_a_photo_is_opened_seen_restored_and_undone(visit, photo):
     assert not changed[~outer].any() and changed[inner].mean() > 0.9
     view = visit.ask("go", index=0)
     assert np.array_equal(visit.pixels, given) and view["marks"] == [BOX]
+    assert "marks" not in visit.ask("go", index=0)  # there already: they stay
     assert visit.ask("go", index=1)["marks"] == []
+
+
+def test_a_page_that_is_loaded_anew_takes_the_visit_over_from_the_one_before(visit, photo):
+    visit.open(photo)
+    visit.restore(visit.drawing([BOX]))
+    before, result = visit.session, visit.pixels
+    again = Visit(visit.handlers)
+    kept = visit.drawing([BOX], forbidden=[SKY])
+    view = again.ask("resume", session=before.id, left=kept)
+    assert view["at"] == 1 and view["marks"] == [BOX] and view["forbidden"] == [SKY]
+    assert np.array_equal(again.pixels, result)
+    before.close()  # as the server does some time after the old page is gone
+    assert "Restored" in messages(again.restore(kept)) and again.view["at"] == 2
+    assert "another tab" in messages(visit.restore(kept))
+    assert "another tab" in visit.ask("random")["message"]["text"]
+    assert visit.session is None and again.session.folder.is_dir()
+    again.session.close()
+    for gone in (again.session.id, "..", None):
+        assert "forgotten" in Visit(visit.handlers).ask("resume", session=gone, left=kept)["message"]["text"]
+
+
+def test_a_choice_of_the_model_that_failed_is_made_again(cache, folders, photo, capsys):
+    faces = shutil.copytree(folders["faces"], cache / "a copy that nothing has loaded")
+    visit = Visit(Handlers({"streets": folders["streets"], "faces": str(faces)}))
+    weights = next(faces.rglob("*.safetensors"))
+    weights = weights.rename(weights.with_suffix(".away"))
+    visit.open(photo)
+    assert visit.view["message"]["kind"] == "error"
+    weights.rename(weights.with_suffix(".safetensors"))
+    capsys.readouterr()
+    assert "Restored" in messages(visit.restore(visit.drawing([BOX])))
 
 
 def test_files_outside_the_uploads_are_not_opened(visit, tmp_path):
@@ -190,6 +222,10 @@ def test_a_class_on_the_map_is_kept_over_further_restorations_with_it(visit, pho
     visit.restore(visit.drawing(strokes=[more]))
     labels = np.load(visit.session.now.labels)
     assert (labels[28:32, 30:40] == SKY).all() and labels[30, 50] == SKY + 1
+    # Back, what was painted on the map since is there to be changed.
+    assert visit.ask("go", index=2)["strokes"] == [more] and visit.view["marks"] == []
+    visit.ask("go", index=3)
+    assert visit.ask("go", index=1)["strokes"] == [stroke, more]
 
 
 def test_a_thing_is_marked_and_forbidden_and_does_not_come_back(visit, photo):
@@ -256,6 +292,16 @@ def test_a_model_that_is_chosen_while_something_is_restored_has_its_map_in_the_e
     space = get_label_space("celebamask-hq")
     assert [x["name"] for x in view["classes"]] == list(space.shown_names) and view["shown"] and view["at"] == 1
     assert visit.session.now.recipe.model == "streets" and visit.session.now.seen_by == "faces"
+
+
+@pytest.mark.parametrize("stroke", [BOX, {"kind": "line", "points": [[20, 20], [180, 90]], "size": 3}])
+def test_holes_that_take_no_network_are_restored(visit, cache, stroke):
+    """In plain surroundings, and thin ones: all rounds of them are done at once."""
+    grey = np.random.default_rng(0).normal(120, 2, (150, 200, 1)).repeat(3, axis=2)
+    Image.fromarray(grey.astype(np.uint8)).save(cache / "wall.png")
+    visit.open(cache / "wall.png")
+    views = visit.restore(visit.drawing([stroke], rounds=2))
+    assert "Restored" in messages(views) and "Something went wrong" not in messages(views) and visit.view["at"] == 1
 
 
 def test_a_folder_that_has_vanished_is_told_to_the_visitor(visit, photo, capsys):

@@ -15,6 +15,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.card import MARK, METRICS, model_card
@@ -22,7 +23,8 @@ from fbinpaint.cli import main
 from fbinpaint.models import InitialInpainter, Segmenter
 from fbinpaint.saved import FORMAT_VERSION
 
-from .fake_hub import TOKEN, FakeHub
+from . import fake_hub
+from .fake_hub import TOKEN, FakeHub, Repo
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs/reports/streets.json"
@@ -252,6 +254,84 @@ def test_revisions(story, tiny_pipeline):
     assert story.said["no revision"] == "user/pushed: has no revision v2; name a branch, tag or commit"
 
 
+PINNED = """
+import sys
+from PIL import Image
+from fbinpaint import FeedbackInpaintPipeline, cli
+from fbinpaint.models import Segmenter
+from fbinpaint.origin import named_origin
+
+def refused(load, *args, **options):
+    try:
+        load(*args, **options)
+    except cli.InputError as error:
+        print(error)
+
+def weight(pipe):
+    return pipe.recorrector.gates.bias[0].item()
+
+first = "user/pushed@" + sys.argv[1]
+print(weight(cli.load_pipeline("user/pushed@v1")), weight(cli.load_pipeline("user/pushed")))
+print(weight(FeedbackInpaintPipeline.from_pretrained(first)), named_origin(first)[0])
+print(cli.label_space_of_model("user/pushed@v1").name, type(Segmenter.from_pretrained(first, "segmenter")).__name__)
+code = cli.main(["run", "--image", "photo.png", "--mask", "mask.png", "--output", "first.png", "--model", first])
+print(code, first in Image.open("first.png").info["xmp"].decode())
+refused(cli.load_pipeline, "user/pushed@v2")
+refused(cli.load_pipeline, "user/pushed@../../secret")
+refused(cli.load_pipeline, "user/pushed@")
+refused(FeedbackInpaintPipeline.from_pretrained, first, revision="main")
+"""
+
+
+def test_a_hub_id_may_name_its_revision(hub, story, tiny_pipeline, tmp_path):
+    client, before = Client(hub, tmp_path / "home"), tiny_pipeline.recorrector.gates.bias[0].item()
+    for picture, name in zip(photo_and_mask(), ("photo.png", "mask.png"), strict=True):
+        picture.save(client.home / name)
+    first = hub.repos["user/pushed"].tags["v1"]
+    done = client.python("-c", PINNED, first)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{before} 5.0",
+        f"{before} user/pushed",
+        "cityscapes Segmenter",
+        "0 True",
+        "user/pushed: has no revision v2; name a branch, tag or commit",
+        "user/pushed@../../secret: has no revision behind the @; name a branch, tag or commit",
+        "user/pushed@: has no revision behind the @; name a branch, tag or commit",
+        f"user/pushed@{first}: and revision='main' name two revisions; leave one out",
+    ]
+
+
+MOVED = """
+import sys, urllib.request
+from fbinpaint import cli
+from fbinpaint.origin import named_origin
+
+before = cli.label_space_of_model("user/moving").classes
+print(named_origin("user/moving")[1]["time"])
+urllib.request.urlopen(urllib.request.Request(sys.argv[1] + "/moved", method="PUT"))
+pipe = cli.load_pipeline("user/moving")
+print(pipe.label_space.classes == before, named_origin("user/moving")[1]["time"], pipe.origin["time"])
+"""
+
+
+def test_label_space_origin_and_weights_are_of_one_commit(hub, tiny_pipeline_dir, tmp_path, monkeypatch):
+    """Also where the branch moves on between them."""
+    old = {path.relative_to(tiny_pipeline_dir).as_posix(): path.read_bytes()
+           for path in tiny_pipeline_dir.rglob("*") if path.is_file()}  # fmt: skip
+    old["training.json"] = b'{"time": "an hour"}'
+    repo = hub.repos["user/moving"] = Repo(False, {"1" * 40: old})
+
+    def move(handler) -> None:
+        repo.commits["2" * 40] = old | {"training.json": b'{"time": "a day"}'}
+        handler.answer(200, {})
+
+    monkeypatch.setattr(fake_hub, "ROUTES", [*fake_hub.ROUTES, (("PUT",), "/moved", move)])
+    done = Client(hub, tmp_path / "home").python("-c", MOVED, hub.url)
+    assert done.stdout.splitlines() == ["an hour", "True an hour an hour"], done.stderr
+    assert len(repo.commits) == 2
+
+
 def test_a_private_repository_needs_the_token(hub, story):
     assert hub.repos["user/secret"].private and not hub.repos["user/pushed"].private
     assert "FeedbackInpaintPipeline" in story.said["for me"]
@@ -397,6 +477,42 @@ def test_a_dry_run_shows_what_would_go(tiny_pipeline_dir, tmp_path, capsys):
     assert ModelCard(card).data.eval_results[0].dataset_type == "streets/val"
 
 
+def test_only_the_files_of_the_model_go_up(hub, client, tiny_pipeline_dir, tmp_path, capsys):
+    """Not what else lies in its folder: keys, notes, caches, links to other places."""
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    theirs = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file())
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/token.txt").write_text("hf_secret")
+    for name in ("id_rsa", "server.pem", "segmenter/.env", "segmenter/notes.txt", "__pycache__/a.pyc", "cache/b.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("secret")
+    (folder / "token.txt").symlink_to(tmp_path / "secret/token.txt")
+    (folder / "segmenter/more.json").symlink_to(tmp_path / "secret/token.txt")
+    (folder / "exemplars").symlink_to(tmp_path / "secret")
+    (folder / "segmenter/round").symlink_to(folder)
+    assert main(["publish", "--model", str(folder), "--repo-id", "user/name", "--dry-run"]) == 0
+    listed, _, card = capsys.readouterr().out.partition("with this card")
+    rows = [line.split(maxsplit=1) for line in listed.splitlines() if line.startswith(" ")]
+    total, rest = [name for _, name in rows if "/" not in name and " " in name]
+    assert [name for _, name in rows[: len(theirs)]] == theirs and len(rows) == len(theirs) + 2
+    assert total == f"bytes in {len(theirs)} files" and rest.startswith("other files") and rows[-1][0] == "7"
+    done = client.publish("--model", folder, "--repo-id", "user/kept-clean")
+    assert done.returncode == 0, done.stderr
+    assert sorted(hub.repos["user/kept-clean"].files) == sorted([".gitattributes", "README.md", *theirs])
+
+
+@pytest.mark.parametrize("name", ["README.md", "training.json", f"segmenter/{WEIGHTS}.safetensors", "recorrector"])
+def test_a_link_in_a_models_place_is_not_published(name, tiny_pipeline_dir, tmp_path, capsys):
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    (folder / "README.md").write_text("By hand.\n"), (folder / "training.json").write_text("{}")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    for more in ([], ["--dry-run"]):
+        assert main(["publish", "--model", str(folder), "--repo-id", "user/name", *more]) == 1
+        out, err = capsys.readouterr()
+        assert err.startswith(f"error: {folder / name}: is a link; ") and not out
+
+
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
@@ -439,7 +555,24 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def pipe_at(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def link(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+def set_weight(path: Path, value: float) -> None:
+    weights = load_file(path)
+    weights[sorted(weights)[-1]].view(-1)[0] = value
+    save_file(weights, path, {"format": "pt"})
+
+
 SEGMENTER = f"segmenter/{WEIGHTS}.safetensors"
+INDEX = f"{SEGMENTER}.index.json"
 BROKEN = {
     "no folder of a pipeline": ("model_index.json", lambda f: (f / "model_index.json").unlink()),
     "broken index": ("model_index.json", lambda f: (f / "model_index.json").write_text("{")),
@@ -459,16 +592,27 @@ BROKEN = {
     "LFS pointer": (SEGMENTER, lambda f: (f / SEGMENTER).write_text("version https://git-lfs.github.com/spec/v1\n")),
     "other widths": ("segmenter", lambda f: edit(f / "segmenter/config.json", channels=24)),
     "nonsense widths": ("segmenter", lambda f: edit(f / "segmenter/config.json", channels="wide")),
+    "a pipe for an index": ("model_index.json", lambda f: pipe_at(f / "model_index.json")),
+    "an endless configuration": ("segmenter/config.json", lambda f: link(f / "segmenter/config.json", "/dev/zero")),
+    "a configuration of 20 MB": (
+        "segmenter/config.json", lambda f: os.truncate(f / "segmenter/config.json", 2 * 10**7)),
+    "a pipe for an origin": ("training.json", lambda f: pipe_at(f / "training.json")),
+    "a pipe for weights": (SEGMENTER, lambda f: pipe_at(f / SEGMENTER)),
+    "endless weights": (SEGMENTER, lambda f: link(f / SEGMENTER, "/dev/zero")),
+    "shards that lie elsewhere": (INDEX, lambda f: (f / INDEX).write_text('{"weight_map": {"a": "/dev/zero"}}')),
+    "NaN": (SEGMENTER, lambda f: set_weight(f / SEGMENTER, float("nan"))),
+    "infinity": (SEGMENTER, lambda f: set_weight(f / SEGMENTER, float("-inf"))),
     "weights of another network": ("recorrector", lambda f: shutil.copy(
         f / SEGMENTER, f / f"recorrector/{WEIGHTS}.safetensors")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_folder_is_one_line(case, tiny_pipeline_dir, tmp_path, capsys):
+def test_a_broken_folder_is_one_line(case, tiny_pipeline_dir, tmp_path, capsys, no_hang):
     named, breaks = BROKEN[case]
     folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
     breaks(folder)
+    no_hang()
     with pytest.raises(InputError) as error:
         FeedbackInpaintPipeline.from_pretrained(folder)
     message = str(error.value)

@@ -1,4 +1,7 @@
+import io
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +117,60 @@ def test_load_image_refuses_bombs_by_their_header(tmp_path: Path):
         path.write_bytes(f"P5 {side} {side} 255 ".encode())  # no pixels needed: refused before decoding
         with pytest.raises(InputError, match="larger than 64 megapixels"):
             load_image(path)
+
+
+def jpeg(scans: int, progressive: bool = True) -> bytes:
+    """A JPEG file whose last scan is there so many times."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(file, "JPEG", progressive=progressive)
+    data = file.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * scans + data[-2:]
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path: Path, progressive: bool):
+    """Each goes over the whole picture: 70 KB of them take minutes."""
+    (tmp_path / "scans.jpg").write_bytes(jpeg(5000, progressive=progressive))
+    for load in (load_image, lambda path: to_rgb(Image.open(path))):
+        with pytest.raises(InputError, match="more than 100 scans"):
+            load(tmp_path / "scans.jpg")
+
+
+def test_only_the_scans_of_the_picture_itself_count(tmp_path: Path):
+    """Not what looks like some in a comment, or behind the end, where telephones put films."""
+    few, some = jpeg(1), b"\xff\xda" * 5000
+    comment = b"\xff\xfe" + (2 + len(some)).to_bytes(2, "big") + some
+    for name, data in {"comment": few[:2] + comment + few[2:], "film": few + some, "repeated": jpeg(50)}.items():
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+        assert load_image(tmp_path / f"{name}.jpg").size == (64, 48)
+
+
+def compressed(kind: bytes, name: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    content = kind + name + zlib.compress(data, 9)
+    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        compressed(b"zTXt", b"Comment\0\0", bytes(30_000_000)),
+        compressed(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0", bytes(30_000_000)),
+        compressed(b"iCCP", b"profile\0\0", bytes(30_000_000)),
+        b"".join(compressed(b"zTXt", b"%d\0\0" % i, bytes(900_000)) for i in range(100)),
+    ],
+    ids=["text", "XMP", "profile", "many texts"],
+)
+@pytest.mark.parametrize("behind", [False, True])
+def test_texts_that_swell_are_refused_by_the_file(tmp_path: Path, chunks: bytes, behind: bool):
+    Image.new("RGB", (32, 32)).save(tmp_path / "bomb.png")
+    good = (tmp_path / "bomb.png").read_bytes()
+    place = good.index(b"IEND" if behind else b"IDAT") - 4
+    (tmp_path / "bomb.png").write_bytes(good[:place] + chunks + good[place:])
+    with pytest.raises(InputError, match="bomb.png: .*[Tt]oo ") as error:
+        load_image(tmp_path / "bomb.png")
+    assert "\n" not in str(error.value)
 
 
 def test_images_opened_by_the_user_are_checked_too(tmp_path: Path, photo: np.ndarray):

@@ -78,16 +78,15 @@ def test_the_bundled_models_restore_their_examples(browser, tmp_path):
         page = browser.new_page(viewport=DESKTOP)
         try:
             visitor = Visitor(page, url, errors).visit()
-            visitor.example(len(EXAMPLES["celebamask-hq"]))  # the first street, after the faces
-            page.locator("#model input[value=streets]").check()
-            visitor.idle()
-            expect(page.locator(".things")).to_contain_text("road")
+            visitor.example()
+            assert "The model “faces” fits" in visitor.status
+            expect(page.locator(".things")).to_contain_text("hair")
             visitor.restore()
             visitor.click("#another")
-            visitor.example()
-            page.locator("#model input[value=faces]").check()
-            visitor.idle()
-            expect(page.locator(".things")).to_contain_text("hair")
+            visitor.example(len(EXAMPLES["celebamask-hq"]) + 1)  # the second street, after the faces
+            assert "The model “streets” fits" in visitor.status
+            visitor.click("[data-do=clear]")
+            visitor.click(".things button:has-text('car')")
             visitor.restore()
             visitor.screenshot("desktop")
         finally:

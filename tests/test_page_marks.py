@@ -89,14 +89,50 @@ def test_closing_the_photo_takes_its_result_along(visitor, own_photo):
     assert visitor.restorations == 0 and not visitor.marked().any()
 
 
-def test_a_reloaded_page_starts_anew(visitor, own_photo):
+def test_a_reloaded_page_goes_on_where_it_was_left(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)
     visitor.restore()
-    visitor.visit()
+    visitor.click(".things button >> nth=0")
+    visitor.draw((0.2, 0.2), (0.6, 0.2))
+    result, marks, forbidden = visitor.picture(), visitor.marked(), ".forbidden button"
+    names = visitor.page.locator(forbidden).all_inner_texts()
+    for away in (False, True):
+        if away:
+            visitor.page.goto("about:blank")
+            visitor.page.go_back()
+        else:
+            visitor.page.reload()
+        expect(visitor.page.locator("#status")).to_contain_text("as you left it")
+        visitor.idle()
+        assert visitor.restorations == 1 and np.array_equal(visitor.picture(), result)
+        assert np.array_equal(visitor.marked(), marks) and names
+        assert visitor.page.locator(forbidden).all_inner_texts() == names
+    visitor.restore()
+    visitor.click("#another")
+    visitor.page.reload()
     visitor.example()
     visitor.restore()
     assert visitor.restorations == 1
+
+
+def test_a_broken_connection_takes_nothing_from_the_visitor(visitor, own_photo):
+    """Gradio loads the page anew when the connection is back."""
+    visitor.expected = ("ERR_INTERNET_DISCONNECTED", "Failed to fetch", "network error")
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    visitor.restore()
+    visitor.draw((0.2, 0.2), (0.6, 0.2))
+    result, marks = visitor.picture(), visitor.marked()
+    visitor.page.context.set_offline(True)
+    visitor.page.locator("#restore").click()
+    expect(visitor.page.get_by_text("Connection Lost")).to_be_visible()
+    with visitor.page.expect_navigation():
+        visitor.page.context.set_offline(False)
+    expect(visitor.page.locator("#status")).to_contain_text("as you left it")
+    visitor.idle()
+    assert np.array_equal(visitor.picture(), result) and np.array_equal(visitor.marked(), marks)
+    visitor.restore()
 
 
 def test_a_transparent_photo_and_one_on_its_side_are_shown_upright_on_white(visitor, tmp_path):
@@ -250,6 +286,11 @@ def test_grow_feather_and_invert_are_shown_before_running(visitor, own_photo):
     with Image.open(visitor.download().path()) as result:
         changed = (np.asarray(result) != np.asarray(Image.open(own_photo))).any(axis=2)
     assert not changed[50:70, 66:94].any() and changed[:40].mean() > 0.9
+    # The next photo starts without them.
+    visitor.set("grow", 8)
+    visitor.open(own_photo)
+    assert visitor.page.locator("[data-setting=grow]").input_value() == "0"
+    expect(visitor.page.locator("[data-setting=invert]")).not_to_be_checked()
 
 
 def test_a_mask_from_a_file_and_a_random_hole_are_marks(visitor, own_photo, tmp_path):

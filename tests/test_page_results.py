@@ -85,6 +85,21 @@ def test_undo_brings_back_the_picture_with_its_marks_and_redo_the_result(visitor
     assert visitor.restorations == 2 and not np.array_equal(visitor.picture(), second)
 
 
+def test_undo_pressed_in_a_burst_takes_as_many_steps_and_loses_no_marks(visitor, own_photo):
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    drawn = visitor.marked()
+    visitor.restore()
+    for y in (0.2, 0.8):
+        visitor.draw((0.3, y), (0.7, y))
+        visitor.restore()
+    for button, presses, at in (("undo", 2, 1), ("redo", 2, 3), ("undo", 9, 0)):
+        visitor.page.evaluate(f"for (let i = 0; i < {presses}; i++) document.querySelector('#{button}').click()")
+        visitor.idle()
+        assert visitor.at == at
+    assert alike(visitor.marked(), drawn)
+
+
 def test_restoring_again_with_other_settings_starts_from_the_same_marks(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)

@@ -13,7 +13,8 @@ const masks = new Map(); // pictures of the masks that the server keeps, by name
 const allowed = new Set(), unwanted = new Set(); // classes that may come back although marked; must not although not
 let view = { revision: 0, classes: [], examples: [], history: [] };
 let restoring = false, waiting = null, asked = 0;
-const questions = [];
+let asking = null; // the question that waits for its answer
+const questions = []; // that follow
 
 const address = (path) => `${window.gradio_config?.root ?? ""}/gradio_api/file=${encodeURI(path)}`;
 
@@ -28,7 +29,7 @@ function drawing() {
 }
 
 // One question at a time, so that each answer meets the page that asked. Of some kinds only the last one counts.
-const OF_PAGE = ["open", "example", "close"], LAST_COUNTS = [...OF_PAGE, "model", "preview", "go", "download"];
+const OF_PAGE = ["open", "example", "close", "resume"], LAST_COUNTS = [...OF_PAGE, "model", "preview", "go", "download"];
 function ask(kind, details = {}) {
   const repeated = LAST_COUNTS.includes(kind) ? questions.findIndex((question) => question.kind === kind) : -1;
   if (repeated >= 0) questions.splice(repeated, 1);
@@ -40,16 +41,17 @@ function next() {
   if (waiting !== null || !questions.length) return;
   waiting = ++asked;
   editor.ariaBusy = true;
-  props.value = { request: { id: waiting, ...questions.shift() }, drawing: drawing() };
+  asking = questions.shift();
+  props.value = { request: { id: waiting, ...asking }, drawing: drawing() };
   trigger("ask");
-  patience(waiting, 60, () => (waiting = null));
+  patience(waiting, 60, () => (waiting = asking = null));
 }
 
 // Where the connection broke there may be no answer and no end: the page is not to wait for ever.
 function patience(id, seconds, release) {
   const heard = view.revision;
   setTimeout(() => {
-    if (id !== (restoring || waiting)) return;
+    if (id !== restoring && id !== waiting) return;
     if (view.revision !== heard) return patience(id, seconds, release);
     release();
     say("The server does not answer; try again, or reload the page.", "error");
@@ -77,7 +79,7 @@ document.addEventListener("fbinpaint-end", ({ detail }) => setTimeout(() => rece
 
 function ended(kind) {
   if (kind === "restore") restoring = false;
-  else waiting = null;
+  else waiting = asking = null;
   editor.ariaBusy = waiting !== null;
   refresh();
   next();
@@ -96,6 +98,10 @@ async function take(news) {
     unwanted.clear();
     photo.set([]);
     map.set([]);
+    for (const input of all("#hole [data-setting]")) {
+      if (input.type === "checkbox") input.checked = false;
+      else input.value = input.nextElementSibling.value = 0;
+    }
     questions.splice(0, Infinity, ...questions.filter(({ kind }) => OF_PAGE.includes(kind))); // others meant the old photo
   }
   editor.dataset.state = view.photo ? "open" : "empty";
@@ -106,7 +112,12 @@ async function take(news) {
   if (news.marks) {
     await Promise.all(news.marks.map(loadMask));
     photo.set(news.marks);
+    const tags = new Set(news.marks.map((mark) => mark.tag).filter((tag) => tag !== undefined));
     allowed.clear();
+    if (news.forbidden) {
+      for (const tag of tags) if (!news.forbidden.includes(tag)) allowed.add(tag);
+      for (const label of news.forbidden) if (!tags.has(label)) unwanted.add(label);
+    }
   }
   if (news.choose !== undefined) choose(news.choose);
   if (news.strokes) map.set(news.strokes.map((x) => ({ ...x, colour: view.classes[x.label]?.colour })));
@@ -308,17 +319,22 @@ function preview() {
 }
 
 function go(index) {
-  if (!restoring && index >= 0 && index < view.history.length && index !== view.at) ask("go", { index });
+  if (!restoring && index >= 0 && index < view.history.length && index !== heading()) ask("go", { index });
+}
+
+// Where in the row the visitor will be: who presses undo twice before the first answer is there means two steps.
+function heading() {
+  return [...questions, asking].find((question) => question?.kind === "go")?.index ?? view.at;
 }
 
 function undo() {
   if (restoring) return;
-  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.undo()) || go(view.at - 1);
+  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.undo()) || go(heading() - 1);
 }
 
 function redo() {
   if (restoring) return;
-  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.redo()) || go(view.at + 1);
+  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.redo()) || go(heading() + 1);
 }
 let last = photo; // painted on
 for (const painter of [photo, map]) painter.root.addEventListener("pointerdown", () => (last = painter));
@@ -441,4 +457,13 @@ window.addEventListener("blur", () => {
   compare(false);
 });
 
+// A page that is loaded anew goes on where it was left: Gradio 6.31 loads it after every break of the connection.
+const KEPT = "fbinpaint-visit"; // in the tab's own memory
+const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+sessionStorage.removeItem(KEPT);
+window.addEventListener("pagehide", () => {
+  if (view.session) sessionStorage.setItem(KEPT, JSON.stringify({ session: view.session, left: drawing() }));
+});
+
 if (props.value?.view) receive(props.value.view);
+if (kept) ask("resume", kept);

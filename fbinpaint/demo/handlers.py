@@ -7,6 +7,7 @@ wrong with an input is a message in it, for Gradio shows errors of functions tha
 """
 
 import traceback
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
 
 FORGOTTEN = "This page was idle for more than an hour, and its photo was forgotten: open it again."
+TAKEN_OVER = "This photo is open in another tab now: go on there, or open it here again."
+GONE = "The server has forgotten your photo: open it again."
+AS_LEFT = "Here is your photo again, as you left it."
 FAULT = "Something went wrong here, not with your photo; try again, or another way."
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
 MARK_FIRST = "Now mark what should go: paint over it, or choose its name above the photo. Then press Restore."
@@ -50,6 +54,7 @@ class Handlers:
         self.models, self.cache = models, Path(get_upload_folder()).resolve()
         self.spaces = {name: label_space_of_model(model) for name, model in models.items()}
         self.examples = list_examples(self.spaces)
+        self.sessions: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()  # by their id
 
     # ------------------------------------------------------------------------------------------ questions
 
@@ -60,11 +65,16 @@ class Handlers:
         try:
             request, drawing = read_question(value)
             kind = request["kind"]
-            if kind in ("open", "example", "close"):
+            if kind in ("open", "example", "close", "resume"):
                 with places.take(count_pixels(request.get("path"))):
                     session, news = getattr(self, f"on_{kind}")(request, session)
+                if session:
+                    self.sessions[session.id] = session
             elif session is None:
                 raise InputError(FORGOTTEN)
+            elif session.closed:
+                session = None
+                raise InputError(TAKEN_OVER)
             elif kind not in QUESTIONS:
                 raise InputError(NOT_UNDERSTOOD)
             else:
@@ -115,6 +125,15 @@ class Handlers:
         if before:
             before.close()
         return None, {"message": told("")}
+
+    def on_resume(self, request: dict, before: Session | None) -> tuple[Session, dict]:
+        """What a page shows that was loaded anew: Gradio 6.31 does so after every break of the connection."""
+        left = self.sessions.get(str(request["session"]))
+        if left is None or left.closed:
+            raise InputError(GONE)
+        session, drawing = left.take_over(), request["left"]
+        news = {key: drawing[key] for key in ("marks", "strokes", "forbidden")} | {"message": told(AS_LEFT)}
+        return session, news if session.used else news | {"ask": "look_at_photo"}
 
     def look_at_photo(self, session: Session, request: dict, drawing: dict) -> dict:
         """The map of the photo, and by which model."""
@@ -193,12 +212,16 @@ class Handlers:
         index = request["index"]
         if not 0 <= index < len(session.versions):
             raise InputError("That restoration is not there any more.")
+        if index == session.at:
+            return {}
         left, session.at = session.now, index
         self.see(session, session.now)
         news = {"marks": [], "strokes": [], "message": told(session.now.label)}
-        recipe = left.recipe
+        recipe, last = left.recipe, session.now.recipe
         if recipe and recipe.base is session.now and recipe.model == session.used:
-            news |= {"marks": recipe.marks, "strokes": recipe.strokes}
+            news |= {"marks": recipe.marks, "strokes": recipe.strokes, "forbidden": recipe.forbidden}
+        elif recipe and last and (recipe.base, recipe.model) == (last.base, last.model) == (last.base, session.used):
+            news["strokes"] = recipe.strokes[len(last.strokes) :]  # the same was restored again, with these
         return news
 
     def on_download(self, session: Session, request: dict, drawing: dict) -> dict:
@@ -222,6 +245,9 @@ class Handlers:
             _, drawing = read_question(value)
             if session is None:
                 raise InputError(FORGOTTEN)
+            if session.closed:
+                session = None
+                raise InputError(TAKEN_OVER)
             # A place for each step, none between them: a restoration that nobody goes on with would keep it for ever.
             steps = self.steps(session, drawing)
             while True:
@@ -338,10 +364,11 @@ class Handlers:
         chosen, in words."""
         said = None
         if session.used is None:
-            session.used = session.model
+            used = session.model
             if session.model == AUTO:
-                session.used = choose(self.models, np.load(session.versions[0].pixels))
-                said = f"The model “{session.used}” fits this photo best; you can choose another below."
+                used = choose(self.models, np.load(session.versions[0].pixels))
+                said = f"The model “{used}” fits this photo best; you can choose another below."
+            session.used = used
         self.see_by(session, version, session.used)
         return said
 

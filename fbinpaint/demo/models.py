@@ -109,10 +109,11 @@ def choose(models: dict[str, str], photo: np.ndarray, hole: np.ndarray | None = 
     nothing."""
     if len(models) == 1:
         return next(iter(models))
-    from ..model_choice import choose_model  # which imports torch
+    pipelines = {name: load(model) for name, model in models.items()}
+    from ..model_choice import choose_model  # after `load`, which lets one thread alone import torch and diffusers
 
     with one_at_a_time:
-        return choose_model({name: load(model) for name, model in models.items()}, photo, hole).name
+        return choose_model(pipelines, photo, hole).name
 
 
 def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[int, int] | None) -> np.ndarray:
@@ -125,7 +126,8 @@ def remove_classes(
     model: str, photo: np.ndarray, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
 ) -> "Removal":
     """What becomes of a photo (H,W,3) uint8 without the classes of these ids; the rest as for `removal.remove`."""
-    from fbinpaint.removal import remove  # which imports torch
+    pipeline = load(model)
+    from fbinpaint.removal import remove  # after `load`, as in `choose`
 
     settings = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
-    return remove(load(model), [Image.fromarray(photo)], classes, **settings)[0]
+    return remove(pipeline, [Image.fromarray(photo)], classes, **settings)[0]

@@ -55,7 +55,13 @@ class Format(TypedDict):
     format: Literal["same", "png", "jpeg", "map"]
 
 
-Request = Annotated[Plain | File | Number | Label | Place | Model | Format, Field(discriminator="kind")]
+class Resume(TypedDict):
+    kind: Literal["resume"]
+    session: Name
+    left: Drawing  # when the page was left
+
+
+Request = Annotated[Plain | File | Number | Label | Place | Model | Format | Resume, Field(discriminator="kind")]
 
 
 class Question(TypedDict):

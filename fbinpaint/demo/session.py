@@ -10,7 +10,7 @@ import secrets
 import shutil
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,16 @@ class Session:
 
     def close(self) -> None:
         """Also what is still being restored for it ends."""
-        self.closed = True
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.closed:
+            self.closed = True
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def take_over(self) -> "Session":
+        """The same visit for a page that was loaded anew. For the page before it, this one is closed."""
+        with self.lock:
+            taken = replace(self, lock=threading.Lock())
+            self.closed = True
+        return taken
 
     @property
     def id(self) -> str:

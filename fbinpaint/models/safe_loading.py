@@ -3,12 +3,15 @@
 import inspect
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from ..errors import InputError, one_line
 from ..files import read_json
-from ..saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch
+from ..saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch, weight_files
 
 MAX_SETTING = 2**16  # widths, numbers of classes and of exemplars are far below
 
@@ -26,13 +29,14 @@ class SafeLoading(WithoutPath):
         """The network saved in a folder or a Hub repository, in evaluation mode.
 
         Args:
-            name: the folder, or the repository's USER/NAME.
+            name: the folder, or the repository's USER/NAME or USER/NAME@REVISION.
             subfolder: where the network lies in it, such as "segmenter" in a saved pipeline.
             variant: "fp16" for the weights saved under that name; `dtype=torch.float16` keeps them so.
             options: `dtype`, and for the Hub `revision`, `token`, `cache_dir`, `local_files_only`, as in diffusers.
 
         Raises:
-            InputError: not there, not this network, incomplete, damaged, or pickled.
+            InputError: not there, not this network, incomplete, damaged, pickled, or with NaN or infinity among its
+                weights.
         """
         folder = Path(name)
         if not os.path.isdir(folder):
@@ -56,6 +60,10 @@ class SafeLoading(WithoutPath):
                     f"{folder}: its weights are not those its config.json describes ({len(keys)} "
                     f"{kind.replace('_', ' ')}, such as {sorted(keys)[0]}); save the model again"
                 )
+        for key, weights in network.state_dict().items():
+            if weights.is_floating_point() and not weights.isfinite().all():
+                files = weight_files(folder, variant)
+                raise InputError(f"{file_of(key, files)}: {key} holds NaN or infinity; copy it again, or train again")
         return network
 
     @classmethod
@@ -65,6 +73,15 @@ class SafeLoading(WithoutPath):
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
             if name in config and not fits(config[name], parameter.default):
                 raise InputError(f"{path}: its {name} cannot be {config[name]!r:.40}; copy or save the model again")
+
+
+def file_of(key: str, files: Sequence[Path]) -> Path:
+    """The one of the safetensors files that holds the weights of this name."""
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            if key in opened.keys():
+                return file
+    return files[0]
 
 
 def fits(value: Any, default: Any) -> bool:

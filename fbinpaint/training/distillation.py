@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..labels import LabelSpace
 from ..loop import Networks, feedback_rounds
 from ..pipeline import FeedbackInpaintPipeline
+from ..saved import pinned
 
 NUM_ROUNDS = 2  # of the teacher's own maps
 
@@ -20,7 +21,7 @@ def load_teacher(model: str | None, label_space: LabelSpace, device: torch.devic
     """The frozen networks of a pipeline, a folder or a Hub id. Raises InputError where its classes are others."""
     if model is None:
         return None
-    pipeline = FeedbackInpaintPipeline.from_pretrained(model)
+    pipeline = FeedbackInpaintPipeline.from_pretrained(pinned(model))
     if pipeline.label_space.classes != label_space.classes:
         raise InputError(
             f"--distilled_model {model}: is of {pipeline.label_space.name}, not of {label_space.name}; name another"

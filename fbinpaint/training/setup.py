@@ -18,6 +18,7 @@ from ..labels import LabelSpace
 from ..loop import Networks
 from ..models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from ..pipeline import FeedbackInpaintPipeline
+from ..saved import pinned
 from .validation import Validator
 
 
@@ -63,7 +64,7 @@ def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Call
     tell: takes the line that says what of a model of other classes starts anew. Raises InputError where that is frozen.
     """
     if args.pretrained_model:
-        pipeline = FeedbackInpaintPipeline.from_pretrained(args.pretrained_model)
+        pipeline = FeedbackInpaintPipeline.from_pretrained(pinned(args.pretrained_model))
         networks = pipeline.networks
         if pipeline.label_space.classes != label_space.classes:
             networks, anew = with_other_classes(networks, label_space.num_classes)
