@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_UPLOAD = 100_000_000  # bytes, of one request
-MAX_CALL = 2_000_000  # bytes: an hour of painting has less; as Python's objects they are some fifty times as many
+MAX_CALL = 2_000_000  # bytes; as Python's objects they can be fifty times as many
+MAX_PARTS = 60_000  # lists and dicts of a call, which Gradio copies several times: an hour of painting has less
 MAX_DEPTH = 12  # of lists and dicts in each other; what the page sends has 8
 API = "/gradio_api"
 NAME = "(inpaint|remove|segment)"
@@ -121,8 +122,8 @@ class Gate:
             given = json.loads(body, parse_constant=refuse_number)
         except (ValueError, RecursionError):
             raise Refusal(400, "The request is no JSON.") from None
-        if not isinstance(given, dict) or deeper_than(given, MAX_DEPTH):
-            raise Refusal(400, f"The request is no JSON object of at most {MAX_DEPTH} levels.")
+        if not isinstance(given, dict) or too_large(given):
+            raise Refusal(400, f"The request is no JSON object of at most {MAX_DEPTH} levels and {MAX_PARTS} parts.")
         if kind == "arguments":
             return body
         given = {key: given[key] for key in CALL if given.get(key) is not None}
@@ -174,14 +175,15 @@ def refuse_number(name: str) -> None:
     raise ValueError(name)
 
 
-def deeper_than(value: object, levels: int) -> bool:
-    """Whether more lists and dicts than that are in each other."""
-    inner = [value]
-    for _ in range(levels):
+def too_large(value: object) -> bool:
+    """Whether more lists and dicts are in a value, or more of them in each other, than in any of ours."""
+    inner, parts = [value], 0
+    for _ in range(MAX_DEPTH):
         inner = [x for outer in inner for x in (outer.values() if isinstance(outer, dict) else outer)]
         inner = [x for x in inner if isinstance(x, list | dict)]
-        if not inner:
-            return False
+        parts += len(inner)
+        if not inner or parts > MAX_PARTS:
+            return bool(inner)
     return True
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InputError
 from ..labels import IGNORE
 
-MAX_POINTS = 100_000  # of all strokes together
+MAX_POINTS = 50_000  # of all strokes together
 MAX_WORK = 25e9  # pixels to write for all of them, some written many times: one to three seconds
 SHIFT = 4  # OpenCV takes points as whole numbers of 1/16 pixel
 
