@@ -11,7 +11,6 @@ from starlette.middleware import Middleware
 from ..arguments import HelpWithDefaults
 from ..errors import InputError
 from ..memory import bound_freed_memory
-from .uploads import UploadsFit
 
 HOST, PORT = "127.0.0.1", "7860"
 KNOWN_VISITORS = 1000  # Gradio keeps 60 kB of each in memory, and never lets go of one before it has so many
@@ -20,6 +19,7 @@ KNOWN_VISITORS = 1000  # Gradio keeps 60 kB of each in memory, and never lets go
 def serving() -> dict:
     """What `launch` is to know wherever the page is served; new each time, for Gradio writes into `app_kwargs`."""
     from .gate import MAX_UPLOAD, behind_gate
+    from .uploads import UploadsFit
 
     return {
         "ssr_mode": False, "max_file_size": MAX_UPLOAD, "enable_monitoring": False, "run_history": False,
