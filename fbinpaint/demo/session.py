@@ -249,7 +249,7 @@ class Session:
         """In a folder of its own, under the name that the visitor's browser is to give it."""
         folder = self.folder / str(next(revisions))
         folder.mkdir()
-        return folder / (re.sub(r"[^\w. -]", "_", stem)[-80:] + suffix)
+        return folder / (re.sub(r"[^\w. ()-]", "_", stem)[-80:] + suffix)
 
 
 def forget_old(cache: Path, seconds: float) -> None:
