@@ -147,3 +147,5 @@ def test_names_of_files_from_the_browser_lead_nowhere(session):
     session.name = "../../etc/my <b>photo</b>\n.png"
     path, _ = session.export(".png", MODELS)
     assert path.parent.parent == session.folder and path.name.endswith("_restored.png") and path.is_file()
+    session.name = "Straße (1).png"  # as browsers name what is there already
+    assert session.export(".png", MODELS)[0].name == "Straße (1)_restored.png"

@@ -217,10 +217,11 @@ class Handlers:
             raise InputError("That restoration is not there any more.")
         if index == session.at:
             return {}
-        left, session.at = session.now, index
+        following = session.versions[index + 1] if index < session.at else None
+        session.at = index
         self.see(session, session.now)
         news = {"marks": [], "strokes": [], "message": told(session.now.label)}
-        recipe, last = session.recipe(left), session.recipe(session.now)
+        recipe, last = following and session.recipe(following), session.recipe(session.now)
         if recipe and recipe.base is session.now and recipe.model == session.used:
             news |= {"marks": recipe.marks, "strokes": recipe.strokes, "forbidden": recipe.forbidden}
         elif recipe and last and (recipe.base, recipe.model) == (last.base, last.model) == (last.base, session.used):

@@ -295,7 +295,7 @@ class Session:
         """In a folder of its own, under the name that the visitor's browser is to give it."""
         folder = self.file("")
         folder.mkdir()
-        return folder / (re.sub(r"[^\w. -]", "_", stem)[-80:] + suffix)
+        return folder / (re.sub(r"[^\w. ()-]", "_", stem)[-80:] + suffix)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
