@@ -75,10 +75,12 @@ def choose(models: dict[str, str], photo: np.ndarray, hole: np.ndarray | None = 
     nothing."""
     if len(models) == 1:
         return next(iter(models))
-    from ..model_choice import choose_model  # which imports torch
-
     with one_at_a_time:
-        return choose_model({name: load(model) for name, model in models.items()}, photo, hole).name
+        pipes = {name: load(model) for name, model in models.items()}
+        # Not before: it imports torch and diffusers, which fails while another thread is just doing so for `load`.
+        from ..model_choice import choose_model
+
+        return choose_model(pipes, photo, hole).name
 
 
 def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[int, int] | None) -> np.ndarray:
