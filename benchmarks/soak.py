@@ -71,9 +71,13 @@ class Answers:
         """What a function gives back last; None where it refuses, or the client leaves."""
         session = self.session if function in ("ask", "restore") else secrets.token_hex(8)
         body = {"fn_index": self.functions[function], "session_hash": session, "data": data}
+        body, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        if function == "ask":  # skips the queue
+            with self.post("run/predict", body, headers) as answer:
+                return json.load(answer)["data"]
         while True:
             try:
-                self.post("queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}).close()
+                self.post("queue/join", body, headers).close()
                 break
             except HTTPError as error:
                 if error.code != 503:  # the queue is full
