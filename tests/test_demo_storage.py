@@ -25,7 +25,7 @@ from fbinpaint.demo.files import to_cache
 from fbinpaint.demo.handlers import Handlers
 from fbinpaint.demo.models import load
 from fbinpaint.demo.page import LIMITS, build_demo
-from fbinpaint.demo.server import SERVING
+from fbinpaint.demo.server import serving
 from fbinpaint.demo.session import Recipe, Session, size_of
 from fbinpaint.demo.storage import FORGOTTEN, KEEP, NO_ROOM, PREFIX, Storage, own_folder
 from fbinpaint.errors import InputError
@@ -375,7 +375,7 @@ def demo(tiny_pipeline_dir, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         demo = build_demo({"streets": str(tiny_pipeline_dir)})
-        _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **SERVING)
+        _, url, _ = demo.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **serving())
         yield demo, url.rstrip("/")
         demo.close()
 
