@@ -152,7 +152,7 @@ def refused(server, photo, mask) -> Iterator[None]:
     ],
 )  # fmt: skip
 def test_a_file_that_was_not_uploaded_is_refused_alike(server, photo, refused, path, marked):
-    example = next(server.cache.glob("examples/*.png"))
+    example = next(server.cache.glob("*/examples/*.png"))
     path = path.format(root=ROOT, photo=photo, example=example, folder=Path(photo).parent)
     given = file(path) if marked else {"path": path}
     for name, data in (("segment", [given, "auto"]), ("inpaint", [file(photo), given, "auto", 1, None, ""])):
