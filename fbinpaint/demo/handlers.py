@@ -336,9 +336,11 @@ class Handlers:
         chosen, in words."""
         said = None
         if session.used is None:
-            session.used = session.model
+            chosen = session.model
+            if chosen == AUTO:
+                chosen = choose(self.models, np.load(session.versions[0].pixels))
+            session.used = chosen  # not before: choosing can fail, and is then tried again
             if session.model == AUTO:
-                session.used = choose(self.models, np.load(session.versions[0].pixels))
                 said = f"The model “{session.used}” fits this photo best; you can choose another below."
         self.see_by(session, version, session.used)
         return said
