@@ -372,7 +372,7 @@ class Handlers:
             if session.model == AUTO:
                 used = choose(self.models, np.load(session.versions[0].pixels))
                 said = f"The model “{used}” fits this photo best; you can choose another below."
-            session.used = used
+            session.used = used  # not before: choosing can fail, and is then tried again
         self.see_by(session, version, session.used)
         return said
 
