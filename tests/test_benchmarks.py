@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import coarse_faces, cost, edits, holes, large, memory, texture, training
+from benchmarks import coarse_faces, cost, edits, holes, large, memory, soak, texture, training
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.photos import collate
 from fbinpaint.data.scenes import face_scene
@@ -260,3 +260,38 @@ def test_the_servers_memory_is_measured_with_photos_of_all_sizes():
     for size in sizes:
         assert 100 <= min(size) <= max(size) <= 4000 and size[0] * size[1] <= 12_000_000
     assert min(map(min, sizes)) < 150
+
+
+def test_the_soak_knows_a_right_result_from_a_foreign_and_an_untouched_one(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    hole = np.zeros((40, 60), bool)
+    hole[5:20, 5:20] = True
+    pictures = {
+        "photo": pixels, "right": np.where(hole[..., None], 0, pixels), "foreign": pixels[::-1], "cut": pixels[:30],
+        "off by one": np.where(hole[..., None], 0, pixels ^ 1),
+    }  # fmt: skip
+    for name, picture in pictures.items():
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{name}.png")
+    found = {name: soak.is_right(tmp_path / f"{name}.png", tmp_path / "photo.png", hole) for name in pictures}
+    assert found == dict.fromkeys(pictures, False) | {"right": True}
+
+
+def test_the_soak_reads_what_generators_send():
+    from gradio.utils import diff
+
+    first = {"view": {"photo": "a", "history": [1, 2], "old": 1}}
+    second = {"view": {"photo": "ab", "history": [1, 3, 4], "new": {"x": [5]}}}
+    value = soak.apply(None, [first])
+    assert soak.apply(value, [diff(first, second)]) == [second]
+
+
+def test_the_soak_measures_size_and_age_of_what_lies_outside_sessions(tmp_path):
+    import os
+    import time
+
+    for name, age in (("upload/a.png", 50), ("visits/1/b.npy", 500)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    size, age = soak.largest_and_oldest(tmp_path)
+    assert size == 200 and 49 < age < 60

@@ -73,6 +73,25 @@ def test_photos_can_be_dropped_and_pasted(visitor, own_photo, tmp_path):
     visitor.restore()
 
 
+def test_several_files_or_a_text_that_are_dropped_are_answered_in_a_line(visitor, own_photo):
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    before, marks = visitor.picture(), visitor.marked()
+    for files, answer in ((2, "2 files"), (0, "no file")):
+        visitor.page.evaluate(
+            """(files) => {
+                const dataTransfer = new DataTransfer();
+                dataTransfer.setData("text/plain", "a poem");
+                for (let i = 0; i < files; i++) dataTransfer.items.add(new File(["a poem"], `${i}.txt`));
+                document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer}));
+            }""",
+            files,
+        )
+        visitor.idle()
+        assert answer in visitor.status and visitor.page.locator("#status").get_attribute("data-kind") == "error"
+        assert np.array_equal(visitor.picture(), before) and np.array_equal(visitor.marked(), marks)
+
+
 def test_closing_the_photo_takes_its_result_along(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)
@@ -126,7 +145,7 @@ def test_a_broken_connection_takes_nothing_from_the_visitor(visitor, own_photo):
     result, marks = visitor.picture(), visitor.marked()
     visitor.page.context.set_offline(True)
     visitor.page.locator("#restore").click()
-    expect(visitor.page.get_by_text("Connection Lost")).to_be_visible()
+    expect(visitor.page.get_by_text("Connection to the server was lost")).to_be_visible()
     with visitor.page.expect_navigation():
         visitor.page.context.set_offline(False)
     expect(visitor.page.locator("#status")).to_contain_text("as you left it")

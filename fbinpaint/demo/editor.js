@@ -152,7 +152,6 @@ async function loadMask(stroke) {
 
 const LATER = "Another photo can be opened when this restoration is done.";
 async function open(file) {
-  if (!file) return;
   if (restoring) return say(LATER);
   say(`Opening ${file.name || "the photo"} …`);
   const uploaded = await sent(file);
@@ -381,7 +380,7 @@ for (const input of all("[data-setting]")) {
   input.addEventListener("change", preview);
 }
 find(".choose").addEventListener("change", (event) => {
-  open(event.target.files[0]);
+  if (event.target.files.length) open(event.target.files[0]);
   event.target.value = ""; // the same file can be chosen again
 });
 find(".mask").addEventListener("change", async (event) => {
@@ -405,7 +404,9 @@ for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  open(event.dataTransfer.files[0]);
+  const { files } = event.dataTransfer;
+  if (files.length === 1) open(files[0]);
+  else say(files.length ? `These are ${files.length} files: drop one photo.` : "That is no file: drop a photo.", "error");
 });
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));

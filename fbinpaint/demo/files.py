@@ -3,12 +3,15 @@
 import io
 from pathlib import Path
 
+import gradio as gr
 from gradio import processing_utils
 from PIL import Image
 
+from ..errors import InputError
 from ..files import whole_file
 from ..image_io import metadata_options
 from ..xmp import model_name, tell_provenance
+from .storage import NO_ROOM, make_room
 
 
 def save_to_cache(picture: Image.Image, cache_dir: str, name: str = "image", format: str = "png") -> str:
@@ -23,11 +26,16 @@ def save_to_cache(picture: Image.Image, cache_dir: str, name: str = "image", for
 
 
 def to_cache(data: bytes, cache_dir: str, name: str) -> str:
-    """The path of a file that holds the data, written whole or not at all."""
+    """The path of a file that holds the data, written whole or not at all. Raises gr.Error, which names no path of the
+    server's, where there is no room for it."""
     path = Path(cache_dir).resolve() / processing_utils.hash_bytes(data) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(data)
+    try:
+        make_room(cache_dir, len(data))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(data)
+    except (InputError, OSError):
+        raise gr.Error(NO_ROOM, print_exception=False) from None
     return str(path)
 
 

@@ -7,7 +7,6 @@ wrong with an input is a message in it, for Gradio shows errors of functions tha
 """
 
 import traceback
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +26,13 @@ from .inputs import count_pixels, open_upload, without_folders
 from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, places, restore, segment_photo, select
 from .questions import NOT_UNDERSTOOD, read_question
 from .rendering import album, annotate, annotate_changes, summary
-from .session import Recipe, Session, Version, revisions
+from .session import FORGOTTEN, Recipe, Session, Version, revisions
+from .storage import Storage
 from .strokes import marked, painted_classes
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
 
-FORGOTTEN = "This page was idle for more than an hour, and its photo was forgotten: open it again."
-TAKEN_OVER = "This photo is open in another tab now: go on there, or open it here again."
-GONE = "The server has forgotten your photo: open it again."
 AS_LEFT = "Here is your photo again, as you left it."
 FAULT = "Something went wrong here, not with your photo; try again, or another way."
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
@@ -52,50 +49,50 @@ class Handlers:
 
     def __init__(self, models: dict[str, str]):
         self.models, self.cache = models, Path(get_upload_folder()).resolve()
+        self.storage = Storage(self.cache)
         self.spaces = {name: label_space_of_model(model) for name, model in models.items()}
         self.examples = list_examples(self.spaces)
-        self.sessions: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()  # by their id
 
     # ------------------------------------------------------------------------------------------ questions
 
     def ask(self, value: dict, session: Session | None) -> tuple[dict, Session | None, Any]:
         """What the editor asks -> its new value, the session, and whether the details may stay."""
-        before = session
+        before, why = session, FORGOTTEN
         news: dict[str, Any] = {}
+        if session is not None and session.closed:
+            session, why = None, session.closed
         try:
             request, drawing = read_question(value)
             kind = request["kind"]
-            if kind in ("open", "example", "close", "resume"):
-                with places.take(count_pixels(request.get("path"))):
-                    session, news = getattr(self, f"on_{kind}")(request, session)
-                if session:
-                    self.sessions[session.id] = session
-            elif session is None:
-                raise InputError(FORGOTTEN)
-            elif session.closed:
-                session = None
-                raise InputError(TAKEN_OVER)
-            elif kind not in QUESTIONS:
-                raise InputError(NOT_UNDERSTOOD)
+            if kind == "close":
+                session, news = self.on_close(request, session)
             else:
-                with places.take(session.pixels + count_pixels(request.get("path"))), session.lock:
-                    news = QUESTIONS[kind](self, session, request, drawing)
+                self.storage.make_room()
+                if kind in ("open", "example", "resume"):
+                    with places.take(count_pixels(request.get("path"))):
+                        session, news = getattr(self, f"on_{kind}")(request, session)
+                elif kind not in QUESTIONS:
+                    raise InputError(NOT_UNDERSTOOD)
+                elif session is None:
+                    raise InputError(why)
+                else:
+                    self.storage.use(session)
+                    with places.take(session.pixels + count_pixels(request.get("path"))), session.lock:
+                        news = QUESTIONS[kind](self, session, request, drawing)
         except InputError as error:
             news = {"message": told(without_folders(str(error)), "error")}
         except Exception:
-            traceback.print_exc()
-            news = {"message": told(FAULT, "error")}
+            if session is None or not session.closed:
+                traceback.print_exc()
+                news = {"message": told(FAULT, "error")}
+        if session is not None and session.closed:  # meanwhile
+            session, news = None, {"message": told(session.closed, "error")}
         details = gr.skip() if session is before else gr.Column(visible=False)
         return {"view": self.view(session) | news}, session, details
 
     def on_open(self, request: dict, before: Session | None) -> tuple[Session, dict]:
-        name = request["name"]
-        session = Session.open(
-            self.cache, self.arrived(request), name, before.model if before else self.first_choice
-        )
-        if before:
-            before.close()
-        return session, self.opened(session)
+        session = self.opened(self.arrived(request), request["name"], before)
+        return session, self.greeting(session)
 
     def on_example(self, request: dict, before: Session | None) -> tuple[Session, dict]:
         """With its hole as a mark, which can be erased and added to."""
@@ -104,11 +101,9 @@ class Handlers:
         model, name = self.examples[request["index"]]
         photo, mask = example(self.spaces[model].name, name)
         source = self.example_file(request["index"])
-        session = Session.open(self.cache, source, source.name, before.model if before else self.first_choice)
-        if before:
-            before.close()
+        session = self.opened(source, source.name, before)
         marks = [session.add_mask(to_mask(mask, photo.size))]
-        return session, self.opened(session) | {"marks": marks, "message": told(PRESS_RESTORE)}
+        return session, self.greeting(session) | {"marks": marks, "message": told(PRESS_RESTORE)}
 
     def arrived(self, request: dict) -> Path:
         """The file that was uploaded; it may be gone again. Raises InputError where there is none."""
@@ -117,21 +112,27 @@ class Handlers:
             raise InputError(f"{Path(request['name']).name}: did not arrive; send it again")
         return path
 
-    def opened(self, session: Session) -> dict:
+    def opened(self, path: Path, name: str, before: Session | None) -> Session:
+        """The session of a photo, in place of the one before."""
+        session = Session.open(self.cache, path, name, before.model if before else self.first_choice)
+        if before:
+            self.storage.forget(before)
+        self.storage.admit(session)
+        return session
+
+    def greeting(self, session: Session) -> dict:
         width, height = session.size
         return {"ask": "look_at_photo", "message": told(f"{Path(session.name).name}, {width} × {height} pixels.")}
 
     def on_close(self, request: dict, before: Session | None) -> tuple[None, dict]:
         if before:
-            before.close()
+            self.storage.forget(before)
         return None, {"message": told("")}
 
     def on_resume(self, request: dict, before: Session | None) -> tuple[Session, dict]:
         """What a page shows that was loaded anew: Gradio 6.31 does so after every break of the connection."""
-        left = self.sessions.get(str(request["session"]))
-        if left is None or left.closed:
-            raise InputError(GONE)
-        session, drawing = left.take_over(), request["left"]
+        session, drawing = self.storage.use(self.storage.sessions.get(request["session"])).take_over(), request["left"]
+        self.storage.admit(session)
         news = {key: drawing[key] for key in ("marks", "strokes", "forbidden")} | {"message": told(AS_LEFT)}
         return session, news if session.used else news | {"ask": "look_at_photo"}
 
@@ -205,7 +206,9 @@ class Handlers:
         hole, _ = self.hole(session, self.drawn(session, drawing["marks"]), settings, [])
         if settings["feather"]:
             hole = feather_weights(grow_mask(hole, -settings["feather"]), settings["feather"])
-        return {"preview": str(session.tinted(hole, PREVIEW_COLOUR))}
+        session.trim()
+        with session.whole():
+            return {"preview": str(session.tinted(hole, PREVIEW_COLOUR))}
 
     def on_go(self, session: Session, request: dict, drawing: dict) -> dict:
         """To another version of the row: what the next one was made of is drawn again, to be changed."""
@@ -214,10 +217,11 @@ class Handlers:
             raise InputError("That restoration is not there any more.")
         if index == session.at:
             return {}
-        left, session.at = session.now, index
+        following = session.versions[index + 1] if index < session.at else None
+        session.at = index
         self.see(session, session.now)
         news = {"marks": [], "strokes": [], "message": told(session.now.label)}
-        recipe, last = left.recipe, session.now.recipe
+        recipe, last = following and session.recipe(following), session.recipe(session.now)
         if recipe and recipe.base is session.now and recipe.model == session.used:
             news |= {"marks": recipe.marks, "strokes": recipe.strokes, "forbidden": recipe.forbidden}
         elif recipe and last and (recipe.base, recipe.model) == (last.base, last.model) == (last.base, session.used):
@@ -243,13 +247,9 @@ class Handlers:
         """A restoration, step by step: values of the editor and of the components that show the details."""
         try:
             _, drawing = read_question(value)
-            if session is None:
-                raise InputError(FORGOTTEN)
-            if session.closed:
-                session = None
-                raise InputError(TAKEN_OVER)
+            self.storage.make_room()
             # A place for each step, none between them: a restoration that nobody goes on with would keep it for ever.
-            steps = self.steps(session, drawing)
+            steps = self.steps(self.storage.use(session), drawing)
             while True:
                 with places.take(session.pixels):
                     if (step := next(steps, None)) is None:
@@ -257,8 +257,11 @@ class Handlers:
                 news, shown = step
                 if session.closed:  # another photo was opened meanwhile
                     return
+                self.storage.use(session)
                 yield {"view": self.view(session) | news}, *shown
         except InputError as error:
+            if session is not None and session.closed:
+                session = None
             yield {"view": self.view(session) | {"message": told(without_folders(str(error)), "error")}}, *NO_DETAILS
         except Exception:
             if session is not None and session.closed:
@@ -283,7 +286,8 @@ class Handlers:
         for output in restore(self.models[recipe.model], photo, hole, rounds, edits, recipe.forbidden):
             done = len(output.rounds[0])
             if not news:  # the first one; where no network is asked, it is the last one, too
-                news = {"photo": str(session.preview(np.asarray(output.images[0])))}
+                with session.lock, session.whole():
+                    news = {"photo": str(session.preview(np.asarray(output.images[0])))}
             yield news | {"message": told(f"Round {done} of {rounds + 1} is done …")}, NO_DETAILS
         result = np.asarray(output.images[0])
         if weights is not None:
@@ -304,7 +308,7 @@ class Handlers:
     def recipe(self, session: Session, drawing: dict) -> Recipe:
         """What is to be restored: what is newly marked; or else the last restoration again, with what was painted on
         the map, or chosen, since."""
-        now, last = session.now, session.now.recipe
+        now, last = session.now, session.recipe(session.now)
         marks, strokes, settings = drawing["marks"], drawing["strokes"], read_settings(drawing["settings"])
         forbidden = drawing["forbidden"]
         if not all(label in range(self.spaces[session.used].num_classes) for label in forbidden):

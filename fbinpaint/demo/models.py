@@ -14,6 +14,7 @@ from .. import cli
 from ..cli import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
 from ..errors import InputError
 from ..image_io import MAX_PIXELS
+from .clients import stop_for_nobody
 
 if TYPE_CHECKING:
     from ..outputs import FeedbackInpaintPipelineOutput
@@ -71,9 +72,16 @@ class Places:
 BUSY = "The server is busy with the photos of others; try again in a minute."
 places = Places(pixels=MAX_PIXELS, waiting=16, seconds=50)
 one_at_a_time = threading.Lock()  # of the networks, for what skips the queue
-loaded = functools.cache(load_pipeline)  # on first use, then kept
 loading = threading.Lock()
 label_space_of_model = functools.cache(cli.label_space_of_model)
+
+
+@functools.cache  # on first use, then kept
+def loaded(model: str) -> "FeedbackInpaintPipeline":
+    pipe = load_pipeline(model)
+    for network in pipe.networks.children():
+        stop_for_nobody(network)
+    return pipe
 
 
 def load(model: str) -> "FeedbackInpaintPipeline":

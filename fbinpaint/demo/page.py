@@ -5,13 +5,13 @@ from pathlib import Path
 import gradio as gr
 
 from .api import add_endpoints
+from .clients import limit_places
 from .editor import make_editor
 from .handlers import Handlers
-from .session import Session, forget_old
+from .storage import own_folder
 from .uploads import guard
 
 QUEUE_LENGTH = 32  # visitors who wait; the next ones are told to come back
-KEEP_FILES = 3600  # seconds
 HERE = Path(__file__).resolve().parent
 
 TITLE = """# fbinpaint
@@ -25,7 +25,8 @@ research and other non-commercial use only, because of the photos that they were
 - The map can be wrong, and so can what follows from it. A class that you paint may not be followed; the page says so.
 - Do not use them to judge, identify or deceive people. A downloaded result says in its metadata that a model painted
   in it.
-- Photos stay on this server until you close the page, or for an hour."""
+- Photos, and all that came of them, are deleted from this server an hour after you last used them; of a photo that
+  you close, what you did with it goes at once. What programs send and get is deleted an hour later."""
 
 SYSTEM_FONTS = ("system-ui", "sans-serif")  # the themes' own are fetched from Google
 COLOURS = """
@@ -73,9 +74,11 @@ STYLE = {
 
 def build_demo(models: dict[str, str]) -> gr.Blocks:
     """The page for these models, name on the page -> folder or Hub id. Raises InputError if one is neither."""
-    with gr.Blocks(title="fbinpaint", analytics_enabled=False, delete_cache=(KEEP_FILES, KEEP_FILES)) as demo:
+    own_folder()
+    with gr.Blocks(title="fbinpaint", analytics_enabled=False) as demo:
         handlers = Handlers(models)
-        forget_old(handlers.cache, 2 * KEEP_FILES)
+        demo.storage = handlers.storage
+        demo.storage.watch()
         gr.Markdown(TITLE, elem_id="title")
         editor = make_editor(handlers.view(None))
         waiting = gr.HTML(elem_id="waiting")  # shows how many visitors come first
@@ -98,7 +101,7 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             )  # fmt: skip
         with gr.Accordion("Licence, and what the models can and cannot do", open=False, elem_id="limits"):
             gr.Markdown(LIMITS)
-        session = gr.State(None, time_to_live=KEEP_FILES, delete_callback=forget)
+        session = gr.State(None)
 
         private = {"api_visibility": "private"}
         # What takes a moment skips the queue. Only one function of the page goes through it: Gradio 6.31 can lose the
@@ -116,9 +119,6 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             event.then(None, js=f"() => document.dispatchEvent(new CustomEvent('fbinpaint-end', {{detail: '{name}'}}))")
         add_endpoints(models, **one_at_a_time)
     guard(demo)
-    return demo.queue(max_size=QUEUE_LENGTH, api_open=False)
-
-
-def forget(session: Session | None) -> None:
-    if session is not None:
-        session.close()
+    demo.queue(max_size=QUEUE_LENGTH, api_open=False)
+    limit_places(demo)
+    return demo

@@ -2,22 +2,29 @@
 
 import argparse
 import os
+import signal
+import sys
 import threading
+
+from starlette.middleware import Middleware
 
 from ..arguments import HelpWithDefaults
 from ..errors import InputError
 from ..memory import bound_freed_memory
 
 HOST, PORT = "127.0.0.1", "7860"
+KNOWN_VISITORS = 1000  # Gradio keeps 60 kB of each in memory, and never lets go of one before it has so many
 
 
 def serving() -> dict:
     """What `launch` is to know wherever the page is served; new each time, for Gradio writes into `app_kwargs`."""
     from .gate import MAX_UPLOAD, behind_gate
+    from .uploads import UploadsFit
 
     return {
         "ssr_mode": False, "max_file_size": MAX_UPLOAD, "enable_monitoring": False, "run_history": False,
-        "app_kwargs": {"lifespan": behind_gate},
+        "state_session_capacity": KNOWN_VISITORS,
+        "app_kwargs": {"lifespan": behind_gate, "middleware": [Middleware(UploadsFit)]},
     }  # fmt: skip
 
 
@@ -36,6 +43,7 @@ def main() -> None:
     )  # fmt: skip
     args = parser.parse_args()
     # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
+    from .clients import close
     from .models import CHECKPOINTS, bundled_models, load
     from .page import STYLE, build_demo
 
@@ -50,7 +58,11 @@ def main() -> None:
     # Visitors do not wait for the models to be loaded.
     threading.Thread(target=lambda: [load(model) for model in models.values()], daemon=True).start()
     address = {"server_name": args.host, "server_port": args.port}
+    for number in (signal.SIGINT, signal.SIGTERM):  # a regular exit, at which what visitors left is deleted
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         demo.launch(**address, footer_links=["api", "gradio"], **STYLE, **serving())
     except (OSError, OverflowError):  # Gradio words neither
         parser.exit(1, f"error: {args.host}:{args.port} is taken or no address of this machine; name another --port\n")
+    finally:
+        close(demo)

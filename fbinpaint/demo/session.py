@@ -5,11 +5,15 @@ same however many visitors there are and however large their photos.
 """
 
 import itertools
+import json
+import os
 import re
 import secrets
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,12 @@ from .rendering import shown_classes
 
 MAX_PREVIEW = 1600  # pixels: no pane of the page is wider, and photos of 12 megapixels make browsers slow
 MAX_VERSIONS = 20  # the oldest restorations are forgotten
+MAX_BYTES = 512 * 10**6  # of a session: 20 restorations of 2 megapixels, 8 of 12
+MAX_FILES = 500  # beside those of the versions: masks of clicks, previews, downloads
+BLOCK = 4096  # bytes: no file takes less of a disk
+FORGOTTEN = "Your photo was forgotten: it lay here unused for an hour, or the server was full. Open it again."
+TAKEN_OVER = "This photo is open in another tab now: go on there, or open it here again."
+DISK_FULL = "This server's disk is full: nothing was kept of this step. Try again in a few minutes."
 THUMB = 120  # pixels high
 PREVIEW_OPTIONS = {"quality": 92, "subsampling": 0}
 MARK = (230, 0, 122)  # as in painter.js
@@ -52,23 +62,25 @@ class Recipe:
 @dataclass(eq=False)
 class Version:
     """A picture in the row. Files: of pixels (H,W,3) uint8; painted (H,W) bool, all that is not of the photo any more;
-    labels (H,W) uint8, its map by the model `seen_by`; preview, thumb and map_preview, pictures for the page."""
+    labels (H,W) uint8, its map by the model `seen_by`; preview, thumb and map_preview, pictures for the page; drawing,
+    the marks and strokes of its recipe, which there are left out."""
 
     pixels: Path
     preview: Path
     thumb: Path
     label: str
     painted: Path | None = None
+    drawing: Path | None = None
     recipe: Recipe | None = None
     labels: Path | None = None
     map_preview: Path | None = None
     seen_by: str | None = None
     shown: list[int] = field(default_factory=list)
 
-    def remove_files(self) -> None:
-        for path in (self.pixels, self.preview, self.thumb, self.painted, self.labels, self.map_preview):
-            if path is not None:
-                path.unlink(missing_ok=True)
+    @property
+    def files(self) -> set[Path]:
+        paths = self.pixels, self.preview, self.thumb, self.painted, self.drawing, self.labels, self.map_preview
+        return {path for path in paths if path is not None}
 
 
 @dataclass
@@ -84,8 +96,10 @@ class Session:
     used: str | None = None
     versions: list[Version] = field(default_factory=list)
     at: int = 0
-    closed: bool = False
+    closed: str = ""  # why, for its visitor
+    last_used: float = field(default_factory=time.time)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    made: list[Path] = field(default_factory=list)  # in the step that is being written
 
     @classmethod
     def open(cls, cache: Path, source: str | Path, name: str, model: str) -> "Session":
@@ -94,7 +108,12 @@ class Session:
         folder.mkdir(parents=True)
         try:
             given = folder / "given"
-            shutil.copyfile(source, given)
+            try:
+                shutil.copyfile(source, given)
+            except FileNotFoundError:
+                raise InputError(f"{Path(name).name}: did not arrive; send it again") from None
+            except OSError as error:
+                raise InputError(DISK_FULL) from error
             picture = open_upload(given, name)
             try:
                 pixels = to_rgb(picture)
@@ -110,14 +129,14 @@ class Session:
     def close(self) -> None:
         """Also what is still being restored for it ends."""
         if not self.closed:
-            self.closed = True
+            self.closed = FORGOTTEN
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def take_over(self) -> "Session":
         """The same visit for a page that was loaded anew. For the page before it, this one is closed."""
         with self.lock:
             taken = replace(self, lock=threading.Lock())
-            self.closed = True
+            self.closed = TAKEN_OVER
         return taken
 
     @property
@@ -148,22 +167,32 @@ class Session:
         self, pixels: np.ndarray, label: str, recipe: Recipe | None = None, hole: np.ndarray | None = None
     ) -> Version:
         """The picture (H,W,3) uint8 follows on the one that is shown now, in place of those that did before."""
-        preview = self.preview(pixels)
-        thumb = self.save_preview(resize_image(pixels, (max(1, round(THUMB * self.size[0] / self.size[1])), THUMB)))
-        version = Version(self.save(pixels), preview, thumb, label, recipe=recipe)
-        if recipe:
-            before = recipe.base.painted
-            version.painted = self.save_mask(hole if before is None else hole | self.load_mask(before))
+        with self.whole():
+            preview = self.preview(pixels)
+            width = max(1, round(THUMB * self.size[0] / self.size[1]))
+            thumb = self.save_preview(resize_image(pixels, (width, THUMB)))
+            version = Version(self.save(pixels), preview, thumb, label)
+            if recipe:
+                # What was drawn is in a file: half a million points are 80 MB of memory.
+                version.recipe, before = replace(recipe, marks=[], strokes=[]), recipe.base.painted
+                version.drawing = self.file(".json")
+                version.drawing.write_text(json.dumps([recipe.marks, recipe.strokes]), encoding="utf-8")
+                version.painted = self.save_mask(hole if before is None else hole | self.load_mask(before))
         gone = self.versions[self.at + 1 :]
         self.versions[self.at + 1 :] = [version]
         if len(self.versions) > MAX_VERSIONS:
             gone.append(self.versions.pop(1))
-        needed = [*self.versions, *(x.recipe.base for x in self.versions if x.recipe)]
-        for forgotten in gone:
-            if forgotten not in needed:
-                forgotten.remove_files()
         self.at = len(self.versions) - 1
+        self.drop(gone)
+        self.trim()
         return version
+
+    def recipe(self, version: Version) -> Recipe | None:
+        """How the version was made, with all that was drawn."""
+        if version.recipe is None:
+            return None
+        marks, strokes = json.loads(version.drawing.read_text(encoding="utf-8"))
+        return replace(version.recipe, marks=marks, strokes=strokes)
 
     def preview(self, pixels: np.ndarray) -> Path:
         """The file of a picture (H,W,3) uint8 as the page shows it."""
@@ -177,17 +206,21 @@ class Session:
     def see(self, version: Version, labels: np.ndarray, model: str, space: LabelSpace) -> None:
         """Notes the version's map (H,W) uint8 by a model."""
         small = cv2.resize(labels, self.preview_size, interpolation=cv2.INTER_NEAREST_EXACT)
-        path = self.file(".png")
-        space.to_palette_image(small).save(path)
-        version.labels, version.map_preview, version.seen_by = self.save(labels), path, model
+        with self.whole():
+            path = self.file(".png")
+            space.to_palette_image(small).save(path)
+            saved = self.save(labels)
+        version.labels, version.map_preview, version.seen_by = saved, path, model
         version.shown = shown_classes(small, space)
 
     # ------------------------------------------------------------------------------------------ masks
 
     def add_mask(self, mask: np.ndarray) -> dict:
         """The stroke (painter.js) that is a mask (H,W) bool."""
-        path = self.save_mask(mask)
-        return {"kind": "mask", "mask": path.stem, "url": str(self.tinted(mask, MARK))}
+        self.trim()
+        with self.whole():
+            path = self.save_mask(mask)
+            return {"kind": "mask", "mask": path.stem, "url": str(self.tinted(mask, MARK))}
 
     def tinted(self, mask: np.ndarray, colour: tuple[int, int, int]) -> Path:
         """The file of a picture that has this colour where the mask (H,W), bool or shares from 0 to 1, is."""
@@ -216,16 +249,23 @@ class Session:
         if version.recipe:
             model = model_name(models[version.recipe.model])
             picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model)
-        path = self.named_file(f"{Path(self.name).stem}_restored", suffix)
-        save_image(picture, path)
+        self.trim()
+        with self.whole():
+            path = self.named_file(f"{Path(self.name).stem}_restored", suffix)
+            try:
+                save_image(picture, path)
+            except InputError as error:
+                raise InputError(str(error).replace(str(path), path.name)) from error.__cause__
         if note is None and is_lossy(path):
             note = "known pixels are encoded anew, too; PNG keeps them bit for bit"
         return path, note and note.removeprefix(f"x{suffix}: ")
 
     def export_map(self, space: LabelSpace) -> Path:
         """The map that is shown now, at full size: a PNG whose values are class ids."""
-        path = self.named_file(f"{Path(self.name).stem}_map", ".png")
-        space.to_palette_image(np.load(self.now.labels)).save(path)
+        self.trim()
+        with self.whole():
+            path = self.named_file(f"{Path(self.name).stem}_map", ".png")
+            space.to_palette_image(np.load(self.now.labels)).save(path)
         return path
 
     def own_suffix(self) -> str:
@@ -247,18 +287,72 @@ class Session:
         return np.unpackbits(np.load(path), count=width * height).reshape(height, width).astype(bool)
 
     def file(self, suffix: str) -> Path:
-        return self.folder / f"{next(revisions)}{suffix}"
+        path = self.folder / f"{next(revisions)}{suffix}"
+        self.made.append(path)
+        return path
 
     def named_file(self, stem: str, suffix: str) -> Path:
         """In a folder of its own, under the name that the visitor's browser is to give it."""
-        folder = self.folder / str(next(revisions))
+        folder = self.file("")
         folder.mkdir()
-        return folder / (re.sub(r"[^\w. -]", "_", stem)[-80:] + suffix)
+        return folder / (re.sub(r"[^\w. ()-]", "_", stem)[-80:] + suffix)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is written meanwhile is there as a whole, or, after an error, not at all. A full disk is an InputError,
+        which names no path of the server's."""
+        self.made = []
+        try:
+            yield
+        except BaseException as error:
+            for path in self.made:
+                remove(path)
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                raise InputError(DISK_FULL) from error
+            raise
+        finally:
+            self.made = []
+
+    def drop(self, gone: list[Version]) -> None:
+        """Removes the files of versions that left the row, and of those they were made of, as far as none is needed."""
+        needed = self.needed()
+        for version in [*gone, *(version.recipe.base for version in gone if version.recipe)]:
+            if version not in needed:
+                version.recipe = None  # or all that was ever restored would hang on to it
+                for path in version.files:
+                    remove(path)
+
+    def needed(self) -> list[Version]:
+        return [*self.versions, *(version.recipe.base for version in self.versions if version.recipe)]
+
+    def trim(self) -> None:
+        """Where the files are too many or too large, the oldest go: first masks, previews and downloads, then
+        restorations, but neither the photo nor what is shown."""
+        kept = {self.given}.union(*(version.files for version in self.needed()))
+        others = sorted((path for path in self.folder.iterdir() if path not in kept), key=lambda path: int(path.stem))
+        total = size_of(self.folder)
+        while others and (total > MAX_BYTES or len(others) > MAX_FILES):
+            oldest = others.pop(0)
+            total -= size_of(oldest)
+            remove(oldest)
+        while total > MAX_BYTES and self.at > 1:
+            self.at -= 1
+            self.drop([self.versions.pop(1)])
+            total = size_of(self.folder)
 
 
-def forget_old(cache: Path, seconds: float) -> None:
-    """Removes the folders of sessions that a server left behind when it ended, and that nobody has used since."""
-    for folder in (cache / FOLDER).glob("*"):
-        newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0)
-        if time.time() - newest > seconds:
-            shutil.rmtree(folder, ignore_errors=True)
+def size_of(path: Path) -> int:
+    """Bytes that a file, or all files in a folder, take of the disk; 0 if it is gone."""
+    try:
+        if path.is_dir():
+            return sum(size_of(inside) for inside in path.iterdir())
+        return max(BLOCK, os.lstat(path).st_size)
+    except OSError:
+        return 0
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

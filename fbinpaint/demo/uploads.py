@@ -1,9 +1,13 @@
-"""Files that visitors name must be ones that they uploaded."""
+"""Uploads: there must be room for them, and files that visitors name must be ones that they uploaded."""
 
 from typing import Any
 
 import gradio as gr
 from gradio.block_function import BlockFunction
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse
+
+from ..errors import InputError
 
 NOT_UPLOADED = "This file did not arrive here: upload it first, or again, and name it by the path that this answers."
 
@@ -55,3 +59,20 @@ def image_file(value: Any) -> dict | None:
 
 def refusal(line: str) -> gr.Error:
     return gr.Error(line, title="Not yet", print_exception=False)
+
+
+class UploadsFit:
+    """ASGI middleware: uploads are refused, in a line, where there is no room for them."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/upload"):
+            length = dict(scope["headers"]).get(b"content-length", b"")
+            try:
+                storage = scope["app"].get_blocks().storage
+                await run_in_threadpool(storage.make_room, int(length) if length.isdigit() else 0)
+            except InputError as error:
+                return await PlainTextResponse(str(error), status_code=507)(scope, receive, send)
+        await self.app(scope, receive, send)
