@@ -42,7 +42,8 @@ IDLE = """() => new Promise((done) => {
 def serve(models: dict[str, str], cache: Path) -> Iterator[str]:
     """The address of a demo in this process. Its files are its own: a demo that closes clears them, and others run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(cache))
+        if not Path(os.environ.get("GRADIO_TEMP_DIR", "/")).is_relative_to(cache):  # of two, both have the same
+            patch.setenv("GRADIO_TEMP_DIR", str(cache))
         demo = build_demo(models)
         # A free port: 0 is not understood, None tries the next ones from 7860.
         settings = {"server_name": "127.0.0.1", "prevent_thread_lock": True, "quiet": True}
