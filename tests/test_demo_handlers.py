@@ -239,6 +239,13 @@ def test_a_thing_is_marked_and_forbidden_and_does_not_come_back(visit, photo):
     assert hole.any() and not hole[22:38, 22:58].any() and label not in np.load(visit.session.now.labels)[hole]
 
 
+def test_nearly_all_marked_is_told_in_words_of_the_page(visit, photo):
+    visit.open(photo)
+    box = {"kind": "area", "points": [[0, 0], [80, 0], [80, 58], [0, 58]]}
+    told = messages(visit.restore(visit.drawing([box])))
+    assert "Nearly all of the photo was marked" in told and "PIL" not in told
+
+
 def test_grow_and_feather_reach_as_far_as_they_say(visit, photo):
     visit.open(photo)
     given = visit.pixels

@@ -38,6 +38,7 @@ FAULT = "Something went wrong here, not with your photo; try again, or another w
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
 MARK_FIRST = "Now mark what should go: paint over it, or choose its name above the photo. Then press Restore."
 PRESS_RESTORE = "The part to be filled is marked. Press Restore, or change the marks first."
+NEARLY_ALL = "Nearly all of the photo was marked, so most of it is made up: undo, and erase marks if you meant less."
 FOLLOWED_FROM = 0.5  # of what was drawn: if the fill shows less of it, it did not follow
 PREVIEW_COLOUR = (0, 150, 255)
 NO_DETAILS = tuple(gr.skip() for _ in range(5))  # of `details`: they stay as they are
@@ -360,7 +361,7 @@ class Handlers:
         if not hole.any():
             raise InputError(NOTHING_NEW)
         grown = grow_mask(hole, feather)
-        check_hole(grown, "The marks", notes.append)
+        check_hole(grown, "The marks", lambda _: notes.append(NEARLY_ALL))
         return grown, feather_weights(hole, feather)[..., None] if feather else None
 
     def see(self, session: Session, version: Version) -> str | None:
