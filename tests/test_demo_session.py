@@ -149,3 +149,13 @@ def test_names_of_files_from_the_browser_lead_nowhere(session):
     assert path.parent.parent == session.folder and path.name.endswith("_restored.png") and path.is_file()
     session.name = "Straße (1).png"  # as browsers name what is there already
     assert session.export(".png", MODELS)[0].name == "Straße (1)_restored.png"
+
+
+def test_what_a_result_has_not_of_its_photo_is_said(tmp_path):
+    pages = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
+    pages[0].save(tmp_path / "moving.gif", save_all=True, append_images=pages[1:], duration=50)
+    session = Session.open(tmp_path / "cache", tmp_path / "moving.gif", "moving.gif", "tiny")
+    assert session.own_suffix() == ".png"
+    note = session.export(".png", MODELS)[1]
+    assert "only the first of its 3 frames" in note and "no palette" in note and str(tmp_path) not in note
+    assert "encoded anew" in session.export(".jpg", MODELS)[1]

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..batch import read_notes
 from ..errors import InputError
 from ..image_io import SAVE_FORMATS, is_lossy, save_image
 from ..images import resize_image, to_rgb
@@ -241,11 +242,14 @@ class Session:
 
     def export(self, suffix: str, models: dict[str, str]) -> tuple[Path, str | None]:
         """The picture that is shown now, at full size, as a file with this suffix, in the photo's mode and with its
-        metadata as far as the format holds them; and what it does not hold, in a line."""
+        metadata as far as the format holds them; and what it has not of the photo, in a line."""
         version = self.now
         pixels = np.load(version.pixels)
         painted = np.zeros(pixels.shape[:2], bool) if version.painted is None else self.load_mask(version.painted)
-        picture, note = fit_to_format(as_photo(open_upload(self.given, self.name), pixels, painted), f"x{suffix}")
+        photo = open_upload(self.given, self.name)
+        result = as_photo(photo, pixels, painted)
+        notes = [note.removeprefix(f"{self.given}: ") for note in read_notes(self.given, photo, result)]
+        picture, converted = fit_to_format(result, f"x{suffix}")
         if version.recipe:
             model = model_name(models[version.recipe.model])
             picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model)
@@ -256,9 +260,11 @@ class Session:
                 save_image(picture, path)
             except InputError as error:
                 raise InputError(str(error).replace(str(path), path.name)) from error.__cause__
-        if note is None and is_lossy(path):
-            note = "known pixels are encoded anew, too; PNG keeps them bit for bit"
-        return path, note and note.removeprefix(f"x{suffix}: ")
+        if converted:
+            notes.append(converted.removeprefix(f"x{suffix}: "))
+        elif is_lossy(path):
+            notes.append("known pixels are encoded anew, too; PNG keeps them bit for bit")
+        return path, "; ".join(notes) or None
 
     def export_map(self, space: LabelSpace) -> Path:
         """The map that is shown now, at full size: a PNG whose values are class ids."""
