@@ -36,7 +36,10 @@ class Server:
     def __init__(self, process: subprocess.Popen, url: str, cache: Path):
         self.process, self.url, self.cache = psutil.Process(process.pid), url, cache
         self.http = httpx.Client(base_url=url, timeout=60)
-        self.numbers = {x["api_name"]: x["id"] for x in self.http.get("/config").json()["dependencies"]}
+        config = self.http.get("/config").json()
+        self.numbers = {x["api_name"]: x["id"] for x in config["dependencies"]}
+        editor = next(x for x in config["components"] if x["props"].get("elem_id") == "editor")
+        self.example = editor["props"]["value"]["view"]["examples"][0]["thumb"]
 
     def upload(self, data: bytes, name: str = "photo.png") -> str:
         answer = self.http.post("/gradio_api/upload", files={"files": (name, data)})
@@ -59,6 +62,11 @@ class Server:
     @property
     def memory(self) -> int:
         return self.process.memory_info().rss
+
+    @property
+    def seconds(self) -> float:
+        """Of computing: on a machine that others use, too, the clock says little."""
+        return sum(self.process.cpu_times()[:2])
 
     @property
     def files(self) -> set[Path]:
@@ -130,9 +138,9 @@ def file(path: object) -> dict:
 @pytest.fixture
 def refused(server, photo, mask) -> Iterator[None]:
     """Around an attack: it is soon over, takes no memory, leaves no file, and the next visitor is served."""
-    files, before, start = server.files, server.memory, time.monotonic()
+    files, before, start = server.files, server.memory, server.seconds
     yield
-    assert time.monotonic() - start < SECONDS
+    assert server.seconds - start < SECONDS
     assert server.memory - before < MEMORY
     assert server.files == files
     done, answer = server.call("inpaint", [file(photo), file(mask), "auto", 0, None, ""])
@@ -152,7 +160,7 @@ def refused(server, photo, mask) -> Iterator[None]:
     ],
 )  # fmt: skip
 def test_a_file_that_was_not_uploaded_is_refused_alike(server, photo, refused, path, marked):
-    example = next(server.cache.glob("*/examples/*.png"))
+    example = server.example
     path = path.format(root=ROOT, photo=photo, example=example, folder=Path(photo).parent)
     given = file(path) if marked else {"path": path}
     for name, data in (("segment", [given, "auto"]), ("inpaint", [file(photo), given, "auto", 1, None, ""])):
@@ -226,13 +234,13 @@ def test_no_other_file_is_sent(server, refused, path):
 )  # fmt: skip
 def test_a_broken_or_monstrous_picture_is_refused_in_a_line(server, photo, mask, data):
     path = server.upload(data, "photo.png")
-    before, start = server.memory, time.monotonic()
+    before, start = server.memory, server.seconds
     for name, given in (("segment", [file(path), "auto"]), ("inpaint", [file(photo), file(path), "auto", 1, None, ""])):
         done, answer = server.call(name, given)
         assert not done and "photo.png: " in answer and str(server.cache) not in answer
     answer = server.ask({"request": {"kind": "open", "path": path, "name": "mine.png"}, "drawing": DRAWING})
     assert "mine.png: " in answer and '"kind":"error"' in answer
-    assert time.monotonic() - start < 3 * SECONDS and server.memory - before < MEMORY
+    assert server.seconds - start < 3 * SECONDS and server.memory - before < MEMORY
 
 
 @pytest.mark.parametrize("value", [1.5, -1, 99, "2", True, [], {}, 10**30, "x" * 100_000])

@@ -337,7 +337,8 @@ class Handlers:
             said.append(f"Your {names[label]} {could}: the fill shows it on {share:.0%} of where you painted it.")
         for label in recipe.forbidden:
             if (share := (seen[hole] == label).mean()) >= 0.01:
-                said.append(f"{names[label].capitalize()} is still seen on {share:.0%} of the hole: mark it again with the brush.")
+                still = f"{names[label].capitalize()} is still seen on {share:.0%} of the hole"
+                said.append(f"{still}: mark it again with the brush.")
         return said
 
     # ------------------------------------------------------------------------------------------ parts
