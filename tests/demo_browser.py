@@ -91,7 +91,7 @@ class Visitor:
 
     def visit(self, query: str = "") -> "Visitor":
         self.page.goto(self.url + query)
-        expect(self.page.locator("#editor .examples button").first).to_be_visible()
+        expect(self.page.locator("#editor .examples button").first).to_be_attached()
         return self
 
     # ------------------------------------------------------------------------------------------ what he does
