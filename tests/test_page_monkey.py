@@ -28,6 +28,7 @@ class Monkey:
         (name,) = self.random.choices(self.actions, weights)
         self.done.append(name)
         getattr(self, f"do_{name}")()
+        self.restorations = max(self.restorations, self.visitor.restorations)
 
     # Clicks by script, as they must neither wait nor scroll.
     def click(self, selector: str) -> None:
@@ -152,7 +153,6 @@ class Monkey:
 
     def do_wait(self) -> None:
         self.page.wait_for_timeout(self.random.randint(0, 400))
-        self.restorations = max(self.restorations, self.visitor.restorations)
 
 
 def test_a_page_that_has_seen_everything_still_restores(new_visitor, own_photo, tmp_path):
