@@ -50,7 +50,7 @@ def test_without_network_the_other_tests_still_run(path):
 
 def test_the_last_line_says_what_was_not_run(path):
     environment = os.environ | {"PATH": str(path), "PLAYWRIGHT_BROWSERS_PATH": str(path), "CI": ""}
-    tests = ["tests/test_page_marks.py", "-k", "dropped or reloaded"]
+    tests = ["tests/test_page_marks.py", "-k", "reloaded_page or random_hole"]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -158,10 +158,10 @@ def test_confidence_and_change_are_means_over_the_hole(tiny_pipeline, counted):
         for last, this in zip([usual[0], *usual], usual, strict=False):
             assert 0 <= this.changed <= 1 and 0 < this.confidence <= 1
             moved = last.semantic_map != this.semantic_map
-            # Up to what small pixels only half in the hole make of it.
+            # Up to what small pixels only half in the hole make of it: they lie along its border.
             networks_hole = this.photo.hole
             seen = moved[networks_hole].mean() if networks_hole.any() else 0
-            assert this.changed == pytest.approx(seen, abs=0.02)
+            assert this.changed == pytest.approx(seen, abs=0.02 + hole.sum() ** -0.5)
         if not usual[0].photo.hole.any():  # thin: no network, hence no callback
             return
         rounds = tiny_pipeline(photo, hole, 2, output_type="np", callback_on_step_end=equally_sure).rounds[0]
