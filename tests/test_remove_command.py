@@ -478,8 +478,10 @@ def test_odd_files_are_filled_or_refused_in_one_line(tmp_path, model):
             (line,) = about
             assert line.startswith("error: ") and one.word in line
         elif one.expected == "restored" and len(one.stem) < 200:  # else NAME_mask.png is too long a name
-            # To a model that has learnt nothing, all of a photo may be cars.
-            assert [line for line in about if not line.startswith("note: ") and ALL not in line] == []
+            if any(ALL in line for line in about):  # to a model that has learnt nothing, all of a photo may be cars
+                assert one.family == "sides" and len(about) == 1
+                continue
+            assert [line for line in about if not line.startswith("note: ")] == []
             photo = to_rgb(load_image(tmp_path / "photos" / one.files["photos"]))
             result = to_rgb(load_image(tmp_path / "restored" / one.files["restored"]))
             mask = mask_of(tmp_path / f"restored/{one.family}/{one.stem}.png")
