@@ -22,7 +22,7 @@ from urllib.request import urlopen
 import numpy as np
 from gradio_client import Client, handle_file
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from tqdm import tqdm
 
 from fbinpaint.arguments import HelpWithDefaults, positive
@@ -98,14 +98,18 @@ def own_photo(page: Page, photo: Path, share: float) -> tuple[float, float, floa
     return opened, first, first + rest
 
 
-def own_photos(page: Page, size: tuple[int, int], visits: int, folder: Path) -> str:
-    """A line of medians over so many visits with a photo of (width, height), after one to warm up."""
+def own_photos(browser: Browser, size: tuple[int, int], visits: int, folder: Path) -> str:
+    """A line of medians over so many visits with a photo of (width, height), after one to warm up; each of a new
+    visitor, for a page that is loaded anew goes on where it was."""
     turns = []
     for number in tqdm(range(visits + 1), desc=f"{size[0]}x{size[1]}", unit="visit"):
         photo = folder / f"own{number}.jpg"
         scene, _ = street_scene((480, 360), np.random.default_rng(number))
         scene.resize(size, Image.Resampling.BICUBIC).save(photo, quality=95)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
         turns.append(own_photo(page, photo, share=0.3))
+        page.close()
     opened, first, last = map(statistics.median, zip(*turns[1:], strict=True))
     return (
         f"own photo of {size[0]}x{size[1]}: its map {opened:.2f} s after it was chosen; from Restore to the first fill "
@@ -142,9 +146,8 @@ def main() -> None:
         print(f"answers after {seconds:.1f} s, then holds {gigabytes(process):.2f} GB")
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
             for size, visits in (((480, 360), args.visits), ((4000, 3000), max(1, args.visits // 3))):
-                print(own_photos(page, size, visits, Path(folder)))
+                print(own_photos(browser, size, visits, Path(folder)))
                 print(f"holds {gigabytes(process):.2f} GB")
             browser.close()
         for repetition in range(2):
