@@ -25,7 +25,7 @@ from .examples import example, example_name, list_examples
 from .inputs import count_pixels, open_upload, without_folders
 from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, places, restore, segment_photo, select
 from .questions import NOT_UNDERSTOOD, read_question
-from .rendering import album, annotate, annotate_changes, summary
+from .rendering import album, annotate, annotate_changes, classes_of, summary
 from .session import FORGOTTEN, Recipe, Session, Version, revisions
 from .storage import Storage
 from .strokes import marked, painted_classes
@@ -489,10 +489,3 @@ def read_settings(given: dict) -> dict:
             raise InputError(f"{name} {value!r:.40}: must be a whole number from {lowest} to {highest}")
         settings[name] = value
     return settings
-
-
-def classes_of(space: LabelSpace) -> list[dict]:
-    return [
-        {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
-        for name, colour in zip(space.shown_names, space.palette, strict=True)
-    ]

@@ -16,12 +16,17 @@ HOLE_COLOUR = (255, 255, 255)
 SHOWN_FROM = 1e-3  # of the photo: what a map shows less of has no button
 
 
+def classes_of(space: LabelSpace) -> list[dict]:
+    """Name and colour of each class as they are shown, by id."""
+    return [
+        {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
+        for name, colour in zip(space.shown_names, space.palette, strict=True)
+    ]
+
+
 def hex_colours(space: LabelSpace) -> dict[str, str]:
     """The colour of each class, by the name that is shown; another label space may call another colour the same."""
-    return {
-        name: "#{:02x}{:02x}{:02x}".format(*colour)
-        for name, colour in zip(space.shown_names, space.palette, strict=True)
-    }
+    return {shown["name"]: shown["colour"] for shown in classes_of(space)}
 
 
 def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
