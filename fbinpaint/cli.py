@@ -22,15 +22,16 @@ from fbinpaint.memory import keep_freed_memory
 from fbinpaint.threads import openmp_settings
 
 if TYPE_CHECKING:
-    from fbinpaint.batch import Job
+    from fbinpaint.batch import Task
     from fbinpaint.labels import LabelSpace
     from fbinpaint.pipeline import FeedbackInpaintPipeline
+    from fbinpaint.planning import Plan
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 DEFAULT_MODEL = CHECKPOINTS / "streets"  # of `exemplars`
 NOT_BUNDLED = "no --model given, and the bundled ones are only in a clone; name a folder or a Hub id"
 AUTO = "auto"  # instead of a model: the bundled one that suits the photo
-BATCH_SIZE = 4
+GPU_BATCH_SIZE = 16  # photos
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-provenance", action="store_true", help="no word in the XMP that a model painted"
     )  # fmt: skip
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
+    _batch_size(run)
 
     segment = _command(
         commands, segment_command, "segment",
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo"
     )  # fmt: skip
     segment.add_argument("--colour", action="store_true", help="write NAME_colour.png too, the map as an RGB picture")
+    _batch_size(segment)
 
     exemplars = _command(
         commands, exemplars_command, "exemplars",
@@ -189,6 +192,13 @@ def _command(commands, function, name: str, description: str, example: str) -> a
     )  # fmt: skip
     parser.set_defaults(command=function, name=name)
     return parser
+
+
+def _batch_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N",
+        help="photos at once (default: 1, on a GPU 16; of several, a pixel in a million may differ by a level)",
+    )  # fmt: skip
 
 
 def _mask(text: str) -> Path | str:
@@ -275,34 +285,24 @@ def label_space_of_model(model: str) -> "LabelSpace":
 
 def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
-    from fbinpaint.batch import Found, format_notes, plan_restorations, remove, restore
+    from fbinpaint.batch import Removing, Restoration
+    from fbinpaint.planning import plan_restorations
     from fbinpaint.xmp import model_name
 
     removal = removal_options(args)
     models = candidates(args.model, args.remove)
-    keep_format = args.format == "keep"
-    jobs, problems, notes = plan_restorations(
-        args.image, args.mask, args.output, args.save_semantics, keep_format, args.save_masks
-    )
-    if args.resume:
-        to_do = [job for job in jobs if not all(map(os.path.isfile, job.targets))]
-        notes.append(f"{args.output}: {len(jobs) - len(to_do)} of {len(jobs)} photos are done already, left alone")
-        jobs = to_do
-    notes += format_notes(jobs, keep_format, args.quality)
-    painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
-    if removal is None:
-        return _process(
-            args, models, jobs, problems, notes,
-            lambda pipe, batch, name: restore(pipe, batch, args.rounds, args.seed, painters[name], args.quality),
-        )  # fmt: skip
-    found = Found()
-    code = _process(
-        args, models, jobs, problems, notes,
-        lambda pipe, batch, name: remove(pipe, batch, args.seed, painters[name], args.quality, found, **removal),
+    plan = plan_restorations(
+        args.image, args.mask, args.output, args.save_semantics, args.format == "keep", args.save_masks, args.resume,
+        args.quality,
     )  # fmt: skip
-    if found.photos:
-        print(found)
-    return code
+    painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
+
+    def task(pipes: "dict[str, FeedbackInpaintPipeline]") -> "Task":
+        if removal is None:
+            return Restoration(pipes, args.rounds, args.seed, painters, args.quality)
+        return Removing(pipes, args.seed, painters, args.quality, **removal)
+
+    return _process(args, models, plan, task)
 
 
 def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -330,11 +330,10 @@ def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def segment_command(args: argparse.Namespace) -> int:
     """`segment`: as `run`, for the maps of intact photos."""
-    from fbinpaint.batch import plan_maps, segment
+    from fbinpaint.batch import Segmentation
+    from fbinpaint.planning import plan_maps
 
-    models = candidates(args.model, None)
-    jobs, problems, notes = plan_maps(args.image, args.output, args.colour)
-    return _process(args, models, jobs, problems, notes, lambda pipe, batch, name: segment(pipe, batch))
+    return _process(args, candidates(args.model, None), plan_maps(args.image, args.output, args.colour), Segmentation)
 
 
 def exemplars_command(args: argparse.Namespace) -> int:
@@ -381,49 +380,67 @@ def exemplars_command(args: argparse.Namespace) -> int:
 def _process(
     args: argparse.Namespace,
     models: dict[str, str],
-    jobs: "Sequence[Job]",
-    problems: Sequence[str],
-    notes: Sequence[str],
-    work: "Callable[[FeedbackInpaintPipeline, Sequence[Job], str], Iterator[str]]",
+    plan: "Plan",
+    task: "Callable[[dict[str, FeedbackInpaintPipeline]], Task]",
 ) -> int:
-    """Works on all jobs in batches of one size, with a progress bar; the exit code.
+    """Works on all jobs of a plan, with a progress bar; the exit code.
 
     models: those that the photos are shared among, folders or Hub ids by name, as `candidates` has them
-    work: is given a batch, its pipeline and the name of that; yields a line for each photo that failed, and Notes
+    task: is given the pipelines by name
     """
     from tqdm import tqdm
 
-    from fbinpaint.batch import Note, by_model
-    from fbinpaint.folders import equal_size_batches
+    from fbinpaint.batch import Found, run
+    from fbinpaint.planning import Listing, Note
 
-    for line in [f"error: {problem}" for problem in problems] + [f"note: {note}" for note in notes]:
-        print(printable(line), file=sys.stderr)
-    failures = len(problems)
-    if not jobs:
-        return 1 if failures else 0
-    pipes = {name: load_pipeline(model) for name, model in models.items()}
+    said = Counter()  # lines by their kind
     photos: Counter[str] = Counter()  # by model, of those that a choice was made for
-    with tqdm(total=len(jobs), desc=args.name, unit="photo") as progress:
+    found = Found()
+    warned: set[str] = set()
 
-        def say(line: str) -> None:
-            progress.write(printable(f"{'note' if isinstance(line, Note) else 'error'}: {line}"), file=sys.stderr)
+    def say(kind: str, line: str) -> None:
+        said[kind] += 1
+        tqdm.write(printable(f"{kind}: {line}"), file=sys.stderr)
 
-        if args.model == AUTO and len(models) == 1:
-            reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
-            say(Note(f"model {next(iter(models))}, the only one {reason}"))
-        for batch in equal_size_batches(jobs, BATCH_SIZE):
-            for name, part, choices in by_model(pipes, batch):
-                photos[name] += len(choices)
-                if choices and not args.image.is_dir():
-                    say(Note(f"{args.image}: model {name} suits it best ({choices[0]}); --model takes another"))
-                for line in work(pipes[name], part, name):
-                    failures += not isinstance(line, Note)
-                    say(line)
-                progress.update(len(part))
+    listing = Listing(plan, lambda line: say("note" if isinstance(line, Note) else "error", line))
+    if listing.is_empty():
+        return 1 if said["error"] else 0
+    pipes = {name: load_pipeline(model) for name, model in models.items()}
+    if args.model == AUTO and len(models) == 1:
+        reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
+        say("note", f"model {next(iter(models))}, the only one {reason}")
+    with tqdm(desc=args.name, unit="photo") as progress:
+        for done in run(task(pipes), listing, batch_size(args.batch_size)):
+            progress.total = listing.total  # once it is known
+            progress.update()
+            if done.choice:
+                photos[done.model] += 1
+                if not args.image.is_dir():
+                    suits = f"model {done.model} suits it best ({done.choice})"
+                    say("note", f"{args.image}: {suits}; --model takes another")
+            for line in done.warnings:
+                if line not in warned:
+                    say("warning", line)
+                    warned.add(line)
+            for line in done.notes:
+                say("note", line)
+            if done.error:
+                say("error", done.error)
+            if done.found:
+                found += done.found
         if args.image.is_dir():
-            for name, number in (+photos).items():
-                say(Note(f"model {name} suits {number} of {len(jobs)} photos best; --model takes another"))
-    return 1 if failures else 0
+            for name, number in photos.items():
+                say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
+    if found.photos:
+        print(found)
+    return 1 if said["error"] else 0
+
+
+def batch_size(asked: int | None) -> int:
+    """Photos that are worked on together. On CPUs more than one take as long, and round otherwise."""
+    import torch
+
+    return asked or (GPU_BATCH_SIZE if torch.cuda.is_available() else 1)
 
 
 # ---------------------------------------------------------------------------------------------- evaluate

@@ -1,6 +1,11 @@
 """The exception and the warning whose messages are meant for the person at the keyboard; how they are printed."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_unwanted = ContextVar("unwanted warnings", default=False)  # of this thread, as `warnings.catch_warnings` is of all
 
 
 class InputError(ValueError):
@@ -18,7 +23,18 @@ class InputWarning(UserWarning):
 
 
 def warn_user(text: str) -> None:
-    warnings.warn(text, InputWarning, stacklevel=3)
+    if not _unwanted.get():
+        warnings.warn(text, InputWarning, stacklevel=3)
+
+
+@contextmanager
+def not_warned() -> Iterator[None]:
+    """No InputWarnings from what this thread does: whoever calls has told of it."""
+    token = _unwanted.set(True)
+    try:
+        yield
+    finally:
+        _unwanted.reset(token)
 
 
 def printable(text: str) -> str:

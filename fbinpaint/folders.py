@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,36 +32,58 @@ class Pair:
     mask: Path | None
 
 
-def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
-    """The files anywhere below `folder`, sorted, without hidden ones; links to nothing too, to fail by name when read.
-
-    Links to folders are followed, once each.
+def walk(
+    folder: Path, leave_out: Sequence[Path] = (), refuse: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
+    """The folders in `folder`, itself first, each with the sorted names of its files, without hidden ones; links to
+    nothing are among them, to fail by name when they are read. Links to folders are followed, once each.
 
     leave_out: folders whose files are not meant, where they lie inside `folder` (those of masks or results)
-    Raises InputError if there is no such folder, or if it or one below cannot be read.
+    refuse: is told of what cannot be read; None = that raises InputError
+    Raises InputError if there is no such folder.
     """
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; name one that holds pictures")
     # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
-    others = [Path(os.path.realpath(other)) for other in leave_out]
-    inside = [other for other in others if Path(os.path.realpath(folder)) in other.parents]
+    root, others = os.path.realpath(folder), [os.path.realpath(other) for other in leave_out]
+    inside = [other for other in others if other != root and lies_in(other, root)]
 
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); allow it, or move it away") from error
+    def raise_unreadable(error: OSError) -> None:
+        raise InputError(unreadable(error)) from error
 
-    def meant(path: Path) -> bool:
-        return not any(other in Path(os.path.realpath(path)).parents for other in inside)
+    def left_out(path: str) -> bool:
+        return any(lies_in(path, other) for other in inside)
 
-    found, seen = [], set()
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=refuse or raise_unreadable, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        if real in seen or left_out(real):
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(filter(meant, found))
+        names = sorted(name for name in names if not name.startswith("."))
+        if inside:  # where a link may lead
+            paths = {name: os.path.join(place, name) for name in names}
+            names = [x for x, path in paths.items() if not os.path.islink(path) or not left_out(os.path.realpath(path))]
+        yield Path(place), names
+
+
+def lies_in(path: str, folder: str) -> bool:
+    """Whether a real path is that of a folder, or of what is in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def unreadable(error: OSError) -> str:
+    return f"{error.filename}: cannot be read ({error.strerror}); allow it, or move it away"
+
+
+def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
+    """The files that `walk` finds, sorted.
+
+    Raises InputError if there is no such folder, or if it or one below cannot be read.
+    """
+    return sorted(place / name for place, names in walk(folder, leave_out) for name in names)
 
 
 def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:
@@ -80,7 +102,15 @@ def masked_photo(stem: str, stems: Container[str]) -> str | None:
 
 
 def pair_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | None) -> tuple[list[Pair], list[str]]:
-    """The photos with their one mask (`masks` None = none needed), and one line for every photo without.
+    """The photos with their one mask (`masks` None = none needed), and one line for every photo without."""
+    pairs, problems = [], []
+    for found in pairs_by_stem(photos, masks):
+        (pairs if isinstance(found, Pair) else problems).append(found)
+    return pairs, problems
+
+
+def pairs_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | None) -> Iterator[Pair | str]:
+    """As `pair_by_stem`, one by one.
 
     The mask of the photo NAME is called NAME too, or NAME_mask, or NAME_mask001 with any number. No photo is its own.
     """
@@ -88,21 +118,21 @@ def pair_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | N
     for stem, paths in (masks or {}).items():
         photo = stem if stem in photos else masked_photo(stem, photos)
         of_photo.setdefault(photo or stem, []).extend(paths)
-    pairs, problems = [], []
     for stem, images in photos.items():
         names = ", ".join(map(str, images))
-        own = set(map(os.path.realpath, images))
-        candidates = [None] if masks is None else [x for x in of_photo.get(stem, []) if os.path.realpath(x) not in own]
+        candidates: list[Path | None] = [None]
+        if masks is not None:
+            own = set(map(os.path.realpath, images))
+            candidates = [path for path in of_photo.get(stem, []) if os.path.realpath(path) not in own]
         if len(images) > 1:
-            problems.append(f"{names}: photos of the same stem cannot be told apart; rename all but one")
+            yield f"{names}: photos of the same stem cannot be told apart; rename all but one"
         elif not candidates:
             itself = " but itself" if stem in of_photo else ""
-            problems.append(f"{names}: has no mask{itself}; add {stem}.png or {stem}_mask.png to the folder of masks")
+            yield f"{names}: has no mask{itself}; add {stem}.png or {stem}_mask.png to the folder of masks"
         elif len(candidates) > 1:
-            problems.append(f"{names}: has several masks ({', '.join(map(str, candidates))}); keep one")
+            yield f"{names}: has several masks ({', '.join(map(str, candidates))}); keep one"
         else:
-            pairs.append(Pair(stem, images[0], candidates[0]))
-    return pairs, problems
+            yield Pair(stem, images[0], candidates[0])
 
 
 def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int | None = None) -> list[list[Photo]]:

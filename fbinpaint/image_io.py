@@ -1,8 +1,11 @@
 """Image files, read by their content and written whole or not at all."""
 
+import io
 import os
 import re
+import threading
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +14,8 @@ from PIL import Image, PngImagePlugin
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.metadata import MAX_PROFILE, is_text_key, to_exif
+
+OPENING = threading.Lock()  # `warnings.catch_warnings` is of all threads
 
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
 MAX_SCANS = 100  # of a JPEG file; progressive ones have about ten. Each, however short, goes over the whole picture
@@ -54,22 +59,47 @@ NAMES = {"icc_profile": "colour profile", "exif": "EXIF data", "xmp": "XMP"}  # 
 JPEG_SEGMENT = {"exif": 65_533, "xmp": 65_504}  # bytes; longer ones do not fit into the file
 
 
-def load_image(path: str | os.PathLike) -> Image.Image:
+@dataclass(frozen=True)
+class ImageBytes:
+    """What an image file holds; name: what messages call it."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def load_image(file: str | os.PathLike | ImageBytes) -> Image.Image:
     """Opens and fully decodes one image file (the first frame of an animation), in the mode it is stored in.
 
     Raises InputError, naming the file, when it is missing, a folder, empty, not an image, broken or above MAX_PIXELS.
     """
-    with open_image(path, str(path)) as image:
-        return decode_image(image, str(path))
+    with open_image(file, str(file)) as image:
+        image = decode_image(image, str(file))
+        image.filename = str(file)
+        return image
 
 
-def open_image(file: str | os.PathLike | BinaryIO, name: str) -> Image.Image:
+def read_bytes(file: Path | ImageBytes) -> bytes:
+    """What an image file holds. Raises InputError where it cannot be read."""
+    if isinstance(file, ImageBytes):
+        return file.data
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); check the file") from error
+
+
+def open_image(file: str | os.PathLike | BinaryIO | ImageBytes, name: str) -> Image.Image:
     """Reads the header of an image, not yet its pixels; `name` opens the message of the InputError."""
+    if isinstance(file, ImageBytes):
+        file = io.BytesIO(file.data)
     if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
         problem = "is a folder" if os.path.isdir(file) else "is no file but a pipe or a device"  # may never end
         raise InputError(f"{name}: {problem}; name an image file")
     try:
-        with warnings.catch_warnings():
+        with OPENING, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
             return Image.open(file, formats=READ_FORMATS)
     except FileNotFoundError as error:
@@ -117,7 +147,7 @@ def has_few_scans(file: BinaryIO) -> bool:
     return scans <= MAX_SCANS
 
 
-def frames_and_bits(path: str | os.PathLike) -> tuple[int, int]:
+def frames_and_bits(path: str | os.PathLike | ImageBytes) -> tuple[int, int]:
     """How many frames or pages a file that can be read has, and how many bits a channel of a pixel, as far as PNG, TIFF
     and PPM files tell; `load_image` reads the first frame, and colour as 8 bits.
 
@@ -149,15 +179,31 @@ def save_image(image: Image.Image, path: str | os.PathLike, quality: int | None 
     Raises InputError for an unknown suffix, a folder that cannot be written to, and a mode that the format cannot hold.
     """
     path = Path(path)
-    if path.suffix.lower() not in SAVE_FORMATS:
-        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
+    options = options_of(image, path, quality)
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    with whole_file(path) as temporary:
+        image.save(temporary, **options)
+
+
+def encode_image(image: Image.Image, name: str | os.PathLike, quality: int | None = None) -> bytes:
+    """What `save_image` would write into a file of that name."""
+    encoded = io.BytesIO()
+    try:
+        image.save(encoded, **options_of(image, Path(name), quality))
+    except (OSError, ValueError) as error:  # ValueError: PIL's for sides beyond what a format can hold
+        raise InputError(f"{name}: could not be written ({error}); choose another format") from error
+    return encoded.getvalue()
+
+
+def options_of(image: Image.Image, path: Path, quality: int | None) -> dict[str, Any]:
+    """The arguments of PIL's `save`. Raises InputError for an unknown suffix."""
+    if path.suffix.lower() not in SAVE_FORMATS:
+        raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
     file_format, options = SAVE_FORMATS[path.suffix.lower()]
     if quality is not None and file_format in ("JPEG", "AVIF", "WEBP"):
         options = {key: value for key, value in options.items() if key != "lossless"} | {"quality": quality}
-    with whole_file(path) as temporary:
-        image.save(temporary, file_format, **options, **metadata_options(image, file_format))
+    return {"format": file_format} | options | metadata_options(image, file_format)
 
 
 def is_lossy(path: str | os.PathLike, quality: int | None = None) -> bool:

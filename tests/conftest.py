@@ -28,6 +28,7 @@ from fbinpaint.exemplars import make_exemplars
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from fbinpaint.planning import Job, Note
 
 
 @functools.cache
@@ -154,6 +155,13 @@ def unlabelled_folder(street_folder, tmp_path_factory) -> Path:
     for path in sorted((street_folder / "images").iterdir())[:6]:
         shutil.copy(path, images / f"u{path.name}")
     return images.parent
+
+
+def sorted_out(plan) -> tuple[list, list[str], list[str]]:
+    """The jobs of a plan, the problems and the notes."""
+    items = list(plan)
+    jobs, notes = ([item for item in items if isinstance(item, kind)] for kind in (Job, Note))
+    return jobs, [item for item in items if isinstance(item, str) and not isinstance(item, Note)], notes
 
 
 SECONDS = 20  # that loading and running the tiny pipeline may take, many times what it does

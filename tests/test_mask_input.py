@@ -11,13 +11,15 @@ import torch
 from PIL import Image, ImageFilter
 
 from fbinpaint import InputError, InputWarning
-from fbinpaint.batch import plan_restorations
 from fbinpaint.cli import main
 from fbinpaint.demo.inputs import read_hole
 from fbinpaint.evaluation import load_sample
 from fbinpaint.folders import Pair
 from fbinpaint.images import check_hole, load_image, to_mask
 from fbinpaint.labels import CITYSCAPES
+from fbinpaint.planning import plan_restorations
+
+from .conftest import sorted_out
 
 SIZE = (60, 40)  # of the photos here
 
@@ -324,7 +326,7 @@ def lay_out(folder: Path, *names: str) -> None:
 
 def planned(folder: Path, image: str = "", mask: str = "") -> tuple[dict[str, str], list[str], list[str]]:
     """Result -> mask of every photo, below the folder; problems; notes."""
-    jobs, problems, notes = plan_restorations(folder / image, folder / mask, folder.parent / "out", False)
+    jobs, problems, notes = sorted_out(plan_restorations(folder / image, folder / mask, folder.parent / "out", False))
     return {job.result.name: job.mask.relative_to(folder).as_posix() for job in jobs}, problems, notes
 
 

@@ -17,16 +17,17 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.batch import Found, listed, percentage, plan_restorations, still_seen
+from fbinpaint.batch import Found, listed, percentage, still_seen
 from fbinpaint.cli import main
 from fbinpaint.images import load_image, to_rgb
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.models import Segmenter
+from fbinpaint.planning import plan_restorations
 from fbinpaint.removal import Removal
 from fbinpaint.tensors import to_tensor
 
 from . import test_unbreakable as unbreakable
-from .conftest import make_tiny_networks, quiet_pipeline
+from .conftest import make_tiny_networks, quiet_pipeline, sorted_out
 from .odd_inputs import corpus, write_corpus
 
 ROOT = Path(__file__).parents[1]
@@ -311,9 +312,10 @@ def test_saved_masks_overwrite_nothing(tmp_path, model, capsys):
     (line,) = said(capsys)[1]
     assert line == f"error: {photo}: its result would overwrite {photo}; name another output"
     assert files_in(tmp_path) == ["a_mask.png"] and photo.read_bytes() == before
-    jobs, problems, _ = plan_restorations(photo, None, tmp_path / "a.png", save_semantics=True, save_masks=True)
+    plans = (plan_restorations(photo, None, tmp_path / name, True, save_masks=True) for name in ("a.png", "b.png"))
+    jobs, problems, _ = sorted_out(next(plans))
     assert not jobs and len(problems) == 1
-    (job,), problems, _ = plan_restorations(photo, None, tmp_path / "b.png", save_semantics=True, save_masks=True)
+    (job,), problems, _ = sorted_out(next(plans))
     names = ["b.png", "b_before.png", "b_after.png", "b_mask.png"]
     assert [path.name for path in job.targets] == names and not problems
 
@@ -346,7 +348,7 @@ def test_words_of_shares_and_lists():
     mask[0, :31] = True
     blank = Image.new("L", (1, 1))
     for seen in ({"car": 0.02}, {}, {"car": 0.01, "bus": 0.01}):
-        found.add(Removal(blank, mask if seen else mask & ~mask, seen, {}, blank, blank))
+        found += Found.of(Removal(blank, mask if seen else mask & ~mask, seen, {}, blank, blank))
     assert str(found) == "found in 2 of 3 photos, 3.1 % of their pixels"
     assert str(Found(photos=4)) == "found in 0 of 4 photos"
 

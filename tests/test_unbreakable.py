@@ -128,7 +128,7 @@ CALLS = {  # of `run`: what differs from a good call, words of its one line (Non
     "result of a name too long": ({"output": f"{LONG}.png"}, "could not be written"),
     "results in a name too long": ({"image": "photos", "output": LONG}, "cannot be made"),
     "photo below a file": ({"image": "photo.png/photo.png"}, "photo.png: no such file"),
-    "folder of nothing": ({"image": "nothing"}, "nothing: holds no photo"),
+    "folder of nothing": ({"image": "nothing", "output": "results"}, "nothing: holds no photo"),
     "one photo, many masks": ({"mask": "photos"}, "photos: is a folder"),
     "photo is a pipe": ({"image": "pipe.png"}, "pipe.png: is no file"),
     "mask is a pipe": ({"mask": "pipe.png"}, "pipe.png: is no file"),
