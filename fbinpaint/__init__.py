@@ -3,7 +3,7 @@
 import sys
 
 __version__ = "0.1.0"  # pyproject.toml reads it
-__all__ = ["FeedbackInpaintPipeline", "InputError", "InputWarning", "__version__"]
+__all__ = ["FeedbackInpaintPipeline", "InputError", "InputWarning", "Restorer", "__version__"]
 
 
 def __getattr__(name: str):
@@ -12,6 +12,10 @@ def __getattr__(name: str):
         from .pipeline import FeedbackInpaintPipeline
 
         return FeedbackInpaintPipeline
+    if name == "Restorer":
+        from .restorer import Restorer
+
+        return Restorer
     if name in ("InputError", "InputWarning"):
         from . import errors
 

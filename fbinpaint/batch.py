@@ -256,7 +256,7 @@ class Removing(Task):
         from fbinpaint.removal import remove  # here, as it imports torch
 
         photos = [one.photo for one in given]
-        masks = None if given[0].hole is None else [one.hole for one in given]  # one run has masks, or none
+        masks = [one.hole for one in given]
         with not_warned():  # of masks that somebody drew; `write` has words for these
             return remove(pipe, photos, masks=masks, generator=generator(self.seed), **self.options)
 
@@ -386,7 +386,7 @@ def run(task: Task, jobs: Iterable[Job], batch_size: int, output: Files | Memory
     """
     pool = ThreadPoolExecutor(THREADS, "photos")
     try:
-        yield from Run(task, output or Files(), pool).go_through(iter(jobs), batch_size)
+        yield from Run(task, Files() if output is None else output, pool).go_through(iter(jobs), batch_size)
     finally:
         pool.shutdown(cancel_futures=True)  # what is being written becomes whole, nothing else is begun
 

@@ -56,7 +56,7 @@ def remove(
     Args:
         photos: PIL images of any mode and size, as the pipeline takes them; one or several.
         classes: by names or ids; forbidden in all that is filled.
-        masks: one for each photo, as the pipeline takes them: what is to be filled as well.
+        masks: one for each photo, as the pipeline takes them, or None: what is to be filled as well.
         grow, shadow: as `grow` and `shadows_in` of `FeedbackInpaintPipeline.select`.
         retries: how often what is seen again is filled anew, with the rest of the fill as its context; the photo that
             shows the least is kept.
@@ -81,7 +81,7 @@ def remove(
     for i, (photo, semantic_map) in enumerate(zip(photos, pipe.segment(photos), strict=True)):
         labels = np.asarray(semantic_map)
         mask = pipe.select(labels, ids, grow=grow, shadows_in=photo if shadow else None)
-        if masks is not None:
+        if masks is not None and masks[i] is not None:
             mask = mask | to_mask(masks[i], mask.shape[::-1], photo)
         if mask.all():
             raise InputError(

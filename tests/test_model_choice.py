@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fbinpaint import FeedbackInpaintPipeline, cli
+from fbinpaint import FeedbackInpaintPipeline, cli, model_names
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.exemplars import make_exemplars
 from fbinpaint.images import to_mask
@@ -135,8 +135,8 @@ def checkpoints(tmp_path_factory) -> Path:
 @pytest.fixture
 def bundle(checkpoints, monkeypatch, tmp_path) -> Path:
     """The tiny models in the place of the bundled ones; a copy, from which some may be taken."""
-    monkeypatch.setattr(cli, "CHECKPOINTS", shutil.copytree(checkpoints, tmp_path / "checkpoints"))
-    return cli.CHECKPOINTS
+    monkeypatch.setattr(model_names, "CHECKPOINTS", shutil.copytree(checkpoints, tmp_path / "checkpoints"))
+    return model_names.CHECKPOINTS
 
 
 def said(capsys) -> list[str]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .. import cli
-from ..cli import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
+from .. import model_names
 from ..errors import InputError
 from ..image_io import MAX_PIXELS
+from ..model_names import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
 from .clients import stop_for_nobody
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ BUSY = "The server is busy with the photos of others; try again in a minute."
 places = Places(pixels=MAX_PIXELS, waiting=16, seconds=50)
 one_at_a_time = threading.Lock()  # of the networks, for what skips the queue
 loading = threading.Lock()
-label_space_of_model = functools.cache(cli.label_space_of_model)
+label_space_of_model = functools.cache(model_names.label_space_of_model)
 
 
 @functools.cache  # on first use, then kept
