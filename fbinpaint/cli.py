@@ -1,4 +1,4 @@
-"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | publish`.
+"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | demo | publish`.
 
 Bad input ends in one line, `error: what is wrong, which file, what to do`, and exit code 1; a file is written whole or
 not at all. torch and diffusers are imported by the commands, not here, so that --help is instant.
@@ -34,10 +34,28 @@ if TYPE_CHECKING:
     from fbinpaint.planning import Plan
 
 GPU_BATCH_SIZE = 16  # photos
+EXTRAS = {"exemplars": "train", "evaluate": "eval", "demo": "demo"}  # what commands need beside the core
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _run(argv)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(argv[0] if argv else "")
+        if extra is None or (error.name or "fbinpaint").split(".")[0] == "fbinpaint":
+            raise
+        what = f"{argv[0]} needs {error.name}, which is not installed"
+        print(printable(f'error: {what}; `pip install "fbinpaint[{extra}]"` brings it'), file=sys.stderr)
+        return 1
+
+
+def _run(argv: list[str]) -> int:
+    if argv[:1] == ["demo"]:
+        from fbinpaint.demo.server import main
+
+        return main(argv[1:])
     args = _parser().parse_args(argv)
     keep_freed_memory()
     os.environ.update(openmp_settings())
@@ -83,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="run | segment | exemplars | evaluate | publish"
+        title="commands", required=True, metavar="run | segment | exemplars | evaluate | demo | publish"
     )
 
     run = _command(
@@ -171,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
         "no-exemplars; run with the highest number of rounds",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
+
+    commands.add_parser("demo", help="The demo page; `demo --help` has its options.", add_help=False)  # see `_run`
 
     publish = _command(
         commands, publish_command, "publish", "Upload a saved pipeline folder to the Hugging Face Hub.",

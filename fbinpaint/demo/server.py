@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 
 from starlette.middleware import Middleware
 
 from ..arguments import HelpWithDefaults
 from ..errors import InputError
 from ..memory import bound_freed_memory
+from ..saved import split_revision
 
 HOST, PORT = "127.0.0.1", "7860"
 KNOWN_VISITORS = 1000  # Gradio keeps 60 kB of each in memory, and never lets go of one before it has so many
@@ -28,11 +30,30 @@ def serving() -> dict:
     }  # fmt: skip
 
 
-def main() -> None:
+def models_of_the_environment() -> dict[str, str]:
+    """Of the variable FBINPAINT_MODELS, by name: folders or Hub ids with spaces between, USER/NAME or
+    USER/NAME@REVISION; a name of one's own before it, NAME=USER/..., else it is the repository's.
+
+    Raises InputError where two have the same name.
+    """
+    models: dict[str, str] = {}
+    for given in os.environ.get("FBINPAINT_MODELS", "").split():
+        name, equals, model = given.partition("=")
+        name, model = (name, model) if equals else (split_revision(given)[0].rstrip("/").split("/")[-1], given)
+        if not name or not model or name in models:
+            raise InputError(f"FBINPAINT_MODELS: {given} has no name, or that of another; write NAME={model or given}")
+        models[name] = model
+    return models
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves the page until it is ended by a signal; the exit code where it cannot begin."""
     parser = argparse.ArgumentParser(
         description="The demo page.", epilog="example: python app.py --port 8000", formatter_class=HelpWithDefaults
     )
-    parser.add_argument("--model", nargs="+", metavar="DIR|HUB_ID", help="default: those under checkpoints/")
+    parser.add_argument(
+        "--model", nargs="+", metavar="DIR|HUB_ID", help="default: those of FBINPAINT_MODELS, or under checkpoints/"
+    )  # fmt: skip
     # Spaces and containers say by Gradio's environment variables where they listen. As texts, both are checked alike.
     parser.add_argument(
         "--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", PORT), help="of the host; GRADIO_SERVER_PORT"
@@ -41,17 +62,18 @@ def main() -> None:
         "--host", default=os.environ.get("GRADIO_SERVER_NAME", HOST),
         help="0.0.0.0 = reachable from other machines; GRADIO_SERVER_NAME",
     )  # fmt: skip
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
     from .clients import close
     from .models import CHECKPOINTS, bundled_models, load
     from .page import STYLE, build_demo
 
     bound_freed_memory()
-    models = {model: model for model in args.model} if args.model else bundled_models()
-    if not models:
-        parser.error(f"no model under {CHECKPOINTS}; name one with --model")
     try:
+        models = {model: model for model in args.model} if args.model else models_of_the_environment()
+        models = models or bundled_models()
+        if not models:
+            parser.error(f"no model under {CHECKPOINTS}; name one with --model")
         demo = build_demo(models)
     except InputError as error:
         parser.exit(1, f"error: {error}\n")
