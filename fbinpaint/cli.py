@@ -193,11 +193,19 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help="The demo page; `demo --help` has its options.", add_help=False)  # see `_run`
 
     publish = _command(
-        commands, publish_command, "publish", "Upload a saved pipeline folder to the Hugging Face Hub.",
+        commands, publish_command, "publish", "Upload a saved pipeline folder, or the page, to the Hugging Face Hub.",
         "--model checkpoints/streets --repo-id USER/NAME --private",
     )  # fmt: skip
-    publish.add_argument("--model", type=Path, required=True, metavar="DIR")
-    publish.add_argument("--repo-id", required=True, metavar="USER/NAME")
+    publish.add_argument("--model", type=Path, metavar="DIR", help="default: none, with --space")
+    publish.add_argument("--repo-id", metavar="USER/NAME", help="what the model becomes; default: none, with --space")
+    publish.add_argument(
+        "--handler", action="store_true", help="with a handler.py, by which Inference Endpoints serve the model"
+    )  # fmt: skip
+    publish.add_argument("--space", metavar="USER/NAME", help="make a Space of the page instead (default: none)")
+    publish.add_argument(
+        "--models", nargs="+", default=[], metavar="USER/NAME[@REVISION]", help="of the Space (default: none)"
+    )  # fmt: skip
+    publish.add_argument("--hardware", metavar="NAME", help="of the Space, such as zero-a10g (default: as it is)")
     publish.add_argument("--private", action="store_true", help="only you can see it")
     publish.add_argument("--dry-run", action="store_true", help="show the files and the card, upload nothing")
     publish.add_argument(
@@ -449,25 +457,55 @@ def evaluate_command(args: argparse.Namespace) -> int:
 def publish_command(args: argparse.Namespace) -> int:
     """`publish`: uploads the folder and its card in one commit, or shows what would go."""
     from fbinpaint.card import model_card
-    from fbinpaint.hub import files_of, other_files, publish
+    from fbinpaint.hub import files_of, made_files, other_files, publish
     from fbinpaint.saved import check_pipeline
 
+    if args.space:
+        return publish_space_command(args)
+    if args.model is None or args.repo_id is None:
+        raise InputError("nothing says what goes where; give --model and --repo-id, or --space and --models")
     has_card = os.path.exists(args.model / "README.md")
     if has_card and args.report:
         raise InputError(f"{args.model / 'README.md'}: is published as it is; put the figures there, or move it away")
     if not args.dry_run:
-        done = publish(args.model, args.repo_id, private=args.private, reports=args.report)
+        done = publish(
+            args.model, args.repo_id, private=args.private, reports=args.report, handler=args.handler
+        )  # fmt: skip
         print(f"published: {done.repo_url}")
         return 0
     check_pipeline(args.model)
-    files, others = files_of(args.model), other_files(args.model)
-    print(f"would go to {args.repo_id} ({'private' if args.private else 'public if new'}):")
-    for path in files:
-        print(f"{path.stat().st_size:12,}  {path.relative_to(args.model).as_posix()}")
-    print(f"{sum(path.stat().st_size for path in files):12,}  bytes in {len(files)} files")
+    others = other_files(args.model)
+    files = {path.relative_to(args.model).as_posix(): path.stat().st_size for path in files_of(args.model)}
+    files |= {name: len(data) for name, data in made_files(args.model, args.handler).items()}
+    print_files(args.repo_id, args.private, files)
     if others:
         print(f"{others:12,}  other files in the folder are none of the model's, and stay here")
     if not has_card:
         print("with this card, unless the repository has one that fbinpaint did not write, or that states more:\n")
         print(model_card(args.model, args.repo_id, args.report))
     return 0
+
+
+def publish_space_command(args: argparse.Namespace) -> int:
+    from fbinpaint.space import ZERO, publish_space, space_files
+
+    if args.model or args.repo_id or args.report or args.handler:
+        raise InputError("--model, --repo-id, --report, --handler: are of a model, --space makes a page; publish each")
+    if not args.models:
+        raise InputError("--space: the page has no model; name some with --models USER/NAME")
+    if args.dry_run:
+        files = space_files(args.space, args.models, zero=args.hardware == ZERO)
+        print_files(args.space, args.private, {name: len(data) for name, data in files.items()})
+        return 0
+    publish_space(args.space, args.models, private=args.private, hardware=args.hardware)
+    print(f"published: https://huggingface.co/spaces/{args.space}")
+    if args.hardware == ZERO:
+        print("note: ZeroGPU has other versions of Python and PyTorch than this machine; requirements.txt names them")
+    return 0
+
+
+def print_files(repo_id: str, private: bool, sizes: dict[str, int]) -> None:
+    print(f"would go to {repo_id} ({'private' if private else 'public if new'}):")
+    for name, size in sorted(sizes.items()):
+        print(f"{size:12,}  {name}")
+    print(f"{sum(sizes.values()):12,}  bytes in {len(sizes)} files")

@@ -6,6 +6,7 @@ Whose card it is:
 - otherwise a card is written (`fbinpaint.card`), unless the one that is there says more, such as measured figures.
 """
 
+import json
 import logging
 import os
 import tempfile
@@ -14,19 +15,22 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fbinpaint import __version__
 from fbinpaint.card import MARK, model_card, says_less
 from fbinpaint.errors import InputError, one_line
+from fbinpaint.files import read_json
 from fbinpaint.origin import FILE
-from fbinpaint.saved import COMPONENTS, WEIGHTS, check_pipeline
+from fbinpaint.saved import COMPONENTS, CONFIG, WEIGHTS, check_pipeline
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 logger = logging.getLogger(__name__)
 
+HANDLER = Path(__file__).resolve().parent / "endpoint_handler.py"
 
 # What belongs to a saved pipeline, of all variants, and may be published; whatever else lies in its folder stays there.
-OF_PIPELINE = ("model_index.json", FILE, "README.md", "LICENSE*")
+OF_PIPELINE = ("model_index.json", CONFIG, FILE, "README.md", "LICENSE*")
 OF_NETWORK = ("config.json", f"{WEIGHTS}*.safetensors", f"{WEIGHTS}*.index*.json")
 
 
@@ -46,6 +50,24 @@ def files_of(folder: Path) -> list[Path]:
     return files
 
 
+def made_files(folder: Path, handler: bool = False) -> dict[str, bytes]:
+    """What is published beside the files of a saved pipeline, by its path there.
+
+    config.json: the Hub counts a repository's downloads by it, see `fbinpaint.saved.fetch`.
+    handler: with what Inference Endpoints ask for: handler.py, and the requirements that it has
+    """
+    from importlib.metadata import version
+
+    index = read_json(folder / "model_index.json")
+    config = {"architectures": [index["_class_name"]], "library_name": "fbinpaint", "library_version": __version__}
+    config |= {key: index[key] for key in ("label_space", "sample_size", "format_version")}
+    made = {} if (folder / CONFIG).exists() else {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+    if handler:
+        made["handler.py"] = HANDLER.read_bytes()
+        made["requirements.txt"] = f"fbinpaint=={__version__}\ndiffusers=={version('diffusers')}\n".encode()
+    return made
+
+
 def other_files(folder: Path) -> int:
     """How many files lie in the folder that `files_of` leaves there; hidden ones do not count."""
     names = (Path(place, name).relative_to(folder) for place, _, names in os.walk(folder) for name in names)
@@ -59,6 +81,7 @@ def publish(
     private: bool = False,
     reports: Iterable[Path] = (),
     variant: str | None = None,
+    handler: bool = False,
     token: str | None = None,
     commit_message: str = "Upload fbinpaint pipeline",
 ) -> "CommitInfo":
@@ -72,6 +95,7 @@ def publish(
         private: create it private; refuse one that exists and others can see.
         reports: of `evaluate`, for the card.
         variant: publish the weights of this variant, beside those of others that are there already.
+        handler: with handler.py, by which Inference Endpoints serve it.
         token: None = that of `hf auth login` or of HF_TOKEN.
 
     Raises:
@@ -83,7 +107,8 @@ def publish(
     check_pipeline(folder, variant)
     card = None if (folder / "README.md").exists() else model_card(folder, repo_id, reports)
     files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
-    operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+    files |= made_files(folder, handler)
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id

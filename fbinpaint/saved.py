@@ -25,6 +25,7 @@ COMPONENTS = {
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")  # loading one can run any code
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")  # of snapshot_download
 WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
+CONFIG = "config.json"  # at the top of a repository, see `fbinpaint.hub`
 REACH, ANSWER = 2, 10  # seconds that the Hub has to be reached in, and to answer: huggingface_hub waits for ever
 
 # Of saved pipelines, raised whenever what is saved changes its meaning; model_index.json holds it. Nothing converts an
@@ -229,7 +230,8 @@ def fetch(name: str, subfolders: Iterable[str], variant: str | None = None, **op
 
     def download(subfolders: Iterable[str], names: list[str]) -> Path:
         patterns = [f"{folder}/{name}".lstrip("/") for folder in subfolders for name in names]
-        patterns += ["model_index.json", "segmenter/config.json", "training.json"]  # small, and say what it all is
+        # Small, and they say what it all is; by the first the Hub counts downloads.
+        patterns += [CONFIG, "model_index.json", "segmenter/config.json", "training.json"]
         return Path(snapshot_download(repo_id, allow_patterns=patterns, **options))
 
     check_repo_id(name)

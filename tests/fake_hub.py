@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_good"
 REPO = r"(?P<repo>[^/]+/[^/]+)"
-DATASET = r"(?P<repo>datasets/[^/]+/[^/]+)"  # the name a data set has in `repos`
+# The names that data sets and Spaces have in `repos`.
+DATASET, SPACE = (rf"(?P<repo>{kind}/[^/]+/[^/]+)" for kind in ("datasets", "spaces"))
 
 
 @dataclass
@@ -21,6 +22,8 @@ class Repo:
     private: bool
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # files by path, by commit, oldest first
     tags: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)  # of a Space
+    hardware: str | None = None
 
     @property
     def head(self) -> str:
@@ -105,10 +108,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def create(self) -> None:
         asked = json.loads(self.body)
-        name = f"{asked.get('organization') or 'user'}/{asked['name']}"
+        kind = "spaces/" if asked.get("type") == "space" else ""
+        name = f"{kind}{asked.get('organization') or 'user'}/{asked['name']}"
         status = 409 if name in self.server.repos else 200
         private = asked.get("visibility") == "private" or asked.get("private", False)
-        self.server.repos.setdefault(name, Repo(private, {"0" * 40: {".gitattributes": b""}}))
+        created = Repo(private, {"0" * 40: {".gitattributes": b""}}, hardware=asked.get("hardware"))
+        self.server.repos.setdefault(name, created)
         self.answer(status, {"url": f"{self.server.url}/{name}"})
 
     def info(self, repo: str, commit: str) -> None:
@@ -132,6 +137,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.server.sent.append(f"{repo}/{path}")
         self.answer(200, data, {"ETag": f'"{sha1(data)}"', "X-Repo-Commit": commit})
+
+    def variables(self, repo: str, commit: str) -> None:
+        asked, known = json.loads(self.body), self.server.repos[repo].variables
+        known[asked["key"]] = asked["value"]
+        self.answer(200, {key: {"value": value, "updatedAt": None} for key, value in known.items()})
 
     def preupload(self, **_: str) -> None:
         paths = [file["path"] for file in json.loads(self.body)["files"]]
@@ -179,6 +189,10 @@ ROUTES = [
     (("GET",), f"/api/{DATASET}/tree/(?P<rev>[^/]+)(/.*)?", Handler.tree),
     (("POST",), f"/api/{DATASET}/paths-info/(?P<rev>[^/]+)", Handler.paths_info),
     (("GET", "HEAD"), f"/{DATASET}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", Handler.resolve),
+    (("GET",), f"/api/{SPACE}(/revision/(?P<rev>.+))?", Handler.info),
+    (("POST",), f"/api/{SPACE}/variables", Handler.variables),
+    (("POST",), f"/api/{SPACE}/preupload/(?P<rev>[^/]+)", Handler.preupload),
+    (("POST",), f"/api/{SPACE}/commit/(?P<rev>[^/]+)", Handler.commit),
     (("POST",), f"/api/models/{REPO}/preupload/(?P<rev>[^/]+)", Handler.preupload),
     (("POST",), f"/api/models/{REPO}/commit/(?P<rev>[^/]+)", Handler.commit),
     (("GET", "HEAD"), f"/{REPO}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", Handler.resolve),

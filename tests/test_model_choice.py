@@ -110,9 +110,12 @@ def test_the_bundled_models_are_chosen_for_their_kind_of_scene_at_any_size_and_i
             assert choose_model(bundled, photo).name == kind, (seed, photo.size, photo.mode)
 
 
-@pytest.mark.parametrize("name, kind", [("face.png", "faces"), ("portrait.jpg", "faces"), ("street.png", "streets")])
+@pytest.mark.parametrize("name, kind", [
+    ("face.png", "faces"), ("street.png", "streets"), ("../fbinpaint/demo/pictures/portrait.jpg", "faces"),
+])  # fmt: skip
 def test_the_bundled_models_are_chosen_for_the_examples_with_their_holes(bundled, name, kind):
-    photo, mask = Image.open(ROOT / "examples" / name), Image.open(ROOT / "examples" / f"{Path(name).stem}_mask.png")
+    photo = Image.open(ROOT / "examples" / name)
+    mask = Image.open((ROOT / "examples" / name).with_name(f"{Path(name).stem}_mask.png"))
     hole = to_mask(mask, photo.size)
     white, black = (np.where(hole[..., None], np.uint8(level), np.asarray(photo)) for level in (255, 0))
     for shown in (photo, white, black):

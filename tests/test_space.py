@@ -1,10 +1,17 @@
-"""What a Space needs: a card that is valid and names what is installed; ZeroGPU used where it exists."""
+"""A Space: its card, what is uploaded, and that ZeroGPU is used where it exists."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from huggingface_hub import metadata_load
+
+from fbinpaint.cli import main
+from fbinpaint.space import MODELS, space_files
+
+from .space_hub import settings, space_hub
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,12 +28,56 @@ def test_the_card_names_what_is_installed():
 def test_the_gpu_of_a_space_is_asked_for(tmp_path):
     """Where there is a `spaces` package, it is imported before torch and wraps the functions that run the networks."""
     (tmp_path / "spaces.py").write_text(
-        "import sys\nearly = 'torch' not in sys.modules\nwrapped = []\n"
-        "def GPU(function):\n    wrapped.append(function.__name__)\n    return function\n"
+        "import sys\nearly = 'torch' not in sys.modules\nwrapped = {}\n"
+        "def GPU(duration):\n    return lambda function: wrapped.setdefault(function.__name__, duration) and function\n"
     )
     code = "import app, fbinpaint.demo.page, spaces; print(spaces.early, spaces.wrapped)"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert run.stdout.strip() == "True ['restore', 'segment_photo', 'choose', 'remove_classes']", run.stderr
+    wrapped = {"restore": 60, "segment_photo": 30, "choose": 30, "remove_classes": 60}
+    assert run.stdout.strip() == f"True {wrapped}", run.stderr
+
+
+@pytest.fixture(scope="module")
+def hub(tiny_pipeline_dir, tmp_path_factory):
+    with space_hub(tiny_pipeline_dir, tmp_path_factory.mktemp("home")) as hub:
+        yield hub
+
+
+def test_a_space_is_the_page_its_card_and_the_names_of_its_models(hub):
+    space = hub.repos["spaces/user/page"]
+    assert space.variables == {MODELS: "user/tiny@v1"} and space.hardware == "zero-a10g" and not space.private
+    first, second = list(space.commits.values())[1:]
+    files = space_files("user/page", ["user/tiny@v1"])
+    assert first.keys() == second.keys() and second == {".gitattributes": b""} | files
+    places = {path.split("/")[0] for path in second}
+    assert places == {".gitattributes", "README.md", "app.py", "requirements.txt", "fbinpaint"}
+    assert max(map(len, second.values())) < 10 * 2**20 and not any("weights" in path for path in second)
+    pins = {name: dict(line.split("==") for line in files["requirements.txt"].decode().split())
+            for name, files in (("zero", first), ("own", second))}  # fmt: skip
+    for name in ("torch", "diffusers", "timm", "filelock"):
+        assert name in pins["own"] and (name in ("torch",)) == (pins["own"][name] != pins["zero"][name])
+    assert not {"datasets", "accelerate", "lpips", "matplotlib", "pytest", "gradio"} & set(pins["own"])
+
+
+def test_what_would_go_is_shown_and_what_cannot_be_meant_is_one_line(hub, tmp_path, capsys):
+    assert main(["publish", "--space", "user/new", "--models", "user/tiny", "--dry-run"]) == 0
+    shown = {line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:-1]}
+    assert shown == set(space_files("user/new", ["user/tiny"])) and "spaces/user/new" not in hub.repos
+    for options, words in (
+        (["--space", "user/new"], "the page has no model"),
+        (["--space", "user/new", "--model", "m"], "publish each"),
+        (["--space", "../new", "--models", "user/tiny"], "USER/NAME"),
+        (["--model", "m"], "nothing says what goes where"),
+    ):
+        assert main(["publish", *options]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and words in line
+    done = subprocess.run(
+        [sys.executable, "-m", "fbinpaint", "publish", "--space", "user/new", "--models", "user/tiny@v7"],
+        env=os.environ | settings(hub, tmp_path), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "spaces/user/new" not in hub.repos
+    assert done.stderr == "error: user/tiny: has no revision v7; name a branch, tag or commit\n"

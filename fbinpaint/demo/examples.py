@@ -11,7 +11,7 @@ from ..images import load_image
 from ..labels import LabelSpace
 from ..masks import protocol_mask
 
-EXAMPLE_PHOTOS = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE_PHOTOS = Path(__file__).resolve().parent / "pictures"
 # By built-in label space; models of others have no examples. A photo of that folder, or the number of a procedural
 # scene and of its mask: small and medium holes.
 EXAMPLES = {"celebamask-hq": ("portrait", 0, 5), "cityscapes": (0, 1, 5)}
