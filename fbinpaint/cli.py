@@ -1,4 +1,4 @@
-"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | publish`.
+"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | export | publish`.
 
 Bad input ends in one line, `error: what is wrong, which file, what to do`, and exit code 1; a file is written whole or
 not at all. torch and diffusers are imported by the commands, not here, so that --help is instant.
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="run | segment | exemplars | evaluate | publish"
+        title="commands", required=True, metavar="run | segment | exemplars | evaluate | export | publish"
     )
 
     run = _command(
@@ -166,6 +166,19 @@ def _parser() -> argparse.ArgumentParser:
         "no-exemplars; run with the highest number of rounds",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
+
+    export = _command(
+        commands, export_command, "export",
+        "Write the whole loop as ONNX graphs, which run without torch: see docs/onnx.md.",
+        "--model checkpoints/streets --format onnx --output streets-onnx",
+    )  # fmt: skip
+    export.add_argument("--model", required=True, metavar="DIR|HUB_ID")
+    export.add_argument("--format", choices=("onnx",), default="onnx", help="of the graphs")
+    export.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of graphs and inpaint.json")
+    export.add_argument(
+        "--resolution", type=count, nargs="+", default=[256, 512], metavar="N", help="a graph for each, pixels a side"
+    )  # fmt: skip
+    export.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds of the graphs, 0 = none")
 
     publish = _command(
         commands, publish_command, "publish", "Upload a saved pipeline folder to the Hugging Face Hub.",
@@ -465,6 +478,19 @@ def evaluate_command(args: argparse.Namespace) -> int:
             print(sentence(evaluation.report, pair))
     beside = (".csv", ".md", ".png") if args.compare else (".csv",)
     print("report:", *(args.output.with_suffix(suffix) for suffix in (".json", *beside)))
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------- export
+
+
+def export_command(args: argparse.Namespace) -> int:
+    """`export`: the graphs and what they take and give; prints the files."""
+    from fbinpaint.export import check_export, export_onnx
+
+    check_export(args.output, args.resolution, args.rounds)
+    for path in export_onnx(load_pipeline(args.model), args.output, args.resolution, args.rounds):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
