@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from fbinpaint.tensors import mask_to_tensor, to_tensor
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+from benchmarks import export as benchmark  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = 64
@@ -116,6 +118,22 @@ def test_the_example_of_the_docs_needs_no_torch(exported, tmp_path, monkeypatch)
         semantic_map = Image.open(tmp_path / f"{name}.png")
         assert semantic_map.mode == "P" and semantic_map.size == (photo.shape[1], photo.shape[0])
         assert np.asarray(semantic_map).max() < 19
+
+
+def test_the_benchmark_tells_another_graph_from_the_right_one(session, saved_as_half, tiny_networks):
+    """Such as one of weights that were not rounded to float16."""
+    networks = FeedbackInpaintPipeline.from_pretrained(saved_as_half).networks
+    image, mask = benchmark.scenes_with_holes("cityscapes", 3, SIZE)
+    right, *pixels = benchmark.disagreement(networks, session, 1, image, mask)
+    assert right < 1e-4 and max(pixels) < 1e-3 * mask.numel()
+    assert benchmark.disagreement(tiny_networks, session, 1, image, mask)[0] > 3 * right
+    before, after = benchmark.disagreement(networks, session, 0, image, mask)[1:]
+    assert before == pixels[0] and after > 0  # a map without feedback is another than one with it
+
+
+def test_ratios_are_to_the_first():
+    found = benchmark.in_turns({"short": lambda: time.sleep(0.001), "long": lambda: time.sleep(0.1)}, repeats=3)
+    assert found["short"][1] == 1 and found["long"][0] >= 0.1 and found["long"][1] > 1
 
 
 @pytest.mark.parametrize(
