@@ -25,6 +25,7 @@ from fbinpaint.origin import write_origin
 from fbinpaint.pipeline import MAX_ROUNDS, STRIDE, FeedbackInpaintPipeline
 
 SIZES = (256, 512)
+OPSET = 20  # ONNX Runtime reads it from 1.17 on
 INPUTS = {
     "image": "(batch,3,size,size) float32 in [-1,1], RGB; what lies under the mask is never read",
     "mask": "(batch,1,size,size) float32, 1 = hole, 0 = known",
@@ -104,6 +105,7 @@ def about(pipe: FeedbackInpaintPipeline, names: dict[int, str], num_rounds: int)
     return {
         "graphs": [{"file": name, "size": size} for size, name in names.items()],
         "rounds": num_rounds,
+        "opset": OPSET,
         "inputs": INPUTS,
         "outputs": OUTPUTS,
         "label_space": space.name,
@@ -127,6 +129,7 @@ def to_onnx(loop: WholeLoop, size: int) -> "torch.onnx.ONNXProgram":
             dynamic_shapes={name: {0: batch} for name in INPUTS},
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
+            opset_version=OPSET,
             verbose=False,
         )
 

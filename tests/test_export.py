@@ -24,6 +24,7 @@ from fbinpaint.tensors import mask_to_tensor, to_tensor
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+onnx = pytest.importorskip("onnx")
 from benchmarks import export as benchmark  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +95,8 @@ def test_the_folder_says_what_its_graphs_take_and_give(exported, session, tiny_p
     about = json.loads((exported / "inpaint.json").read_text())
     assert about["graphs"] == [{"file": f"inpaint-{SIZE}.onnx", "size": SIZE}] and about["rounds"] == 1
     assert sorted(path.name for path in exported.iterdir()) == [f"inpaint-{SIZE}.onnx", "inpaint.json"]
+    opsets = {one.domain: one.version for one in onnx.load(exported / f"inpaint-{SIZE}.onnx").opset_import}
+    assert opsets == {"": about["opset"]}
     space = tiny_pipeline.label_space
     assert (about["label_space"], tuple(about["classes"])) == (space.name, space.classes)
     assert about["palette"] == [list(colour) for colour in space.palette]
