@@ -1,4 +1,4 @@
-"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | demo | publish`.
+"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | export | demo | publish`.
 
 Bad input ends in one line, `error: what is wrong, which file, what to do`, and exit code 1; a file is written whole or
 not at all. torch and diffusers are imported by the commands, not here, so that --help is instant.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fbinpaint.planning import Plan
 
 GPU_BATCH_SIZE = 16  # photos
-EXTRAS = {"exemplars": "train", "evaluate": "eval", "demo": "demo"}  # what commands need beside the core
+EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo"}  # what commands need beside the core
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="run | segment | exemplars | evaluate | demo | publish"
+        title="commands", required=True, metavar="run | segment | exemplars | evaluate | export | demo | publish"
     )
 
     run = _command(
@@ -189,6 +189,19 @@ def _parser() -> argparse.ArgumentParser:
         "no-exemplars; run with the highest number of rounds",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
+
+    export = _command(
+        commands, export_command, "export",
+        "Write the whole loop as ONNX graphs, which run without torch: see docs/onnx.md.",
+        "--model checkpoints/streets --format onnx --output streets-onnx",
+    )  # fmt: skip
+    export.add_argument("--model", required=True, metavar="DIR|HUB_ID")
+    export.add_argument("--format", choices=("onnx",), default="onnx", help="of the graphs")
+    export.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of graphs and inpaint.json")
+    export.add_argument(
+        "--resolution", type=count, nargs="+", default=[256, 512], metavar="N", help="a graph for each, pixels a side"
+    )  # fmt: skip
+    export.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds of the graphs, 0 = none")
 
     commands.add_parser("demo", help="The demo page; `demo --help` has its options.", add_help=False)  # see `_run`
 
@@ -448,6 +461,19 @@ def evaluate_command(args: argparse.Namespace) -> int:
             print(sentence(evaluation.report, pair))
     beside = (".csv", ".md", ".png") if args.compare else (".csv",)
     print("report:", *(args.output.with_suffix(suffix) for suffix in (".json", *beside)))
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------- export
+
+
+def export_command(args: argparse.Namespace) -> int:
+    """`export`: the graphs and what they take and give; prints the files."""
+    from fbinpaint.export import check_export, export_onnx
+
+    check_export(args.output, args.resolution, args.rounds)
+    for path in export_onnx(load_pipeline(args.model), args.output, args.resolution, args.rounds):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -67,10 +67,20 @@ def read_json(
 
 
 def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """`write` fills a folder of another name, which then takes the place of `folder`."""
+    """`write` fills a folder of another name, which then takes the place of `folder`; where it fails, nothing is left.
+
+    Raises InputError, naming `folder`, for one that cannot be written.
+    """
     partial = folder.with_name(f"{folder.name}-partial")
     shutil.rmtree(partial, ignore_errors=True)
-    write(partial)
+    try:
+        write(partial)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise InputError(f"{folder}: could not be written ({reason}); check the folder and the disk") from error
+        raise
     replace_folder(partial, folder)
 
 

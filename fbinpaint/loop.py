@@ -169,7 +169,8 @@ def feedback_rounds(
     feedback = networks.variant == "feedback"
     image = image * (1 - mask)
     # In training the known part is painted too: it is supervised as well.
-    window = None if torch.is_grad_enabled() else hole_window(mask)
+    # A graph that is compiled or exported cannot ask for the mask's values.
+    window = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else hole_window(mask)
     initial = networks.initial_inpainter(image, mask, window)
     first = composite(initial.image, image, mask)
     last, fill = first.detach(), first.detach()

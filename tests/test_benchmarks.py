@@ -85,6 +85,7 @@ def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir
         ("cost", "--model {tmp}", "model_index.json"),
         ("edits", "--model {model} --data nowhere", "nowhere"),
         ("exemplars", "--model {model} --data {photos} --exemplars nowhere", "nowhere"),
+        ("export", "--model {tmp}", "model_index.json"),
         ("large", "--image nowhere.png", "nowhere.png"),
         ("latency", "--model {tmp} --threads 1", "model_index.json"),
         ("loader", "--train_data_dir nowhere --label_space cityscapes", "nowhere"),

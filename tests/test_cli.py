@@ -50,7 +50,7 @@ def errors(capsys) -> list[str]:
 # ---------------------------------------------------------------------------------------------- help and arguments
 
 
-@pytest.mark.parametrize("command", ["run", "segment", "evaluate", "publish"])
+@pytest.mark.parametrize("command", ["run", "segment", "evaluate", "export", "publish"])
 def test_help_is_short_with_an_example_and_needs_no_torch(command):
     script = (
         "import sys; from fbinpaint.cli import main\n"

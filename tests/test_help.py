@@ -14,7 +14,7 @@ from fbinpaint import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main" in path.read_text())
-COMMANDS = ("run", "segment", "exemplars", "evaluate", "publish")
+COMMANDS = ("run", "segment", "exemplars", "evaluate", "export", "publish")
 
 
 def silent_options(text: str) -> list[str]:

@@ -237,5 +237,5 @@ def agreement(probabilities: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
     classes = maps[:, step // 2 :: step, step // 2 :: step].flatten(1)  # (M, n)
     known = (classes != IGNORE).to(weight.dtype)
     classes = classes.clamp_max(probabilities.shape[1]).long()
-    agreed = torch.stack([of_photo.gather(0, classes) for of_photo in own])  # (B, M, n)
+    agreed = own.gather(1, classes.expand(own.shape[0], -1, -1))  # (B, M, n)
     return (agreed @ weight[:, :, None])[..., 0] / (weight @ known.T).clamp_min(1e-6)

@@ -128,7 +128,9 @@ class GuidedInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixi
         """
         styles = self.pool_styles(context4, probabilities, mask) if styles is None else styles
         of_class, of_style = self.embed_guide.weight[:, :-1, 0, 0].T.split(styles.shape[1:])
-        hole4 = F.conv2d(F.avg_pool2d(mask, 4), self.embed_guide.weight[:, -1:], self.embed_guide.bias)
+        # Written out: of a convolution of one channel torch.compile does not foresee the memory layout (torch 2.14).
+        of_hole, bias = self.embed_guide.weight[:, -1], self.embed_guide.bias[:, None, None]
+        hole4 = torch.addcmul(bias, F.avg_pool2d(mask, 4), of_hole)
         stem2 = self.stem2(unshuffle(fill, mask))  # (B, c2, H/2, W/2)
         stem4 = self.down4(F.silu(stem2)) + self.context4(context4)  # (B, c4, H/4, W/4)
         return Conditioning(
@@ -138,7 +140,6 @@ class GuidedInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixi
             context8=self.context8(context8),
             styles=styles,
             class_embeddings=of_class + styles @ of_style,
-            # A mask's one channel fits every memory layout, and its convolution answers in the slower one.
             hole4=hole4.contiguous(memory_format=torch.channels_last),
             hole8=downsample_mask(mask, 8),
             window=window,

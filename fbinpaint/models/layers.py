@@ -233,7 +233,7 @@ class SameClassAttention(nn.Module):
         )
         attended = F.scaled_dot_product_attention(query, key, padded, scale=1.0)[..., : value.shape[-1]]
         places = asking(hole)
-        attended = attended.transpose(2, 3).reshape(len(x), -1, *places.shape[-2:])
+        attended = attended.transpose(2, 3).reshape(x.shape[0], -1, *places.shape[-2:])
         found = places * self.out(attended)
         if window is None:
             return x + found
