@@ -51,18 +51,33 @@ class Server:
     def replicas(self) -> list[psutil.Process]:
         """The processes of its replicas; no other server's, for they descend from it."""
         found = []
-        for process in psutil.Process(self.process.pid).children(recursive=True):
+        for process in self.processes():
             try:
-                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeReplica:"):
+                if "".join(process.cmdline()).startswith("ray::ServeReplica:"):
                     found.append(process)
             except psutil.Error:  # it has just ended
                 continue
         return found
 
+    def processes(self) -> list[psutil.Process]:
+        """All that it has started, and these in turn."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
 
 @contextmanager
-def served(model: str, replicas: int, folder: Path) -> Iterator[Server]:
-    """A server of its own, once it answers. Whatever happens, all of its processes are gone afterwards."""
+def served(model: str, replicas: int) -> Iterator[Server]:
+    """A server of its own, once it answers. Whatever happens, its processes and its files are gone afterwards."""
+    # A folder with a short path: Ray puts sockets there, whose paths may have 107 letters.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        with served_in(Path(folder), model, replicas) as server:
+            yield server
+
+
+@contextmanager
+def served_in(folder: Path, model: str, replicas: int) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     own = {"HOME": str(folder), "RAY_TMPDIR": str(folder), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
@@ -77,7 +92,7 @@ def served(model: str, replicas: int, folder: Path) -> Iterator[Server]:
         wait_until_answered(server)
         yield server
     finally:
-        rest = psutil.Process(process.pid).children(recursive=True)
+        rest = server.processes()
         process.terminate()
         try:
             process.wait(END)
@@ -217,16 +232,13 @@ def main() -> int:
     args = parser.parse_args()
 
     def command() -> None:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            with served(args.model, args.replicas, Path(folder)) as server:
-                tally, killed, seconds = crowd(server, args.clients, args.requests, args.side, not args.no_kill)
+        with served(args.model, args.replicas) as server:
+            tally, killed, seconds = crowd(server, args.clients, args.requests, args.side, not args.no_kill)
         number = args.clients * args.requests
         loud = ", ".join(f"{count} x {why}" for why, count in tally.loud.items()) or "none"
-        print(
-            f"{args.clients} clients x {args.requests} photos, {args.replicas} replicas: {tally.right} right of {number},"
-            f" {tally.wrong} wrong, {tally.lost} lost; failures told and sent again: {loud}; {seconds:.0f} s, "
-            f"{tally.right / seconds:.1f} photos a second"
-        )
+        print(f"{args.clients} clients x {args.requests} photos of up to {args.side} pixels, {args.replicas} replicas:")
+        print(f"{tally.right} of {number} right, {tally.wrong} wrong, {tally.lost} lost, in {seconds:.0f} s: ", end="")
+        print(f"{tally.right / seconds:.1f} photos a second; failures that were told, and sent again: {loud}")
         if killed:
             print(
                 f"replica {killed.pid} was killed, and gone, after {killed.before} answers; {killed.after} came then; "

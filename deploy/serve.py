@@ -19,6 +19,7 @@ from fbinpaint.cli import CHECKPOINTS, bundled_models, label_space_of_model
 from fbinpaint.errors import InputError, one_line, printable
 
 HOST, PORT = "127.0.0.1", 8000
+NO_CLUSTER = "no Ray cluster answers there; name HOST:PORT as `ray start --head` told it, or auto"
 NAME = "fbinpaint"  # of the application; Ray's metrics have it as `application`
 
 
@@ -43,6 +44,8 @@ def main() -> int:
         for model in models.values():
             label_space_of_model(model)  # a wrong name is told now, not by each replica
         check_port(args.host, args.port)
+        if args.address and ":" in args.address:
+            check_cluster(args.address)
         start(args, models)
     except InputError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
@@ -66,8 +69,9 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
     here = {"include_dashboard": False, "_metrics_export_port": args.metrics_port}
     try:
         ray.init(address=args.address or "local", **({} if args.address else here))
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"--address {args.address}: no Ray cluster answers there ({one_line(error)})") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        wrong = f"--address {args.address}: {NO_CLUSTER}" if args.address else "Ray did not start here"
+        raise InputError(f"{wrong} ({one_line(error)})") from None
     try:
         replicas, resources = share(ray.cluster_resources(), args.replicas)
         serve.start(http_options={"host": args.host, "port": args.port})
@@ -97,6 +101,16 @@ def share(resources: dict[str, float], wanted: int | None) -> tuple[int, dict[st
         raise InputError(f"{replicas} replicas want {each} each, and {there}")
     # Ray gives a replica on CPUs as many threads as it takes of these.
     return replicas, {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": cpus // replicas}
+
+
+def check_cluster(address: str) -> None:
+    """Raises InputError unless something listens there: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
+    except (OSError, ValueError, OverflowError):
+        raise InputError(f"--address {address}: {NO_CLUSTER}") from None
 
 
 def check_port(host: str, port: int) -> None:
