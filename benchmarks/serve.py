@@ -187,6 +187,11 @@ class Kill:
     successor: int | None
 
 
+def processor_time(processes: list[psutil.Process]) -> float:
+    """Seconds of all cores."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
 def crowd(server: Server, clients: int, requests: int, side: int, kill: bool) -> tuple[Tally, Kill | None, float]:
     """What came of so many clients at once, and the seconds they took. The kill falls after a third of the answers."""
     tally, killed, began = Tally(), None, time.monotonic()
@@ -233,12 +238,17 @@ def main() -> int:
 
     def command() -> None:
         with served(args.model, args.replicas) as server:
+            replicas = server.replicas()
+            busy = processor_time(replicas)
             tally, killed, seconds = crowd(server, args.clients, args.requests, args.side, not args.no_kill)
+            busy = None if killed else processor_time(replicas) - busy
         number = args.clients * args.requests
         loud = ", ".join(f"{count} x {why}" for why, count in tally.loud.items()) or "none"
         print(f"{args.clients} clients x {args.requests} photos of up to {args.side} pixels, {args.replicas} replicas:")
         print(f"{tally.right} of {number} right, {tally.wrong} wrong, {tally.lost} lost, in {seconds:.0f} s: ", end="")
         print(f"{tally.right / seconds:.1f} photos a second; failures that were told, and sent again: {loud}")
+        if busy is not None:
+            print(f"a photo takes the replicas {busy / tally.right:.2f} s of a core")  # whatever else the machine does
         if killed:
             print(
                 f"replica {killed.pid} was killed, and gone, after {killed.before} answers; {killed.after} came then; "
