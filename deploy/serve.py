@@ -43,8 +43,9 @@ def main() -> int:
             raise InputError(f"no model under {CHECKPOINTS}; name one with --model")
         for model in models.values():
             label_space_of_model(model)  # a wrong name is told now, not by each replica
-        check_port(args.host, args.port)
-        if args.address and ":" in args.address:
+        if not args.address:  # a cluster's Serve may have the port, and keeps it
+            check_port(args.host, args.port)
+        elif ":" in args.address:
             check_cluster(args.address)
         start(args, models)
     except InputError as error:
@@ -73,12 +74,13 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
         wrong = f"--address {args.address}: {NO_CLUSTER}" if args.address else "Ray did not start here"
         raise InputError(f"{wrong} ({one_line(error)})") from None
     try:
-        replicas, resources = share(ray.cluster_resources(), args.replicas)
+        machines = [node for node in ray.nodes() if node["Alive"]]
+        replicas, resources = share([machine["Resources"] for machine in machines], args.replicas)
         serve.start(http_options={"host": args.host, "port": args.port})
         api = Api.options(num_replicas=replicas, ray_actor_options=resources)
         serve.run(api.bind(models), name=NAME, route_prefix="/")
-        for node in ray.nodes():
-            print(f"metrics: http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
+        for machine in machines:
+            print(f"metrics: http://{machine['NodeManagerAddress']}:{machine['MetricsExportPort']}/metrics")
         print(f"{replicas} replicas answer at http://{args.host}:{args.port}", flush=True)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         signal.sigwait(signals)
@@ -90,17 +92,24 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
         ray.shutdown()
 
 
-def share(resources: dict[str, float], wanted: int | None) -> tuple[int, dict[str, int]]:
-    """How many replicas, and what each takes of a cluster's GPUs and CPUs: a GPU; or all threads that there are, in
-    equal parts. Raises InputError where it would wait for what is not there."""
-    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-    replicas, most = wanted or gpus or 1, min(gpus or cpus, cpus)
-    if replicas > most:
-        each = "a GPU and a CPU" if gpus else "a CPU"
-        there = f"there are {gpus} GPUs and {cpus} CPUs; ask for --replicas {most}, or add machines"
-        raise InputError(f"{replicas} replicas want {each} each, and {there}")
-    # Ray gives a replica on CPUs as many threads as it takes of these.
-    return replicas, {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": cpus // replicas}
+def share(machines: list[dict[str, float]], wanted: int | None) -> tuple[int, dict[str, int]]:
+    """How many replicas, and what each takes: a GPU; or, where there is none, as many CPUs as all can have.
+
+    machines: Ray's resources of each; wanted: replicas, None = one a GPU, or one a machine
+    Raises InputError where a replica would wait for what is not there.
+    """
+    cpus = [int(machine.get("CPU", 0)) for machine in machines]
+    gpus = [int(machine.get("GPU", 0)) for machine in machines]
+    room = list(map(min, gpus, cpus)) if any(gpus) else cpus
+    replicas = wanted or (sum(gpus) if any(gpus) else len(machines))
+    if replicas > sum(room):
+        each = "a GPU and a CPU" if any(gpus) else "a CPU"
+        there = f"{sum(gpus)} GPUs and {sum(cpus)} CPUs are there, room for {sum(room)}"
+        raise InputError(f"{replicas} replicas want {each} each; {there}: ask for fewer --replicas, or add machines")
+    if any(gpus):
+        return replicas, {"num_gpus": 1, "num_cpus": 1}
+    # Ray gives a replica as many threads as it takes CPUs, which must be of one machine.
+    return replicas, {"num_cpus": max(n for n in range(1, max(cpus) + 1) if sum(x // n for x in cpus) >= replicas)}
 
 
 def check_cluster(address: str) -> None:

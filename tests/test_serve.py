@@ -203,16 +203,26 @@ def test_a_removal_takes_its_settings(tiny_pipeline_dir):
 
 def test_a_replica_a_gpu_or_parts_of_the_cpus():
     gpu = {"num_gpus": 1, "num_cpus": 1}
-    assert share({"GPU": 8.0, "CPU": 64.0}, None) == (8, gpu)
-    assert share({"GPU": 8.0, "CPU": 64.0}, 3) == (3, gpu)
-    assert share({"CPU": 8.0}, None) == (1, {"num_cpus": 8})
-    assert share({"CPU": 8.0}, 3) == (3, {"num_cpus": 2})
+    node, large, small = {"GPU": 8.0, "CPU": 64.0}, {"CPU": 8.0}, {"CPU": 4.0}
+    assert share([node, node, large], None) == (16, gpu)
+    assert share([node], 3) == (3, gpu)
+    assert share([large], None) == (1, {"num_cpus": 8})
+    assert share([large], 3) == (3, {"num_cpus": 2})
+    assert share([large, small], None) == (2, {"num_cpus": 4})  # of one machine each
+    assert share([large, small], 1) == (1, {"num_cpus": 8})
 
 
-@pytest.mark.parametrize("resources", [{"CPU": 2.0}, {"GPU": 2.0, "CPU": 9.0}, {"GPU": 9.0, "CPU": 2.0}])
-def test_a_cluster_too_small_is_refused_in_one_line(resources):
-    with pytest.raises(InputError, match="3 replicas want a .*; ask for --replicas 2, or add machines"):
-        share(resources, 3)
+@pytest.mark.parametrize(
+    "machines", [[{"CPU": 2.0}], [{"CPU": 1.0}] * 2, [{"GPU": 2.0, "CPU": 9.0}], [{"GPU": 9.0, "CPU": 2.0}]]
+)
+def test_a_cluster_too_small_is_refused_in_one_line(machines):
+    with pytest.raises(InputError, match="3 replicas want a .*, room for 2: ask for fewer --replicas, or add machines"):
+        share(machines, 3)
+
+
+def test_gpus_without_cpus_are_refused():
+    with pytest.raises(InputError, match="2 replicas want a GPU and a CPU each; .* room for 1"):
+        share([{"GPU": 2.0, "CPU": 1.0}], None)
 
 
 def command(tmp_path, *arguments) -> subprocess.CompletedProcess:

@@ -111,3 +111,5 @@ def test_only_visitors_of_a_replica_that_is_gone_come_to_another(proxy, replicas
     gone, left = ({str(server.server_port)} for server in replicas)
     assert gone in before and left in before
     assert [replicas_of(visitor, proxy) for visitor in visitors] == [left] * 12
+    for visitor in visitors:
+        visitor.close()
