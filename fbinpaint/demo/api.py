@@ -113,9 +113,7 @@ class Endpoints:
             self.check_model(model)
             given = received_photo(image)
             photo = to_rgb(given)
-            if not class_list(classes, "classes"):
-                of = [f"{name}: {', '.join(space.classes)}" for name, space in self.spaces.items()]
-                raise InputError(f"No class is named; send some of these as `classes`: {'; '.join(of)}")
+            check_classes(classes, self.spaces)
             model, ids = self.fitting(model, photo, classes)
             folder = self.models[model]
             rounds, retries = whole_number(rounds, "rounds", MAX_ROUNDS), whole_number(retries, "retries", MAX_RETRIES)
@@ -140,7 +138,7 @@ class Endpoints:
         """Raises InputError unless it is the name of a model, or AUTO."""
         if not isinstance(model, str) or model not in (AUTO, *self.models):
             known = ", ".join((AUTO, *self.models) if len(self.models) > 1 else self.models)
-            raise InputError(f"model {model!r:.80}: is none of this demo's; name one of {known}")
+            raise InputError(f"model {model!r:.80}: is none of this server's; name one of {known}")
 
     def fitting(
         self, model: str, photo: np.ndarray, classes: str | None = None, hole: np.ndarray | None = None
@@ -157,6 +155,13 @@ class Endpoints:
         uint8: in its mode and with its EXIF data, as far as PNG holds them."""
         picture, _ = fit_to_format(as_photo(given, pixels, hole), "restored.png")
         return save_restored(picture, model if hole.any() else None, self.cache_dir)
+
+
+def check_classes(classes: object, spaces: dict[str, LabelSpace]) -> None:
+    """Raises InputError, with those that there are, unless a class is named: "car, person"."""
+    if not class_list(classes, "classes"):
+        of = [f"{name}: {', '.join(space.classes)}" for name, space in spaces.items()]
+        raise InputError(f"No class is named; send some of these as `classes`: {'; '.join(of)}")
 
 
 def add_endpoints(models: dict[str, str], **queue) -> None:

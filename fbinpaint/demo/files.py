@@ -40,13 +40,18 @@ def to_cache(data: bytes, cache_dir: str, name: str) -> str:
 
 
 def save_restored(picture: Image.Image, model: str | None, cache_dir: str) -> str:
-    """The path of a PNG file of a restored picture, which says of itself what its `info` does, and in its XMP that the
-    model (a folder or Hub id; None = none) painted a part of it."""
+    """The path of a file of `restored_png`."""
+    return to_cache(restored_png(picture, model), cache_dir, "restored.png")
+
+
+def restored_png(picture: Image.Image, model: str | None) -> bytes:
+    """A PNG file of a restored picture, which says of itself what its `info` does, and in its XMP that the model (a
+    folder or Hub id; None = none) painted a part of it."""
     if model is not None:
         picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model_name(model))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1, **metadata_options(picture, "PNG"))
-    return to_cache(buffer.getvalue(), cache_dir, "restored.png")
+    return buffer.getvalue()
 
 
 processing_utils.save_pil_to_cache = save_to_cache

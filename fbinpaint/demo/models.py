@@ -1,6 +1,7 @@
 """The models that the demo serves, and what they do to a photo: these functions run where the GPU is."""
 
 import functools
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,10 @@ else:
     gpu = spaces.GPU
 
 
+class Busy(InputError):
+    """Nothing is wrong with the input; it is to come again later."""
+
+
 class Places:
     """Room for so many pixels at once, of all that is being worked on, whatever way it came in: the memory that is
     needed follows them. Who comes when there is no room waits for those before him.
@@ -47,16 +52,16 @@ class Places:
 
     @contextmanager
     def take(self, pixels: int) -> Iterator[None]:
-        """Raises InputError where there is no room in time. Not to be taken again by who has taken it."""
+        """Raises Busy where there is no room in time. Not to be taken again by who has taken it."""
         pixels = min(pixels, self.pixels)  # the largest goes alone
         me = object()
         with self.changed:
             if len(self.line) >= self.waiting:
-                raise InputError(BUSY)
+                raise Busy(BUSY)
             self.line.append(me)
             try:
                 if not self.changed.wait_for(lambda: self.line[0] is me and self.free >= pixels, self.seconds):
-                    raise InputError(BUSY)
+                    raise Busy(BUSY)
                 self.free -= pixels
             finally:
                 self.line.remove(me)
@@ -69,25 +74,73 @@ class Places:
                 self.changed.notify_all()
 
 
+class Devices:
+    """Where the networks run, a copy of each model on each.
+
+    names: as torch has them, each once; None = where `load_pipeline` puts it, the GPU if there is one
+    """
+
+    def __init__(self, names: Sequence[str | None]):
+        self.names = tuple(names)
+        self.users = dict.fromkeys(self.names, 0)
+        self.one_at_a_time = {name: threading.Lock() for name in self.names}  # of what skips the queue
+        self.counting = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @contextmanager
+    def take(self) -> Iterator[str | None]:
+        """The device that the fewest use. Nobody waits here: the queue lets in as many as there are devices."""
+        with self.counting:
+            name = min(self.names, key=self.users.__getitem__)
+            self.users[name] += 1
+        try:
+            yield name
+        finally:
+            with self.counting:
+                self.users[name] -= 1
+
+
+@functools.cache
+def devices() -> Devices:
+    """All GPUs; or one place, wherever that is: nobody without a GPU's driver waits for torch to count them, which
+    takes seconds to import."""
+    if not any(map(os.path.exists, DRIVERS)):
+        return Devices([None])
+    import torch
+
+    count = torch.cuda.device_count()
+    return Devices([f"cuda:{index}" for index in range(count)] if count > 1 else [None])
+
+
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # of GPUs that torch knows as cuda: NVIDIA's, AMD's
 BUSY = "The server is busy with the photos of others; try again in a minute."
 places = Places(pixels=MAX_PIXELS, waiting=16, seconds=50)
-one_at_a_time = threading.Lock()  # of the networks, for what skips the queue
 loading = threading.Lock()
 label_space_of_model = functools.cache(model_names.label_space_of_model)
 
 
 @functools.cache  # on first use, then kept
-def loaded(model: str) -> "FeedbackInpaintPipeline":
+def loaded(model: str) -> "dict[str | None, FeedbackInpaintPipeline]":
+    """A copy on each device, by its name."""
+    return {name: loaded_on(name, model) for name in devices().names}
+
+
+def loaded_on(device: str | None, model: str) -> "FeedbackInpaintPipeline":
     pipe = load_pipeline(model)
+    if device is not None:
+        pipe.to(device)
     for network in pipe.networks.children():
         stop_for_nobody(network)
     return pipe
 
 
-def load(model: str) -> "FeedbackInpaintPipeline":
-    """The pipeline of a folder or Hub id; who comes while it is being loaded waits, and does not load it again."""
+def load(model: str, device: str | None = None) -> "FeedbackInpaintPipeline":
+    """The pipeline of a folder or Hub id, its copy on a device, None = on the first; who comes while it is being loaded
+    waits, and does not load it again."""
     with loading:
-        return loaded(model)
+        return loaded(model)[device or devices().names[0]]
 
 
 @gpu
@@ -101,14 +154,16 @@ def restore(
 ) -> Iterator["FeedbackInpaintPipelineOutput"]:
     """photo (H,W,3) uint8, hole (H,W) bool, a map edited by the user, ids of classes that must not be in the hole
     -> the pipeline's output after every step. Its pictures are PIL's: as floats, 12 megapixels are 144 MB."""
-    yield from load(model).stream(photo, hole, rounds, semantic_map=semantic_map, forbidden=forbidden)
+    with devices().take() as device:
+        pipe = load(model, device)
+        yield from pipe.stream(photo, hole, rounds, semantic_map=semantic_map, forbidden=forbidden)
 
 
 @gpu
 def segment_photo(model: str, photo: np.ndarray) -> np.ndarray:
     """photo (H,W,3) uint8 -> its map, (H,W) uint8 ids."""
-    with one_at_a_time:
-        return load(model).segment(photo, output_type="np")
+    with devices().take() as device, devices().one_at_a_time[device]:
+        return load(model, device).segment(photo, output_type="np")
 
 
 @gpu
@@ -117,11 +172,12 @@ def choose(models: dict[str, str], photo: np.ndarray, hole: np.ndarray | None = 
     nothing."""
     if len(models) == 1:
         return next(iter(models))
-    pipelines = {name: load(model) for name, model in models.items()}
-    from ..model_choice import choose_model  # after `load`, which lets one thread alone import torch and diffusers
+    with devices().take() as device:
+        pipelines = {name: load(model, device) for name, model in models.items()}
+        from ..model_choice import choose_model  # after `load`, which lets one thread alone import torch and diffusers
 
-    with one_at_a_time:
-        return choose_model(pipelines, photo, hole).name
+        with devices().one_at_a_time[device]:
+            return choose_model(pipelines, photo, hole).name
 
 
 def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[int, int] | None) -> np.ndarray:
@@ -134,8 +190,9 @@ def remove_classes(
     model: str, photo: np.ndarray, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
 ) -> "Removal":
     """What becomes of a photo (H,W,3) uint8 without the classes of these ids; the rest as for `removal.remove`."""
-    pipeline = load(model)
-    from fbinpaint.removal import remove  # after `load`, as in `choose`
-
     settings = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
-    return remove(pipeline, [Image.fromarray(photo)], classes, **settings)[0]
+    with devices().take() as device:
+        pipeline = load(model, device)
+        from fbinpaint.removal import remove  # after `load`, as in `choose`
+
+        return remove(pipeline, [Image.fromarray(photo)], classes, **settings)[0]

@@ -8,6 +8,7 @@ from .api import add_endpoints
 from .clients import limit_places
 from .editor import make_editor
 from .handlers import Handlers
+from .models import devices
 from .storage import own_folder
 from .uploads import guard
 
@@ -110,14 +111,14 @@ def build_demo(models: dict[str, str]) -> gr.Blocks:
             handlers.ask, [editor, session], [editor, session, details], queue=False, show_progress="hidden",
             trigger_mode="multiple", **private,
         )  # fmt: skip
-        one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
+        one_a_device = {"concurrency_limit": len(devices()), "concurrency_id": "model"}
         restored = editor.restore(
             handlers.restore, [editor, session], [editor, details, *maps, gallery], show_progress="minimal",
-            show_progress_on=waiting, **private, **one_at_a_time,
+            show_progress_on=waiting, **private, **one_a_device,
         )  # fmt: skip
         for event, name in ((asked, "ask"), (restored, "restore")):
             event.then(None, js=f"() => document.dispatchEvent(new CustomEvent('fbinpaint-end', {{detail: '{name}'}}))")
-        add_endpoints(models, **one_at_a_time)
+        add_endpoints(models, **one_a_device)
     guard(demo)
     demo.queue(max_size=QUEUE_LENGTH, api_open=False)
     limit_places(demo)
