@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from fbinpaint.planning import Plan
 
 GPU_BATCH_SIZE = 16  # photos
-EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo"}  # what commands need beside the core
+# What commands need beside the core.
+EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import functools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,13 @@ MAX_ROUNDS = 4
 MAX_RETRIES = 4  # of a removal; each takes as long as the first fill
 
 
-try:
-    import spaces
-except ImportError:  # everywhere but on a Space
-    gpu = lambda function: function  # noqa: E731
-else:
-    gpu = spaces.GPU
+def gpu(seconds: int) -> Callable[[Callable], Callable]:
+    """On ZeroGPU, a function that is given a GPU for at most so many seconds; elsewhere as it is."""
+    try:
+        import spaces
+    except ImportError:
+        return lambda function: function
+    return spaces.GPU(duration=seconds)
 
 
 class Busy(InputError):
@@ -143,7 +144,7 @@ def load(model: str, device: str | None = None) -> "FeedbackInpaintPipeline":
         return loaded(model)[device or devices().names[0]]
 
 
-@gpu
+@gpu(seconds=60)
 def restore(
     model: str,
     photo: np.ndarray,
@@ -159,14 +160,14 @@ def restore(
         yield from pipe.stream(photo, hole, rounds, semantic_map=semantic_map, forbidden=forbidden)
 
 
-@gpu
+@gpu(seconds=30)
 def segment_photo(model: str, photo: np.ndarray) -> np.ndarray:
     """photo (H,W,3) uint8 -> its map, (H,W) uint8 ids."""
     with devices().take() as device, devices().one_at_a_time[device]:
         return load(model, device).segment(photo, output_type="np")
 
 
-@gpu
+@gpu(seconds=30)
 def choose(models: dict[str, str], photo: np.ndarray, hole: np.ndarray | None = None) -> str:
     """Which of these (name -> folder or Hub id) a photo (H,W,3) uint8 is for; what is in its hole (H,W) bool says
     nothing."""
@@ -185,7 +186,7 @@ def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[
     return load(model).select(labels, classes, point=point)
 
 
-@gpu
+@gpu(seconds=60)
 def remove_classes(
     model: str, photo: np.ndarray, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
 ) -> "Removal":
