@@ -24,7 +24,7 @@ from fbinpaint.data.photos import MixedBatches, PhotoCrops, read_labels, read_ph
 from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import face_scene, street_scene
 from fbinpaint.data.sources import load_photos, stream_photos
-from fbinpaint.data.streams import StreamedCrops, set_aside
+from fbinpaint.data.streams import StreamedCrops, rows_in_turn, set_aside
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 
@@ -163,8 +163,7 @@ def test_parquet_and_webdataset(streamed, tmp_path):
     write_tar(tmp_path / "tars" / "shard-0.tar", photos[6:], labels[6:])
     folders = [str(tmp_path / name) for name in ("half", "bare", "tars")]
     if streamed:
-        rows = [row for stream in stream_photos(folders, [], seed=0) for row in stream]
-        rows = list({row["name"]: row for row in rows}.values())  # the shorter of two streams starts again
+        rows = [row for streams in stream_photos(folders, [], seed=0) for row in rows_in_turn(streams)]
     else:
         rows = list(load_photos(folders))
     rows.sort(key=lambda row: photos.index(row["image"]["bytes"]))
@@ -288,8 +287,9 @@ def test_nothing_but_bad_photos_is_an_error(tmp_path):
 
 
 def streamed_crops(folders, held_out=2, **options):
-    streams, validation, known = set_aside(stream_photos(folders, [], seed=0), held_out, num_known=4)
-    return StreamedCrops(streams, PhotoCrops(known, CITYSCAPES, 32, **options), seed=0), validation
+    streams = stream_photos(folders, [], seed=0)
+    validation, known = set_aside(streams, held_out, num_known=4)
+    return StreamedCrops(streams, PhotoCrops(known, CITYSCAPES, 32, **options), 0, validation["name"]), validation
 
 
 @pytest.fixture
