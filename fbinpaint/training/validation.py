@@ -96,7 +96,7 @@ class Validator:
         device, resolution, num_classes = networks.segmenter.device, photos.shape[1], self.label_space.num_classes
         truth = torch.from_numpy(photos).permute(0, 3, 1, 2).float()
         hole = torch.from_numpy(masks)[:, None].float()
-        intact = segment_photos(networks.segmenter, photos, self.label_space, resolution, device)
+        intact = np.stack(segment_photos(networks.segmenter, photos, self.label_space, resolution, device))
         scores = BatchScores(
             int(self.indices[where][0]), confusion_matrix(labels, intact, np.ones_like(masks), num_classes)
         )
