@@ -279,7 +279,7 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
                 with cost.left_out():
                     trainer.refresh_bank()
                     scores = trainer.validate(done)
-                    of_data = cost.of_all(accelerator)
+                of_data = cost.of_all(accelerator)
                 if accelerator.is_main_process:
                     bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
                     record(trainer, scores | of_data, done)

@@ -247,7 +247,7 @@ def test_two_processes_of_two_workers_read_each_row_once_also_when_killed(tmp_pa
 def options(tiny_pipeline_dir, vgg_file) -> list[str]:
     return (
         f"--label_space cityscapes --pretrained_model {tiny_pipeline_dir} --perceptual_weights {vgg_file} "
-        "--resolution 16 --perceptual_crop 16 --train_batch_size 2 --lr_warmup_steps 0 --num_exemplars 2 "
+        "--resolution 32 --perceptual_crop 16 --train_batch_size 2 --lr_warmup_steps 0 --num_exemplars 2 "
         f"--num_validation_images {BATCH_SIZE + 1} --streaming"
     ).split()
 
