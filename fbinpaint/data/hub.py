@@ -126,6 +126,8 @@ def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | 
                 revision=None if os.path.isdir(source) else options.revision,
                 streaming=streaming,
             )
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(
             f"{source}: cannot be loaded as a data set with a split {options.split} ({one_line(error)}); --split, "
@@ -165,7 +167,7 @@ def split_files(url: str, split: str) -> tuple[str, list[str]]:
             }
             if files:
                 return kind, sorted(files)
-    raise InputError(f"{url}: no parquet or tar file of a split {split}; found {sorted(patterns) or 'none'}; --split")
+    raise InputError(f"{url}: no parquet or tar file of a split {split}; found {', '.join(map(str, patterns)) or 'none'}; choose with --split")
 
 
 def _matching(pattern: str, url: str, suffix: str) -> list[str]:
