@@ -167,7 +167,8 @@ def split_files(url: str, split: str) -> tuple[str, list[str]]:
             }
             if files:
                 return kind, sorted(files)
-    raise InputError(f"{url}: no parquet or tar file of a split {split}; found {', '.join(map(str, patterns)) or 'none'}; choose with --split")
+    found = ", ".join(map(str, patterns)) or "none"
+    raise InputError(f"{url}: no parquet or tar file of a split {split}; found {found}; choose with --split")
 
 
 def _matching(pattern: str, url: str, suffix: str) -> list[str]:
