@@ -37,16 +37,27 @@ from fbinpaint import InputError
 from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.data.loader import BatchLoader
 from fbinpaint.data.photos import MixedBatches
+from fbinpaint.data.streams import StreamedCrops
 from fbinpaint.hub import publish
 from fbinpaint.labels import LABEL_SPACES
 from fbinpaint.loop import VARIANTS
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.processes import check_processes
 from fbinpaint.saved import COMPONENTS
-from fbinpaint.training.checkpoints import find_checkpoint, forget_later_rows, load_checkpoint, read_log
+from fbinpaint.training.checkpoints import (
+    find_checkpoint,
+    forget_later_rows,
+    load_checkpoint,
+    read_log,
+    stream_state,
+)
+from fbinpaint.training.cost import Cost
+from fbinpaint.training.output import OutputFolder, local_folder
 from fbinpaint.training.semi_supervised import STRATEGIES
 from fbinpaint.training.step import LossWeights
 from fbinpaint.training.trackers import check_tracker, start_tracker
 from fbinpaint.training.trainer import Trainer
+from fbinpaint.urls import without_file_scheme
 
 LOG_EVERY = 10
 ENDLESS = 10**9  # steps, where the clock ends a run
@@ -64,7 +75,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--train_data_dir",
         nargs="+",
         default=[],
-        help="folders: images/ (and labels/), or a layout README.md lists; default: none",
+        help="folders or URLs: images/ (and labels/), or a layout README.md lists; default: none",
     )
     add(
         "--dataset_name",
@@ -86,7 +97,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
     add("--label_fraction", type=float, default=1.0, help="share of the labels to use; the other photos lose theirs")
     add("--labelled_ratio", type=float, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
-    add("--output_dir", default="runs/model", help="checkpoints, log and pipelines")
+    add("--output_dir", default="runs/model", help="folder or URL of checkpoints, log and pipelines")
     add("--pretrained_model", help="pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
     add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
@@ -160,6 +171,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--max_train_minutes {args.max_train_minutes:g}: must be above 0")
     if args.max_train_steps is None:
         args.max_train_steps = 3000 if args.max_train_minutes is None else ENDLESS
+    args.train_data_dir = [without_file_scheme(source) for source in args.train_data_dir]
+    args.output_dir = without_file_scheme(args.output_dir)
     if args.push_to_hub and not args.hub_model_id:
         parser.error("--push_to_hub: needs --hub_model_id USER/NAME")
     if not 0 < args.label_fraction <= 1:
@@ -179,10 +192,11 @@ def start(args: argparse.Namespace) -> Accelerator:
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
         log_with=args.report_to,
-        project_dir=args.output_dir,
+        project_dir=local_folder(args.output_dir),
         # A step that ends before the first correction leaves the recorrector without gradients.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    check_processes(accelerator.num_processes)
     torch.backends.cuda.matmul.allow_tf32 = True  # as convolutions do by default
     signal.signal(signal.SIGTERM, lambda *_: accelerator.set_trigger())
     set_seed(args.seed)
@@ -190,13 +204,23 @@ def start(args: argparse.Namespace) -> Accelerator:
 
 
 def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) -> int:
-    """The step to go on from. Its output folder is then as it was when that one ended."""
+    """The step to go on from. Its output folder is then as it was when that one ended, and streams are read on."""
     step = load_checkpoint(trainer.accelerator, checkpoint) if checkpoint else 0
+    if isinstance(trainer.crops, StreamedCrops):
+        processes, workers = trainer.accelerator.num_processes, max(1, args.dataloader_num_workers)
+        for line in trainer.crops.cost_of_sharing(processes * workers):
+            trainer.accelerator.print(line)
+        known = checkpoint is not None and trainer.crops.go_on(stream_state(checkpoint), processes, workers)
+        if step and not known:
+            trainer.accelerator.print(
+                f"{checkpoint.name} is of other processes or workers: streams are shared anew, and what was left of "
+                "their last pass is not read"
+            )
     if trainer.accelerator.is_main_process:
         (trainer.folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")
         forget_later_rows(trainer.folder, step)
         if args.resume_from_checkpoint and not step:
-            print(f"no checkpoint in {trainer.folder} yet: starting at step 0")
+            print(f"no checkpoint in {args.output_dir} yet: starting at step 0")
     if args.report_to:
         start_tracker(trainer.accelerator, args.report_to, args, trainer.folder, resumed=step > 0)
     # The time of the steps before counts too.
@@ -233,14 +257,16 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
         mininterval=5,
         disable=not accelerator.is_main_process,
     )
-    share = trainer.progress.share(first)
+    share, cost = trainer.progress.share(first), Cost(loader)
     over, stopping = share >= 1, False
     with closing(iter(loader)) as batches:  # whatever happens, its workers end: no exit waits for them
         for step in () if over else bar:
             for place in range(accumulated):
                 number = (step * accumulated + place) * processes + process
                 with accelerator.accumulate(trainer.learner, trainer.adversary.discriminator):
-                    losses = trainer.train_step(next(batches).to(accelerator.device), step, number, share)
+                    with cost.waiting():
+                        batch = next(batches)
+                    losses = trainer.train_step(batch.to(accelerator.device), step, number, share)
             done = step + 1
             trainer.progress.start_clock()
             share = trainer.progress.share(done)
@@ -250,15 +276,19 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
                 bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
                 record(trainer, scores, done)
             if done % args.validation_steps == 0 or over:
-                trainer.refresh_bank()
-                if accelerator.is_main_process:
+                with cost.left_out():
+                    trainer.refresh_bank()
                     scores = trainer.validate(done)
+                of_data = cost.of_all(accelerator)
+                if accelerator.is_main_process:
                     bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-                    record(trainer, scores, done)
+                    record(trainer, scores | of_data, done)
             if over or stopping or done % args.checkpointing_steps == 0:
-                trainer.save_checkpoint(done)
+                with cost.left_out():
+                    trainer.save_checkpoint(done, loader.state())
             if over or stopping:
                 break
+        accelerator.print(cost.line(accelerator))
     if stopping and not over:
         accelerator.print(f"stopped after step {done}; --resume_from_checkpoint latest goes on from there")
     return over or not stopping
@@ -267,20 +297,23 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
 def train(args: argparse.Namespace) -> bool:
     """The whole run. False: it was asked to stop (SIGTERM), and has left a checkpoint."""
     accelerator = start(args)
-    checkpoint = find_checkpoint(Path(args.output_dir), args.resume_from_checkpoint)
+    output = OutputFolder(args.output_dir, accelerator)
+    checkpoint = find_checkpoint(output, args.resume_from_checkpoint)
     accelerator.wait_for_everyone()  # before the first of them writes there
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(args, accelerator)
+    output.folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(args, accelerator, output)
     first = resume(args, trainer, checkpoint)
     finished = run_steps(args, trainer, first)
     if finished and accelerator.is_main_process:
         pipeline = trainer.save_pipeline("pipeline")
-        print(f"saved {pipeline}")
+        output.push()
+        print(f"saved {args.output_dir.rstrip('/')}/pipeline")
         if args.push_to_hub:
             print(f"published {publish(pipeline, args.hub_model_id).commit_url}")
     if trainer.bad_photos:
         print(f"skipped {len(trainer.bad_photos)} bad photos")
     accelerator.end_training()
+    output.push()
     return finished
 
 

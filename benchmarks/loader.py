@@ -23,6 +23,7 @@ from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import Batch, MixedBatches
+from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.trainer import Trainer
 
 WARM_UP = 3  # batches: the workers start, the first steps allocate
@@ -64,7 +65,7 @@ def print_rates(step_seconds: float | None, steps: int, of_training: list[str]) 
             + ["--adversarial_start", "0", "--num_validation_images", "1", *of_training]
         )
         accelerator = Accelerator()
-        trainer = Trainer(options, accelerator)
+        trainer = Trainer(options, accelerator, OutputFolder(options.output_dir, accelerator))
 
     def load(num_workers: int) -> BatchLoader:
         plan = MixedBatches(trainer.crops.labelled, options.train_batch_size, options.labelled_ratio, options.seed)

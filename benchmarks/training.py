@@ -32,6 +32,7 @@ from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.photos import Batch, collate
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.trainer import Trainer
 
 SCENES = 16
@@ -63,7 +64,8 @@ def make_trainer(folder: Path, options: list[str]) -> Trainer:
         own |= {"--train_data_dir": str(folder / "data"), "--num_validation_images": "1"}
     added = [word for option, value in own.items() if option not in given for word in (option, value)]
     args = train_accelerate.parse_args([*options, *added])
-    return Trainer(args, train_accelerate.start(args))
+    accelerator = train_accelerate.start(args)
+    return Trainer(args, accelerator, OutputFolder(args.output_dir, accelerator))
 
 
 def measure(trainer: Trainer, batches: list[Batch]) -> dict:

@@ -47,6 +47,7 @@ from fbinpaint.images import (
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import protocol_mask
 from fbinpaint.origin import read_origin
+from fbinpaint.processes import check_processes
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -448,7 +449,9 @@ def _lpips(device: torch.device) -> dict[str, metrics.LPIPS]:
 
 def processes() -> PartialState:
     """The processes that share an evaluation; the first call, which must come before CUDA is used, joins them."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available())
+    check_processes(state.num_processes)
+    return state
 
 
 def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings) -> Evaluation:

@@ -26,6 +26,7 @@ from fbinpaint.data.photos import PhotoCrops, read_labels, read_photo
 from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.data.streams import rows_in_turn
 from fbinpaint.demo.examples import EXAMPLES, list_examples
 from fbinpaint.demo.models import label_space_of_model
 from fbinpaint.demo.page import build_demo
@@ -209,7 +210,7 @@ def test_a_label_map_renumbers_and_leaves_the_rest_unknown(classes_json, tmp_pat
         assert np.array_equal(read_photo(row, 64, space, label_map)[0], np.asarray(street(index)[0]))
     streamed, _ = stream_photos([str(source)], [], 0, HubOptions("pixel_values", "annotation"))
     crops = PhotoCrops(rows, space, 32, label_map=label_map)
-    for row, kept in zip(streamed, rows, strict=True):
+    for row, kept in zip(rows_in_turn(streamed), rows, strict=True):
         (a, b) = (crops.example([x], True, seed=3) for x in (row, kept))
         assert np.array_equal(a["labels"], b["labels"]) and a["labels"].min() < 7
     with pytest.raises(InputError, match="row 0: not an index image with ids 0..6 or 255.*--label_map"):
@@ -284,10 +285,11 @@ DATASETS = """
 import sys
 from fbinpaint.data.hub import HubOptions
 from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.data.streams import rows_in_turn
 
 options = HubOptions("pixel_values", "annotation", "night", "test", "v1")
 rows = load_photos([], ["user/streets"], options)
-streamed = list(stream_photos([], ["user/streets"], 0, options)[0])
+streamed = list(rows_in_turn(stream_photos([], ["user/streets"], 0, options)[0]))
 assert [row["image"]["bytes"] for row in rows] == [row["image"]["bytes"] for row in streamed]
 print(len(rows), *set(rows["label_format"]))
 for changed in ({"config_name": "dusk"}, {"revision": "v2"}, {"split": "train"}):

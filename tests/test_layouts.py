@@ -24,7 +24,7 @@ from fbinpaint.data.photos import MixedBatches, PhotoCrops, read_labels, read_ph
 from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import face_scene, street_scene
 from fbinpaint.data.sources import load_photos, stream_photos
-from fbinpaint.data.streams import StreamedCrops, set_aside
+from fbinpaint.data.streams import Mark, StreamedCrops, rows_in_turn, set_aside
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 
@@ -163,8 +163,7 @@ def test_parquet_and_webdataset(streamed, tmp_path):
     write_tar(tmp_path / "tars" / "shard-0.tar", photos[6:], labels[6:])
     folders = [str(tmp_path / name) for name in ("half", "bare", "tars")]
     if streamed:
-        rows = [row for stream in stream_photos(folders, [], seed=0) for row in stream]
-        rows = list({row["name"]: row for row in rows}.values())  # the shorter of two streams starts again
+        rows = [row for streams in stream_photos(folders, [], seed=0) for row in rows_in_turn(streams)]
     else:
         rows = list(load_photos(folders))
     rows.sort(key=lambda row: photos.index(row["image"]["bytes"]))
@@ -208,8 +207,12 @@ def test_large_jpegs_are_decoded_small_and_upright(tmp_path):
 # ------------------------------------------------------------------------------------------------------ bad photos
 
 
+def loader_of(crops, num_workers=0, **options):
+    return BatchLoader(crops, MixedBatches(crops.labelled, 4, 0.5, 0, **options), num_workers, BadPhotos())
+
+
 def batches_of(crops, count, num_workers=0, **options):
-    loader = BatchLoader(crops, MixedBatches(crops.labelled, 4, 0.5, 0, **options), num_workers, BadPhotos())
+    loader = loader_of(crops, num_workers, **options)
     return [batch for batch, _ in zip(loader, range(count), strict=False)], loader.bad_photos
 
 
@@ -288,8 +291,9 @@ def test_nothing_but_bad_photos_is_an_error(tmp_path):
 
 
 def streamed_crops(folders, held_out=2, **options):
-    streams, validation, known = set_aside(stream_photos(folders, [], seed=0), held_out, num_known=4)
-    return StreamedCrops(streams, PhotoCrops(known, CITYSCAPES, 32, **options), seed=0), validation
+    streams = stream_photos(folders, [], seed=0)
+    validation, known = set_aside(streams, held_out, num_known=4)
+    return StreamedCrops(streams, PhotoCrops(known, CITYSCAPES, 32, **options), 0, validation["name"]), validation
 
 
 @pytest.fixture
@@ -303,7 +307,7 @@ def stream_folders(tmp_path):
     return [str(tmp_path / name) for name in ("tars", "streets", "parquet")]
 
 
-def test_streams_mix_resume_and_do_not_depend_on_the_workers(stream_folders):
+def test_streams_mix_and_resume(stream_folders):
     crops, validation = streamed_crops(stream_folders)
     assert has_label(validation).tolist() == [True, False] and len(crops.labelled_photos()) == 4
     assert crops.class_counts()[0].sum() > 0
@@ -311,12 +315,27 @@ def test_streams_mix_resume_and_do_not_depend_on_the_workers(stream_folders):
     assert all(batch.has_label.tolist() == [True, True, False, False] for batch in first)
     pictures = {image.numpy().tobytes() for batch in first for image in batch.image}
     assert len(pictures) == 36
-    for others, expected in (
-        (batches_of(crops, 9, num_workers=2), first),
-        (batches_of(crops, 4, start=5), first[5:]),
-        (batches_of(crops, 4, process=1, processes=2), first[1::2]),
-    ):
-        assert all((a.image == b.image).all() for a, b in zip(others[0], expected, strict=True))
+    for options in ({}, {"num_workers": 2}, {"process": 1, "processes": 2}):
+        whole, _ = batches_of(crops, 9, **options)
+        for stop in (1, 5):
+            loader = loader_of(crops, **options)
+            assert len([batch for batch, _ in zip(loader, range(stop), strict=False)]) == stop
+            rest, _ = streamed_crops(stream_folders)
+            assert rest.go_on(loader.state(), options.get("processes", 1), options.get("num_workers", 1))
+            others, _ = batches_of(rest, 9 - stop, start=stop, **options)
+            assert all((a.image == b.image).all() for a, b in zip(others, whole[stop:], strict=True))
+
+
+def test_a_stream_that_is_shared_otherwise_goes_on_with_a_new_pass(stream_folders):
+    crops, _ = streamed_crops(stream_folders)
+    loader = loader_of(crops)
+    assert len([batch for batch, _ in zip(loader, range(9), strict=False)]) == 9
+    marks = [Mark(*mark) for kinds in loader.state()["marks"].values() for kind in kinds for mark in kind]
+    rest, _ = streamed_crops(stream_folders)
+    assert not rest.go_on(loader.state(), 2, 1) and rest.first_pass == 1 + max(mark.number for mark in marks)
+    first, _ = batches_of(rest, 3, start=9, processes=2)
+    again, _ = batches_of(rest, 3, start=9, processes=2)
+    assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
 
 
 def test_a_stream_passes_over_bad_photos_when_asked(tmp_path):
@@ -325,11 +344,10 @@ def test_a_stream_passes_over_bad_photos_when_asked(tmp_path):
     write_tar(tmp_path / "0.tar", photos, labels)
     with pytest.raises(InputError, match=f"^{tmp_path / '0.tar'}: 000005.png: [^\n]*truncated[^\n]*$"):
         batches_of(streamed_crops([str(tmp_path)])[0], 4)
-    crops, _ = streamed_crops([str(tmp_path)], skip_bad=True)
-    batches, bad_photos = batches_of(crops, 4)
-    assert list(bad_photos.problems) == [f"{tmp_path / '0.tar'}: 000005.png"]
-    again, _ = batches_of(crops, 4, num_workers=2)
-    assert all((a.image == b.image).all() for a, b in zip(batches, again, strict=True))
+    for workers in (0, 2):
+        crops, _ = streamed_crops([str(tmp_path)], skip_bad=True)
+        _, bad_photos = batches_of(crops, 4, num_workers=workers)
+        assert list(bad_photos.problems) == [f"{tmp_path / '0.tar'}: 000005.png"]
 
 
 def test_a_cut_shard_is_one_line(tmp_path):

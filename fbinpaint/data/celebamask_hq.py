@@ -14,7 +14,7 @@ from datasets import Dataset
 from ..errors import InputError
 from ..images import load_image
 from ..labels import CELEBAMASK_HQ
-from .rows import rows_from_files
+from .rows import count_bytes, rows_from_files
 
 PHOTOS_PER_FOLDER = 2000
 
@@ -50,6 +50,7 @@ def merge_parts(pattern: str) -> np.ndarray:
         if not path.is_file():
             continue
         mask = np.asarray(load_image(path).convert("L")) != 0
+        count_bytes(path.stat().st_size)
         if ids is None:
             ids = np.zeros(mask.shape, np.uint8)
         if mask.shape != ids.shape:

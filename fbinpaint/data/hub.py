@@ -13,9 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Image, IterableDataset, Value, load_dataset
+from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
 from datasets.exceptions import DatasetsError
 
-from ..errors import InputError
+from ..errors import InputError, one_line
+from ..urls import is_url, one_line_errors
 from .rows import FEATURES, whole_stream
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
@@ -63,29 +65,72 @@ def load_hub(source: str | Path, options: HubOptions = USUAL) -> Dataset:
     return Dataset(pa.table(columns, schema=FEATURES.arrow_schema))
 
 
-def stream_hub(source: str | Path, options: HubOptions = USUAL) -> tuple[IterableDataset, bool]:
-    """The same rows, read from front to back without a copy on disk; and whether there is a column of labels.
+@dataclass(frozen=True)
+class HubStream:
+    """The same rows as a stream (`streams.Stream`), read without a copy on disk; its shards are the stored files.
 
-    Iterating raises InputError where the source turns out to be broken.
+    image, label: what the columns are called; label None = there is none
     """
+
+    stored: IterableDataset
+    source: str
+    image: str
+    label: str | None
+
+    @property
+    def num_shards(self) -> int:
+        return self.stored.num_shards
+
+    def rows(self, shard: int, start: int = 0) -> Iterator[dict]:
+        """Those of a shard from number `start` on. Raises InputError where it turns out to be broken."""
+        rows = self.stored.shard(self.num_shards, shard)
+        if start:
+            rows = rows.skip(start)
+        name = f"row {start} of its shard {shard}" if start else "its start"
+        place = f" of shard {shard}" if self.num_shards > 1 else ""
+        try:
+            for index, example in enumerate(whole_stream(rows), start):
+                if "__url__" in example:
+                    name = _tar_name(example["__url__"], example["__key__"], self.image)
+                else:
+                    name = _row_name(self.source, f"{index}{place}", (example[self.image] or {}).get("path"))
+                truth = example[self.label] if self.label else None
+                label_format = None if truth is None else "ids"
+                yield {
+                    "name": name, "image": example[self.image], "semantic_map": truth, "label_format": label_format
+                }
+        except UNREADABLE as error:
+            raise InputError(
+                f"{self.source}: broken, nothing can be read after {name} ({one_line(error)})"
+            ) from error
+
+
+def stream_hub(source: str | Path, options: HubOptions = USUAL) -> HubStream:
+    """Raises InputError as `load_hub`."""
     stored, image, label = _open(str(source), options, streaming=True)
-    origin = {"stored": stored, "source": str(source), "image": image, "label": label}
-    return IterableDataset.from_generator(_stream, features=FEATURES, gen_kwargs=origin), label is not None
+    return HubStream(stored, str(source), image, label)
 
 
 def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | IterableDataset, str, str | None]:
     """The stored data set, and what its columns of photos and labels are called."""
     try:
-        stored = load_dataset(
-            source,
-            name=options.config_name,
-            split=options.split,
-            revision=None if os.path.isdir(source) else options.revision,
-            streaming=streaming,
-        )
+        if is_url(source):
+            # Unlike a folder's or a Hub id's, the files of a URL are listed here; `datasets` takes the rest as it is.
+            kind, files = split_files(source, options.split)
+            stored = load_dataset(kind, data_files={options.split: files}, split=options.split, streaming=streaming)
+        else:
+            stored = load_dataset(
+                source,
+                name=options.config_name,
+                split=options.split,
+                revision=None if os.path.isdir(source) else options.revision,
+                streaming=streaming,
+            )
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(
-            f"{source}: cannot be loaded as a data set with a split {options.split} ({_line(error)}); --split, "
+            f"{source}: cannot be loaded as a data set with a split {options.split} ({one_line(error)}); --split, "
             "--dataset_config_name and --revision choose others"
         ) from error
     columns = stored.column_names or []
@@ -106,34 +151,43 @@ def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | 
     return stored, image, label
 
 
+def split_files(url: str, split: str) -> tuple[str, list[str]]:
+    """The files below a URL that are of a split, by the names that `load_dataset` goes by in a folder, in order; and
+    who reads them, "parquet" or "webdataset". Raises InputError, also where there is none."""
+    with one_line_errors(url):
+        try:
+            patterns = get_data_patterns(url)
+        except (FileNotFoundError, EmptyDatasetError):
+            patterns = {}
+        for kind, suffix in (("parquet", ".parquet"), ("webdataset", ".tar")):
+            files = {
+                file
+                for pattern in patterns.get(split, [])
+                for file in _matching(pattern, url, suffix)
+            }
+            if files:
+                return kind, sorted(files)
+    found = ", ".join(map(str, patterns)) or "none"
+    raise InputError(f"{url}: no parquet or tar file of a split {split}; found {found}; choose with --split")
+
+
+def _matching(pattern: str, url: str, suffix: str) -> list[str]:
+    try:
+        return resolve_pattern(pattern, url, allowed_extensions=[suffix])
+    except FileNotFoundError:
+        return []
+
+
 def _column(source: str, columns: list[str], option: str, asked: str | None, usual: tuple[str, ...]) -> str | None:
     if asked is not None and asked not in columns:
         raise InputError(f"{source}: has no column {asked!r} ({option}); found {columns}")
     return asked or next((name for name in usual if name in columns), None)
 
 
-def _stream(stored: IterableDataset, source: str, image: str, label: str | None) -> Iterator[dict]:
-    name = "its start"
-    try:
-        for index, example in enumerate(whole_stream(stored)):
-            if "__url__" in example:
-                name = _tar_name(example["__url__"], example["__key__"], image)
-            else:
-                name = _row_name(source, index, (example[image] or {}).get("path"))
-            truth = example[label] if label else None
-            label_format = None if truth is None else "ids"
-            yield {"name": name, "image": example[image], "semantic_map": truth, "label_format": label_format}
-    except UNREADABLE as error:
-        raise InputError(f"{source}: broken, nothing can be read after {name} ({_line(error)})") from error
-
-
 def _tar_name(url: str, key: str, image: str) -> str:
     return f"{url}: {key}.{image}"
 
 
-def _row_name(source: str | Path, index: int, path: str | None) -> str:
+def _row_name(source: str | Path, index: int | str, path: str | None) -> str:
     return f"{source}: row {index}" + (f" ({path})" if path else "")
 
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
@@ -9,11 +10,24 @@ from tqdm.auto import tqdm
 
 from ..errors import InputError
 from .photos import Batch, MixedBatches, PhotoCrops, collate
+from .rows import bytes_read, count_bytes
 from .streams import StreamedCrops
 
-# What a worker makes: a batch with the photos it had to pass over (name -> problem). An error is returned, not raised,
-# since the DataLoader would wrap it in the worker's traceback.
-Made = tuple[Batch, dict[str, str]] | InputError
+
+@dataclass
+class Made:
+    """What a worker makes: a batch with the photos it had to pass over (name -> problem), and what the worker has read
+    in all.
+
+    An error is returned, not raised, since the DataLoader would wrap it in the worker's traceback.
+    """
+
+    batch: Batch
+    skipped: dict[str, str]
+    worker: int  # -1 = the process itself
+    bytes_read: int
+    reader: int | None = None  # of a stream, and from where it can go on
+    marks: list | None = None
 
 
 class BadPhotos:
@@ -43,24 +57,55 @@ class BatchLoader:
     def __init__(
         self, crops: PhotoCrops | StreamedCrops, batches: MixedBatches, num_workers: int, bad_photos: BadPhotos
     ):
-        settings = {"batch_size": None, "num_workers": num_workers, "worker_init_fn": outlive_the_first_sigterm}
+        settings = {"batch_size": None, "num_workers": num_workers, "worker_init_fn": start_worker}
         if isinstance(crops, StreamedCrops):
             self.loader = DataLoader(StreamedBatches(crops, batches), **settings)
         else:
             self.loader = DataLoader(PhotoBatches(crops), sampler=batches, **settings)
-        self.bad_photos = bad_photos
+        self.bad_photos, self.crops, self.batches = bad_photos, crops, batches
+        self.workers = max(1, num_workers)
+        self.marks: dict[str, list] = {}
+        if isinstance(crops, StreamedCrops):
+            own = map(str, range(batches.process * self.workers, (batches.process + 1) * self.workers))
+            self.marks = {reader: crops.marks[reader] for reader in own if reader in crops.marks}
+        self.bytes_of_workers: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         for made in self.loader:
             if isinstance(made, InputError):
                 raise made
-            batch, skipped = made
-            for name, problem in skipped.items():
+            for name, problem in made.skipped.items():
                 self.bad_photos.add(name, problem)
-            yield batch
+            if made.worker >= 0:
+                self.bytes_of_workers[made.worker] = made.bytes_read
+            if made.reader is not None:
+                self.marks[str(made.reader)] = made.marks
+            yield made.batch
+
+    @property
+    def bytes_read(self) -> int:
+        """By this process and its workers so far."""
+        return bytes_read() + sum(self.bytes_of_workers.values())
+
+    def state(self) -> dict | None:
+        """Where this process's readers of a stream are after the batch that was taken last, for
+        `StreamedCrops.go_on`; None for photos at hand, whose places are a function of the step."""
+        if not isinstance(self.crops, StreamedCrops):
+            return None
+        return {
+            "processes": self.batches.processes,
+            "workers": self.workers,
+            "first_pass": self.crops.first_pass,
+            "marks": self.marks,
+        }
 
 
-def outlive_the_first_sigterm(_worker: int) -> None:
+def start_worker(_worker: int) -> None:
+    count_bytes(-bytes_read())  # what the process that it was forked from has read
+    outlive_the_first_sigterm()
+
+
+def outlive_the_first_sigterm() -> None:
     """A scheduler sends SIGTERM to every process of a run, and the training process, which answers with a checkpoint,
     may need one more batch. It ends its workers in another way; where that fails, by the second SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
@@ -72,30 +117,30 @@ class PhotoBatches(TorchDataset):
     def __init__(self, crops: PhotoCrops):
         self.crops = crops
 
-    def __getitem__(self, keys: list[tuple[int, int]]) -> Made:
+    def __getitem__(self, keys: list[tuple[int, int]]) -> Made | InputError:
         try:
-            return _batch([self.crops[key] for key in keys])
+            return _made([self.crops[key] for key in keys])
         except InputError as error:
             return error
 
 
 class StreamedBatches(IterableDataset):
-    """Whole batches of a stream. Each worker reads all of it, but decodes only the photos of its own batches."""
+    """Whole batches of a stream. Each worker reads its share of the rows, and makes the batches of its own steps."""
 
     def __init__(self, crops: StreamedCrops, batches: MixedBatches):
         self.crops, self.batches = crops, batches
 
-    def __iter__(self) -> Iterator[Made]:
+    def __iter__(self) -> Iterator[Made | InputError]:
         worker = get_worker_info()
         offset, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        first, every = self.batches.number(self.batches.start + offset), workers * self.batches.processes
         try:
-            for examples in self.crops.read(self.batches, first, every):
-                yield _batch(examples)
+            for examples, reader, marks in self.crops.read(self.batches, self.batches.start + offset, workers):
+                yield _made(examples, reader, marks)
         except InputError as error:
             yield error
 
 
-def _batch(examples: list[dict]) -> Made:
+def _made(examples: list[dict], reader: int | None = None, marks: list | None = None) -> Made:
     skipped = {name: problem for example in examples for name, problem in example["skipped"].items()}
-    return collate(examples), skipped
+    worker = get_worker_info()
+    return Made(collate(examples), skipped, -1 if worker is None else worker.id, bytes_read(), reader, marks)

@@ -4,6 +4,7 @@ Undecoded, a row is cheap to pass over, and whoever decodes it knows the file's 
 """
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from PIL import Image as PILImage
 
 from ..errors import InputError
 from ..images import open_image
+from ..urls import is_url, read_url
 
 Result = TypeVar("Result")
 
@@ -30,11 +32,13 @@ FEATURES = Features(
     }
 )
 
+_bytes_read = 0  # a statistic of the process, as the operating system keeps others
+
 MAX_BAD_IN_A_ROW = 100  # so many are no accident: a wrong label space, or a folder that is gone
 
 
-def rows_from_files(photos: list[Path], labels: list[Path | None], label_format: str) -> Dataset:
-    """Rows as in `FEATURES`; `labels` in the order of `photos`, None = unlabelled."""
+def rows_from_files(photos: list[Path | str], labels: list[Path | str | None], label_format: str) -> Dataset:
+    """Rows as in `FEATURES` of files named by paths or URLs; `labels` in the order of `photos`, None = unlabelled."""
     return Dataset.from_dict(
         {
             "name": [str(path) for path in photos],
@@ -62,7 +66,31 @@ def open_picture(picture: dict | None, name: str) -> PILImage.Image:
     """The picture with its header read, not yet its pixels. Raises InputError, opening with `name`."""
     if picture is None:
         raise InputError(f"{name}: no picture in this row")
-    return open_image(picture["path"] if picture["bytes"] is None else io.BytesIO(picture["bytes"]), name)
+    path, content = picture["path"], picture["bytes"]
+    if content is None and is_url(path):
+        content = read_url(path)
+    if content is not None:
+        count_bytes(len(content))
+        return open_image(io.BytesIO(content), name)
+    image = open_image(path, name)
+    count_bytes(os.path.getsize(path))
+    return image
+
+
+def bytes_held(row: dict) -> int:
+    """Of the row's pictures, as far as they are in memory and not in files that it names."""
+    return sum(len(row[key]["bytes"] or b"") for key in ("image", "semantic_map") if row[key] is not None)
+
+
+def count_bytes(number: int) -> None:
+    """Add to what this process has read of photos and labels."""
+    global _bytes_read
+    _bytes_read += number
+
+
+def bytes_read() -> int:
+    """By this process so far: encoded photos and labels, those of a stream that it only passed over included."""
+    return _bytes_read
 
 
 def has_label(photos: Dataset) -> np.ndarray:

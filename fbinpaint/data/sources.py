@@ -5,17 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets
+from datasets import Dataset, concatenate_datasets
 
 from ..errors import InputError
+from ..urls import is_url, one_line_errors, open_url
 from .celebamask_hq import load_celebamask_hq
 from .cityscapes import load_cityscapes
-from .folder import load_photo_folder
+from .folder import load_photo_folder, load_photo_url
 from .hub import USUAL, HubOptions, load_hub, stream_hub
 from .rows import has_label
+from .streams import PhotosAtHand, Streams
 
 # What a folder of each layout holds, and who reads it.
-LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
+LAYOUTS: dict[str, Callable[[str | Path], Dataset]] = {
     "CelebA-HQ-img": load_celebamask_hq,
     "leftImg8bit": load_cityscapes,
     "images": load_photo_folder,
@@ -24,22 +26,36 @@ LAYOUTS: dict[str, Callable[[Path], Dataset]] = {
 }
 
 
-def find_layout(folder: Path) -> Callable[[Path], Dataset]:
-    """Who reads this folder. Raises InputError where there is none, or no layout fits it."""
-    if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder, or none that can be read; name one that holds photos")
+def find_layout(source: str | Path) -> Callable[[str | Path], Dataset]:
+    """Who reads this folder or URL. Raises InputError where there is none, or no layout fits it."""
+    if is_url(source):
+        return find_layout_of_url(source)
+    if not os.path.isdir(source):
+        raise InputError(f"{source}: no such folder, or none that can be read; name one that holds photos")
     for pattern, load in LAYOUTS.items():
-        if next(folder.glob(pattern), None):
+        if next(Path(source).glob(pattern), None):
             return load
-    raise InputError(f"{folder}: no data in a known layout; looked for {', '.join(LAYOUTS)} in it")
+    raise InputError(f"{source}: no data in a known layout; looked for {', '.join(LAYOUTS)} in it")
+
+
+def find_layout_of_url(url: str) -> Callable[[str], Dataset]:
+    """As `find_layout`. The owners' layouts, thousands of small files each, are read from local folders only."""
+    files, root = open_url(url)
+    with one_line_errors(url):
+        if not files.isdir(root):
+            raise InputError(f"{url}: no such folder, or none that you may read; name one that holds photos")
+        inside = {path.rstrip("/").rsplit("/", 1)[-1] for path in files.ls(root, detail=False)}
+    if local := inside & {"CelebA-HQ-img", "leftImg8bit"}:
+        raise InputError(f"{url}: holds {local.pop()}, a layout read from local folders only; copy it, or use parquet")
+    return load_photo_url if "images" in inside else load_hub
 
 
 def find_readers(
     folders: Sequence[str], hub_names: Sequence[str], options: HubOptions
-) -> list[tuple[str, Callable[[Path], Dataset]]]:
+) -> list[tuple[str, Callable[[str | Path], Dataset]]]:
     """The sources, each with who reads it. Raises InputError as `find_layout`, and for options that none of them has
     use for."""
-    readers = [(folder, find_layout(Path(folder))) for folder in folders] + [(name, load_hub) for name in hub_names]
+    readers = [(folder, find_layout(folder)) for folder in folders] + [(name, load_hub) for name in hub_names]
     if options != USUAL and all(load is not load_hub for _, load in readers):
         raise InputError(
             f"{' '.join(map(str, folders))}: holds photos as files; --image_column, --label_column, --split, "
@@ -54,14 +70,14 @@ def load_photos(
     """All rows (`rows.FEATURES`) of the folders and the Hub data sets, one after the other. Raises as these do."""
     readers = find_readers(folders, hub_names, options)
     return concatenate_datasets(
-        [load_hub(source, options) if load is load_hub else load(Path(source)) for source, load in readers]
+        [load_hub(source, options) if load is load_hub else load(source) for source, load in readers]
     )
 
 
 def stream_photos(
     folders: Sequence[str], hub_names: Sequence[str], seed: int, options: HubOptions = USUAL
-) -> tuple[IterableDataset | None, IterableDataset | None]:
-    """The labelled and the unlabelled rows as streams, None where there are none; several sources take turns.
+) -> Streams:
+    """The labelled and the unlabelled rows as streams.
 
     Parquet, WebDataset and the Hub are streamed in the order in which they were written, as labelled where they have a
     column of labels; a row of theirs that lacks its label remains an unlabelled one. Folders of photos are shuffled.
@@ -69,16 +85,12 @@ def stream_photos(
     labelled, unlabelled = [], []
     for source, load in find_readers(folders, hub_names, options):
         if load is load_hub:
-            rows, with_labels = stream_hub(source, options)
-            (labelled if with_labels else unlabelled).append(rows)
+            stream = stream_hub(source, options)
+            (labelled if stream.label else unlabelled).append(stream)
             continue
-        photos = load(Path(source))
+        photos = load(source)
         with_label = has_label(photos)
         for streams, wanted in ((labelled, with_label), (unlabelled, ~with_label)):
             if wanted.any():
-                streams.append(photos.select(np.flatnonzero(wanted)).shuffle(seed).to_iterable_dataset())
-    return _take_turns(labelled), _take_turns(unlabelled)
-
-
-def _take_turns(streams: list[IterableDataset]) -> IterableDataset | None:
-    return interleave_datasets(streams, stopping_strategy="all_exhausted") if streams else None
+                streams.append(PhotosAtHand(source, photos.select(np.flatnonzero(wanted)).shuffle(seed)))
+    return labelled, unlabelled

@@ -3,18 +3,20 @@
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from pickle import UnpicklingError
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
 
 from ..errors import InputError, one_line
-from ..files import read_json, remove_folder, replace_folder, whole_file
+from ..files import read_json, whole_file
 from ..saved import FORMAT_VERSION, check_version
+from ..urls import is_url
+from .output import VERSION_FILE, OutputFolder
 
-VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
+STREAM_FILE = "stream.json"  # of one that was trained on streams: where its readers were
 
 
 def read_log(folder: Path) -> list[dict]:
@@ -30,26 +32,29 @@ def forget_later_rows(folder: Path, step: int) -> None:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
 
 
-def find_checkpoint(folder: Path, wanted: str | None) -> Path | None:
+def find_checkpoint(output: OutputFolder, wanted: str | None) -> Path | None:
     """The checkpoint to resume from; `latest` is none where there is none yet, as for a scheduler's first start.
 
     Raises InputError where one was named and is not there, and where this run would mix with what an earlier one left
     in the output folder.
     """
-    own = sorted(folder.glob("checkpoint-[0-9]*"))
+    own = output.checkpoints()
     if wanted is None:
-        if own or read_log(folder):
+        if own or read_log(output.folder):
             raise InputError(
-                f"--output_dir {folder}: holds an earlier run; add --resume_from_checkpoint latest, or name another"
+                f"--output_dir {output.place}: holds an earlier run; add --resume_from_checkpoint latest, or name "
+                "another"
             )
         return None
     if wanted == "latest":
-        return max(own, default=None)
-    checkpoint = Path(wanted)
-    if not os.path.isdir(checkpoint) or not re.fullmatch(r"checkpoint-\d+", checkpoint.name):
-        raise InputError(f"--resume_from_checkpoint {checkpoint}: no such folder, or not named checkpoint-<step>")
-    if own and own[-1].name > checkpoint.name:
-        raise InputError(f"{own[-1]}: is later than {checkpoint.name}; move it away, or name another --output_dir")
+        return output.fetch(own[-1]) if own else None
+    if not is_url(wanted) and (not os.path.isdir(wanted) or not re.fullmatch(r"checkpoint-\d+", Path(wanted).name)):
+        raise InputError(f"--resume_from_checkpoint {wanted}: no such folder, or not named checkpoint-<step>")
+    checkpoint = output.fetch(wanted) if is_url(wanted) else Path(wanted)
+    if own and own[-1] > checkpoint.name:
+        raise InputError(
+            f"{output.place}/{own[-1]}: is later than {checkpoint.name}; move it away, or name another --output_dir"
+        )
     return checkpoint
 
 
@@ -67,17 +72,23 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
-    """`checkpoint-<step>`, and no more than `keep` of them."""
-    partial = folder / "checkpoint-partial"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-    accelerator.wait_for_everyone()
+def stream_state(checkpoint: Path) -> dict | None:
+    """Where the readers of streams were, for `StreamedCrops.go_on`; None where it does not say."""
+    path = checkpoint / STREAM_FILE
+    return read_json(path) if path.is_file() else None
+
+
+def save_checkpoint(output: OutputFolder, step: int, keep: int, of_stream: dict | None) -> None:
+    """`checkpoint-<step>`, and no more than `keep` of them.
+
+    of_stream: of this process, as of `BatchLoader.state`
+    """
+    accelerator, partial = output.accelerator, output.begin_checkpoint()
     accelerator.save_state(str(partial))
-    (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
-    accelerator.wait_for_everyone()
-    if not accelerator.is_main_process:
-        return
-    replace_folder(partial, folder / f"checkpoint-{step:06d}")
-    for old in sorted(folder.glob("checkpoint-[0-9]*"))[:-keep]:
-        remove_folder(old)
+    states = gather_object([of_stream])
+    if accelerator.is_main_process:
+        if of_stream is not None:
+            marks = {reader: marks for state in states for reader, marks in state["marks"].items()}
+            (partial / STREAM_FILE).write_text(json.dumps(of_stream | {"marks": marks}) + "\n")
+        (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
+    output.keep_checkpoint(f"checkpoint-{step:06d}", keep)

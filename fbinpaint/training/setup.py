@@ -23,9 +23,14 @@ from .validation import Validator
 
 
 def build_data(
-    args: argparse.Namespace, label_space: LabelSpace, skip: Callable[[str, str], None] | None
+    args: argparse.Namespace,
+    label_space: LabelSpace,
+    skip: Callable[[str, str], None] | None,
+    process: int = 0,
+    processes: int = 1,
 ) -> tuple[PhotoCrops | StreamedCrops, Validator]:
-    """The training crops, at the largest `--resolution`, and the photos that are held out of them."""
+    """The training crops, at the largest `--resolution`, and the photos that are held out of them, of which each
+    process validates its share."""
     label_map = None if args.label_map is None else read_label_map(args.label_map, label_space)
     options = HubOptions(args.image_column, args.label_column, args.dataset_config_name, args.split, args.revision)
 
@@ -43,8 +48,8 @@ def build_data(
 
     if args.streaming:
         streams = stream_photos(args.train_data_dir, args.dataset_name, args.seed, options)
-        streams, validation, known = set_aside(streams, args.num_validation_images, args.num_exemplars)
-        crops = StreamedCrops(streams, make_crops(known), args.seed)
+        validation, known = set_aside(streams, args.num_validation_images, args.num_exemplars)
+        crops = StreamedCrops(streams, make_crops(known), args.seed, held_out=validation["name"])
     else:
         photos = load_photos(args.train_data_dir, args.dataset_name, options)
         if len(photos) <= args.num_validation_images:
@@ -55,7 +60,9 @@ def build_data(
     if not len(crops.labelled_photos()):
         sources = " ".join(args.train_data_dir + args.dataset_name)
         raise InputError(f"{sources}: no labelled photo; one folder at least needs labels/ (or what its layout has)")
-    return crops, Validator(validation, label_space, max(args.resolution), skip=skip, label_map=label_map)
+    return crops, Validator(
+        validation, label_space, max(args.resolution), 2, skip, label_map, process=process, processes=processes
+    )
 
 
 def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Callable[[str], None] = print) -> Networks:

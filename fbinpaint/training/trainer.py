@@ -33,6 +33,7 @@ from .class_floor import small_and_common
 from .distillation import load_teacher
 from .edits import draw_edits
 from .optimizers import WeightAverage, build_optimizers
+from .output import OutputFolder
 from .schedule import Progress
 from .semi_supervised import STRATEGIES
 from .setup import build_data, build_networks
@@ -47,12 +48,14 @@ MAX_GRADIENT = 5.0  # its norm
 class Trainer:
     """Everything a step touches; accelerate saves what is prepared and registered here."""
 
-    def __init__(self, args: argparse.Namespace, accelerator: Accelerator):
-        self.args, self.accelerator = args, accelerator
-        self.folder, self.label_space = Path(args.output_dir), load_label_space(args.label_space)
+    def __init__(self, args: argparse.Namespace, accelerator: Accelerator, output: OutputFolder):
+        self.args, self.accelerator, self.output = args, accelerator, output
+        self.folder, self.label_space = output.folder, load_label_space(args.label_space)
         self.bad_photos = BadPhotos()
         self.skip = self.bad_photos.add if args.skip_bad_images else None
-        self.crops, self.validator = build_data(args, self.label_space, self.skip)
+        self.crops, self.validator = build_data(
+            args, self.label_space, self.skip, accelerator.process_index, accelerator.num_processes
+        )
         self.bases = [named_origin(model) for model in (args.pretrained_model, args.distilled_model) if model]
         networks = build_networks(args, self.label_space, accelerator.print)
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
@@ -183,8 +186,11 @@ class Trainer:
             networks.recorrector.set_bank(bank)
 
     def validate(self, step: int) -> dict[str, float]:
-        """The scores of the averaged networks; with the lowest LPIPS so far, they are saved as `best`."""
+        """The scores of the averaged networks, which all processes find together; with the lowest LPIPS so far, they
+        are saved as `best`."""
         networks, grid = self.ema.module, self.folder / f"validation-{step:06d}.png"
+        if not self.accelerator.is_main_process:
+            return self.validator(networks)
         scores = self.validator(networks, grid)
         key = f"lpips_alex/{self.validator.num_rounds}"
         earlier = [row[key] for row in read_log(self.folder) if key in row and row["step"] < step]
@@ -193,8 +199,8 @@ class Trainer:
         track_picture(self.accelerator, grid, step)
         return scores
 
-    def save_checkpoint(self, step: int) -> None:
-        save_checkpoint(self.accelerator, self.folder, step, self.args.checkpoints_total_limit)
+    def save_checkpoint(self, step: int, of_stream: dict | None) -> None:
+        save_checkpoint(self.output, step, self.args.checkpoints_total_limit, of_stream)
 
     def save_pipeline(self, name: str) -> Path:
         """The averaged networks as `<output_dir>/<name>`, in `--save_dtype`."""

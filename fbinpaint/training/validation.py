@@ -1,13 +1,16 @@
 """Validation during training: held-out photos, one fixed mask each, scored and drawn after every round.
 
-Round 0 is the control as well: with its map frozen every further pass paints the same.
+Round 0 is the control as well: with its map frozen every further pass paints the same. The processes of a run share
+the photos by whole batches, so that together they find what one of them would find alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from PIL import Image
 from torch import Tensor
@@ -15,7 +18,7 @@ from torch import Tensor
 from ..data.photos import read_photo
 from ..data.rows import read_first, rows_from
 from ..images import save_image
-from ..labels import IGNORE, LabelSpace
+from ..labels import LabelSpace
 from ..loop import Networks, feedback_rounds
 from ..masks import protocol_mask
 from ..metrics import LPIPS, confusion_matrix, miou_from_confusion, psnr
@@ -25,6 +28,7 @@ from ..tensors import to_uint8
 # Not the protocol's seed: nothing that is tuned during training has seen the evaluation masks.
 MASK_SEED = 1
 BATCH_SIZE = 8
+GRID_PHOTOS = 12  # that the picture shows
 
 
 class Validator:
@@ -35,6 +39,7 @@ class Validator:
         resolution: side of the crop and shorter side of the resized photo, pixels.
         skip: as in `read_first`; the next photo stands in for a bad one.
         label_map: as of `read_photo`.
+        process, processes: of several processes, each takes its share of the batches; all must call together.
     """
 
     def __init__(
@@ -45,11 +50,15 @@ class Validator:
         num_rounds: int = 2,
         skip: Callable[[str, str], None] | None = None,
         label_map: np.ndarray | None = None,
+        process: int = 0,
+        processes: int = 1,
     ):
-        self.label_space, self.num_rounds = label_space, num_rounds
+        self.label_space, self.num_rounds, self.processes = label_space, num_rounds, processes
         self.lpips = LPIPS("alex")
         images, labels, masks = [], [], []
-        for index in range(len(photos)):
+        indices = np.arange(len(photos))
+        self.indices = indices[indices // BATCH_SIZE % processes == process]
+        for index in self.indices.tolist():
             photo, semantic_map = read_first(
                 rows_from(photos, index), lambda row: read_photo(row, resolution, label_space, label_map), skip
             )
@@ -59,72 +68,75 @@ class Validator:
             images.append(photo[window])
             labels.append(semantic_map[window])
             masks.append(protocol_mask(resolution, resolution, index, seed=MASK_SEED))
-        self.images, self.labels, self.masks = np.stack(images), np.stack(labels), np.stack(masks)
+        if len(self.indices):  # of many processes some have none
+            self.images, self.labels, self.masks = np.stack(images), np.stack(labels), np.stack(masks)
 
     @torch.no_grad()
     def __call__(self, networks: Networks, grid: Path | None = None) -> dict[str, float]:
         """Scores of each round ("lpips_alex/0", "psnr/0", "miou_hole/0", ...) and of the photos without holes
-        ("miou_intact"); `grid` is where to save the picture."""
-        fills, maps = self._restore(networks)
+        ("miou_intact"), the same in all processes; `grid` is where to save the picture, None = not in this one."""
+        starts = range(0, len(self.indices), BATCH_SIZE)
+        found = [self._validate(networks, slice(start, start + BATCH_SIZE)) for start in starts]
+        if self.processes > 1:
+            found = sorted(gather_object(found), key=lambda batch: batch.first)
         scores = {}
         for k in range(self.num_rounds + 1):
-            scores |= {f"{name}/{k}": score for name, score in self._score(fills[k], maps[k]).items()}
-        if (self.labels != IGNORE).any():
-            scores["miou_intact"] = self._miou(self._segment(networks), np.ones_like(self.masks))
+            scores[f"lpips_alex/{k}"] = torch.cat([batch.lpips[k] for batch in found]).mean().item()
+            scores[f"psnr/{k}"] = torch.cat([batch.psnr[k] for batch in found]).mean().item()
+            if (hole := sum(batch.holes[k] for batch in found)).any():
+                scores[f"miou_hole/{k}"] = float(miou_from_confusion(hole))
+        if (intact := sum(batch.intact for batch in found)).any():
+            scores["miou_intact"] = float(miou_from_confusion(intact))
         if grid is not None:
-            self._save_grid(fills, maps, grid)
+            save_grid([row for batch in found for row in batch.pictures], grid)
         return scores
 
-    def _restore(self, networks: Networks) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The fills (N,H,W,3) and the maps (N,H,W), uint8, after each round."""
-        fills, maps = [[] for _ in range(self.num_rounds + 1)], [[] for _ in range(self.num_rounds + 1)]
-        for image, mask in self._batches(networks):
-            for round_ in feedback_rounds(networks, image, mask, self.num_rounds):
-                fills[round_.index].append(to_uint8(round_.image))
-                maps[round_.index].append(round_.labels().cpu().numpy().astype(np.uint8))
-        return [np.concatenate(of_round) for of_round in fills], [np.concatenate(of_round) for of_round in maps]
-
-    def _segment(self, networks: Networks) -> np.ndarray:
-        """The maps of the photos without holes, (N,H,W) uint8."""
-        device, resolution = networks.segmenter.device, self.images.shape[1]
-        starts = range(0, len(self.images), BATCH_SIZE)
-        maps = [
-            segment_photos(
-                networks.segmenter, self.images[i : i + BATCH_SIZE], self.label_space, resolution, device
-            )
-            for i in starts
-        ]
-        return np.concatenate(maps)
-
-    def _batches(self, networks: Networks) -> Iterator[tuple[Tensor, Tensor]]:
-        device = networks.segmenter.device
-        image = torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 127.5 - 1
-        mask = torch.from_numpy(self.masks)[:, None].float()
-        for x, m in zip(image.split(BATCH_SIZE), mask.split(BATCH_SIZE), strict=True):
-            yield x.to(device), m.to(device)
-
-    def _score(self, fills: np.ndarray, maps: np.ndarray) -> dict[str, float]:
-        result, truth = (torch.from_numpy(x).permute(0, 3, 1, 2).float() for x in (fills, self.images))
-        scores = {
-            "lpips_alex": self.lpips(result / 127.5 - 1, truth / 127.5 - 1).mean().item(),
-            "psnr": psnr(result, truth).mean().item(),
-        }
-        if ((self.labels != IGNORE) & self.masks).any():
-            scores["miou_hole"] = self._miou(maps, self.masks)
+    def _validate(self, networks: Networks, where: slice) -> "BatchScores":
+        photos, labels, masks = self.images[where], self.labels[where], self.masks[where]
+        device, resolution, num_classes = networks.segmenter.device, photos.shape[1], self.label_space.num_classes
+        truth = torch.from_numpy(photos).permute(0, 3, 1, 2).float()
+        hole = torch.from_numpy(masks)[:, None].float()
+        intact = np.stack(segment_photos(networks.segmenter, photos, self.label_space, resolution, device))
+        scores = BatchScores(
+            int(self.indices[where][0]), confusion_matrix(labels, intact, np.ones_like(masks), num_classes)
+        )
+        fills, maps = [], []
+        for round_ in feedback_rounds(networks, (truth / 127.5 - 1).to(device), hole.to(device), self.num_rounds):
+            fills.append(to_uint8(round_.image))
+            maps.append(round_.labels().cpu().numpy().astype(np.uint8))
+            result = torch.from_numpy(fills[-1]).permute(0, 3, 1, 2).float()
+            scores.lpips.append(self.lpips(result / 127.5 - 1, truth / 127.5 - 1))
+            scores.psnr.append(psnr(result, truth))
+            scores.holes.append(confusion_matrix(labels, maps[-1], masks, num_classes))
+        for i in np.flatnonzero(self.indices[where] < GRID_PHOTOS):
+            masked = np.where(masks[i, ..., None], 255, photos[i]).astype(np.uint8)
+            before, after = (self.label_space.colorize(of_round[i]) for of_round in (maps[0], maps[-1]))
+            row = [masked, before, after, fills[0][i], fills[-1][i], photos[i]]
+            scores.pictures.append(np.concatenate(row, axis=1))
         return scores
 
-    def _miou(self, maps: np.ndarray, where: np.ndarray) -> float:
-        return float(miou_from_confusion(confusion_matrix(self.labels, maps, where, self.label_space.num_classes)))
 
-    def _save_grid(self, fills: list[np.ndarray], maps: list[np.ndarray], path: Path) -> None:
-        """A row per photo: masked input, map before, map after, first result, last result, truth."""
-        rows = []
-        for i, (photo, mask) in enumerate(zip(self.images[:12], self.masks, strict=False)):
-            masked = np.where(mask[..., None], 255, photo).astype(np.uint8)
-            before, after = (self.label_space.colorize(m[i]) for m in (maps[0], maps[-1]))
-            rows.append(np.concatenate([masked, before, after, fills[0][i], fills[-1][i], photo], axis=1))
-        half = (len(rows) + 1) // 2
-        if len(rows) % 2:
-            rows.append(np.zeros_like(rows[0]))
-        columns = [np.concatenate(rows[:half]), np.concatenate(rows[half:])]
-        save_image(Image.fromarray(np.concatenate(columns, axis=1)), path)
+@dataclass
+class BatchScores:
+    """Of one batch of B photos, of which `first` is the first one's number.
+
+    intact, holes: counts (C,C), see `confusion_matrix`, of the photos without holes, and in the hole after each round
+    lpips, psnr: (B,) after each round
+    pictures: of the photos that are shown: masked input, map before, map after, first result, last result, truth
+    """
+
+    first: int
+    intact: np.ndarray
+    holes: list[np.ndarray] = field(default_factory=list)
+    lpips: list[Tensor] = field(default_factory=list)
+    psnr: list[Tensor] = field(default_factory=list)
+    pictures: list[np.ndarray] = field(default_factory=list)
+
+
+def save_grid(rows: list[np.ndarray], path: Path) -> None:
+    """Pictures of one height and width below each other, in two columns."""
+    half = (len(rows) + 1) // 2
+    if len(rows) % 2:
+        rows = [*rows, np.zeros_like(rows[0])]
+    columns = [np.concatenate(rows[:half]), np.concatenate(rows[half:])]
+    save_image(Image.fromarray(np.concatenate(columns, axis=1)), path)

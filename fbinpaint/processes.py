@@ -1,0 +1,24 @@
+"""Whether as many processes run together as were asked for: accelerate makes several one where a setting is missing."""
+
+import os
+
+from fbinpaint.errors import InputError
+
+
+def check_processes(number: int) -> None:
+    """Raises InputError if each of several processes, or one in the place of several, would do all of the work alone.
+
+    number: of the processes that have found each other
+    """
+    asked = os.environ.get("WORLD_SIZE")
+    if number == 1 and asked is not None and int(asked) > 1:
+        raise InputError(
+            f"{asked} processes were started (WORLD_SIZE) but each would work alone: no GPU was found; on CPUs set "
+            "ACCELERATE_USE_CPU=true, or use accelerate launch --cpu --multi_cpu"
+        )
+    # What accelerate's launcher leaves behind where it was asked for several and starts one.
+    if asked is None and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        raise InputError(
+            "accelerate started one process where several were asked for; on CPUs add --multi_cpu (for one process "
+            "alone, unset MASTER_ADDR)"
+        )
