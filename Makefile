@@ -1,11 +1,13 @@
 # make demo: set up, then the demo at http://127.0.0.1:7860 with the bundled models
+# make package: wheel and sdist, checked, installed into an empty environment and run there
+# make lowest: the tests of the core with the lowest versions that pyproject.toml allows
 # make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo's page,
 # whose browser wants both cores
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup browser demo test lint
+.PHONY: setup browser demo test lint package lowest
 
 setup: $(VENV)/.installed
 
@@ -31,3 +33,18 @@ test: setup browser
 
 lint: setup
 	$(BIN)/ruff check .
+
+package: setup
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	deploy/check_package.sh dist/*.whl checkpoints/streets
+
+# In an environment of its own, made anew each time.
+lowest: setup
+	rm -rf build/lowest
+	$(BIN)/uv venv --quiet --python $(PYTHON) build/lowest
+	$(BIN)/uv pip install --quiet --no-cache --python build/lowest --resolution lowest-direct ".[train,eval,demo]" \
+		pytest pytest-timeout hypothesis gradio-client playwright
+	build/lowest/bin/python -m pytest -p no:cacheprovider tests/test_pipeline.py tests/test_loop.py tests/test_cli.py \
+		tests/test_images.py tests/test_training.py tests/test_restorer.py tests/test_demo_api.py

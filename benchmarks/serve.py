@@ -31,7 +31,7 @@ import psutil
 from PIL import Image
 
 from fbinpaint.arguments import HelpWithDefaults, positive
-from fbinpaint.cli import CHECKPOINTS
+from fbinpaint.model_names import CHECKPOINTS
 from fbinpaint.errors import InputError
 from fbinpaint.masks import protocol_mask
 
