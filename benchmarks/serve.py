@@ -38,7 +38,7 @@ from fbinpaint.masks import protocol_mask
 from .reports import exit_code
 
 ROOT = Path(__file__).resolve().parent.parent
-START, ANSWER, END = 180, 120, 30  # seconds that the server may take to start, to answer, and to end
+START, ANSWER, END = 400, 120, 60  # seconds that the server may take to start, to answer, and to end
 TRIES = 5
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks.serve import ANSWER, ROOT, START, crowd, png, served, task
+from benchmarks.serve import ANSWER, END, ROOT, START, crowd, png, served, task
 
 pytest.importorskip("ray.serve", reason="the API wants Ray Serve: pip install ray[serve]")
 
@@ -252,5 +252,5 @@ def test_sigterm_ends_all_processes(tiny_pipeline_dir):
         processes = server.processes()
         assert len(processes) > 3 and len(server.replicas()) == 1
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
-        assert not psutil.wait_procs(processes, 30)[1]
+        assert server.process.wait(END) == 0
+        assert not psutil.wait_procs(processes, END)[1]
