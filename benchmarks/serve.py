@@ -31,9 +31,9 @@ import psutil
 from PIL import Image
 
 from fbinpaint.arguments import HelpWithDefaults, positive
-from fbinpaint.model_names import CHECKPOINTS
 from fbinpaint.errors import InputError
 from fbinpaint.masks import protocol_mask
+from fbinpaint.model_names import CHECKPOINTS
 
 from .reports import exit_code
 

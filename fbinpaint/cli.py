@@ -1,4 +1,4 @@
-"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | export | demo | publish`.
+"""The command line: `python -m fbinpaint run | segment | exemplars | evaluate | export | demo | train | publish`.
 
 Bad input ends in one line, `error: what is wrong, which file, what to do`, and exit code 1; a file is written whole or
 not at all. torch and diffusers are imported by the commands, not here, so that --help is instant.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GPU_BATCH_SIZE = 16  # photos
 # What commands need beside the core.
-EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo"}
+EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo", "train": "train"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     if argv[:1] == ["demo"]:
         from fbinpaint.demo.server import main
+
+        return main(argv[1:])
+    if argv[:1] == ["train"]:
+        from fbinpaint.training.command import main
 
         return main(argv[1:])
     args = _parser().parse_args(argv)
@@ -102,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="run | segment | exemplars | evaluate | export | demo | publish"
+        title="commands", required=True, metavar="run | segment | exemplars | evaluate | export | demo | train | publish"
     )
 
     run = _command(
@@ -204,7 +208,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     export.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds of the graphs, 0 = none")
 
-    commands.add_parser("demo", help="The demo page; `demo --help` has its options.", add_help=False)  # see `_run`
+    # See `_run`.
+    commands.add_parser("demo", help="The demo page; `demo --help` has its options.", add_help=False)
+    commands.add_parser("train", help="What train_accelerate.py does; `train --help` has its options.", add_help=False)
 
     publish = _command(
         commands, publish_command, "publish", "Upload a saved pipeline folder, or the page, to the Hugging Face Hub.",
