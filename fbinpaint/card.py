@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fbinpaint.errors import InputError
+from fbinpaint.example_picture import CAPTION, NAME, has_example
 from fbinpaint.files import read_json
 from fbinpaint.origin import checked_origin
 from fbinpaint.report import COLUMNS, markdown, sizes
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
 
 MARK = "<!-- Written by fbinpaint and replaced when the model is published again; without this line it is kept. -->"
+PEOPLE = """
+People in photos have not agreed to be altered because their photo is public. Ask them. Of faces, this model has seen
+mostly what its data shows, which is not how people look everywhere; it restores others worse, and may change what they
+look like.
+"""
+OF_PEOPLE = ("person", "skin")  # classes of which one is enough for that
 METRICS = {  # keys of a report -> types of metrics on the Hub
     "lpips_alex": "lpips", "lpips_vgg": "lpips", "psnr": "psnr", "ssim": "ssim", "psnr_hole": "psnr",
     "miou_hole_after": "mean_iou",
@@ -30,10 +37,10 @@ TEXT = """
 
 # {name}
 
-Restores missing parts of photos, guided by a semantic map that the restoration corrects. A pipeline of fbinpaint for
-the label space `{label_space}`: four networks, {megabytes:.1f} MB, and a bank of {exemplars} labelled exemplars. Its
-classes are {classes}.
-
+Restores missing parts of photos, guided by a semantic map that the restoration corrects, and takes out things by name.
+A pipeline of fbinpaint for the label space `{label_space}`: four networks, {megabytes:.1f} MB, and a bank of
+{exemplars} labelled exemplars. It works at a shorter side of {sample_size} pixels. Its classes are {classes}.
+{picture}
 ## Use
 
 The pipeline is no part of diffusers: install fbinpaint (Python 3.10 or newer) from a copy of its sources, with
@@ -48,9 +55,18 @@ out = pipe(image, mask, num_feedback_rounds=2)   # white in the mask = hole; pix
 out.images[0].save("restored.png")
 ```
 
-Intended for research on inpainting and segmentation, and for trying the method. Not intended for judging, identifying
-or deceiving people: what it puts into a hole is made up.
+    fbinpaint run --image photo.jpg --mask mask.png --output restored.png --model {repo_id}
+    fbinpaint run --image photo.jpg --remove {first_class} --output emptied.png --model {repo_id}
 
+Intended for research on inpainting and segmentation, and for trying the method.
+
+What it can do: fill holes of up to about half of a photo so that they fit their surroundings, show the map that it went
+by, follow a map that you edit, and keep named classes out of what it fills. What it cannot do: know what was there.
+What it puts into a hole is made up.
+
+Misuse: it is not to judge, identify or deceive people, to hide what a photo documents, or to remove the marks of its
+author. Its results say in their XMP that a model painted a part of them; leave that in.
+{people}
 ## Training data and licences
 
 {data}
@@ -86,13 +102,15 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
     training = checked_origin(folder)
     read = [_read_report(report, index["label_space"]) for report in reports]
     name, base = repo_id.split("/")[-1], training.get("base_model", "")
+    classes = read_label_space(folder).classes
     metadata = ModelCardData(
         license=training.get("license", "unknown"),
         license_name=training.get("license_name"),
         license_link=training.get("license_link"),
         library_name="fbinpaint",
         pipeline_tag="image-to-image",
-        tags=["inpainting", "semantic-segmentation", index["label_space"]],
+        tags=["inpainting", "image-restoration", "object-removal", "semantic-segmentation", index["label_space"]],
+        metrics=sorted({METRICS[key] for key in COLUMNS}) if read else None,
         model_name=name,
         base_model=base if "/" in base else None,  # others are no names on the Hub
         co2_eq_emissions=training.get("co2_eq_emissions"),
@@ -104,11 +122,14 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         name=name,
         repo_id=repo_id,
         label_space=index["label_space"],
-        classes=", ".join(read_label_space(folder).classes),
+        classes=", ".join(classes),
+        first_class=classes[-1],
+        picture=f"\n![{CAPTION}]({NAME})\n" if has_example(index["label_space"]) else "",
+        people=PEOPLE if set(OF_PEOPLE) & set(classes) else "",
         sample_size=index["sample_size"],
         megabytes=sum(file.stat().st_size for part in folder.iterdir() for file in weight_files(part)) / 1e6,
         exemplars=read_json(folder / "recorrector" / "config.json")["num_exemplars"],
-        data="\n".join(f"- {data['name']}: {data['licence']}" for data in training.get("data", [])) or "Not stated.",
+        data="\n".join(map(_source, training.get("data", []))) or "Not stated.",
         license=f"[{license}]({training['license_link']})" if "license_link" in training else license,
         base=f"Base model: {base}. " if base else "",
         time=training.get("time", "not stated"),
@@ -119,6 +140,11 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         evaluation="\n".join(markdown(report) for report in read) or "Not measured.",
     )
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n{text}")
+
+
+def _source(data: dict[str, str]) -> str:
+    licence = f"[{data['licence']}]({data['link']})" if "link" in data else data["licence"]
+    return f"- {data['name']}: {licence}"
 
 
 def says_less(new: "ModelCard", old: "ModelCard") -> bool:

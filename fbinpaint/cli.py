@@ -106,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="run | segment | exemplars | evaluate | export | demo | train | publish"
+        title="commands", required=True,
+        metavar="run | segment | exemplars | evaluate | export | demo | train | publish",
     )
 
     run = _command(

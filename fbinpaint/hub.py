@@ -15,9 +15,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fbinpaint import __version__
+from fbinpaint import __version__, example_picture
 from fbinpaint.card import MARK, model_card, says_less
 from fbinpaint.errors import InputError, one_line
+from fbinpaint.example_picture import has_example
 from fbinpaint.files import read_json
 from fbinpaint.origin import FILE
 from fbinpaint.saved import COMPONENTS, CONFIG, WEIGHTS, check_pipeline
@@ -53,7 +54,8 @@ def files_of(folder: Path) -> list[Path]:
 def made_files(folder: Path, handler: bool = False) -> dict[str, bytes]:
     """What is published beside the files of a saved pipeline, by its path there.
 
-    config.json: the Hub counts a repository's downloads by it, see `fbinpaint.saved.fetch`.
+    config.json: the Hub counts a repository's downloads by it, see `fbinpaint.saved.fetch`
+    example.png: what the model makes of an example, for its card
     handler: with what Inference Endpoints ask for: handler.py, and the requirements that it has
     """
     from importlib.metadata import version
@@ -62,6 +64,8 @@ def made_files(folder: Path, handler: bool = False) -> dict[str, bytes]:
     config = {"architectures": [index["_class_name"]], "library_name": "fbinpaint", "library_version": __version__}
     config |= {key: index[key] for key in ("label_space", "sample_size", "format_version")}
     made = {} if (folder / CONFIG).exists() else {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
+    if has_example(index["label_space"]):
+        made[example_picture.NAME] = example_picture.example_picture(folder)
     if handler:
         made["handler.py"] = HANDLER.read_bytes()
         made["requirements.txt"] = f"fbinpaint=={__version__}\ndiffusers=={version('diffusers')}\n".encode()

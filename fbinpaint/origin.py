@@ -3,7 +3,8 @@
 Every key is optional; what it does not say, a card calls "not stated":
 
     {"license": "other", "license_name": "...", "license_link": "...",     as in the metadata of a Hub card
-     "data": [{"name": "...", "licence": "..."}],                          of the models that it started from as well
+     "data": [{"name": "...", "licence": "...", "link": "..."}],           of the models that it started from as well;
+                                                                           link, of the terms, may be left out
      "base_model": "USER/NAME",                                            or the name that its folder had
      "command": "accelerate launch train_accelerate.py ...", "time": "51 minutes on two CPU cores",
      "co2_eq_emissions": {"emissions": 12.0, "source": "...", "hardware_used": "..."}}     grams; as in the metadata
@@ -39,7 +40,8 @@ def checked_origin(folder: Path) -> dict:
     texts = [origin.get(key, "") for key in (*LICENCE, "base_model", "command", "time")]
     try:
         texts += [data[key] for data in origin.get("data", []) for key in ("name", "licence")]
-    except (KeyError, TypeError) as error:
+        texts += [data.get("link", "") for data in origin.get("data", [])]
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f'{path}: "data" is not a list of {{"name": ..., "licence": ...}}; correct it') from error
     if carbon := origin.get("co2_eq_emissions"):
         if not isinstance(carbon, dict) or not isinstance(carbon.get("emissions"), int | float):
