@@ -228,8 +228,8 @@ def main() -> int:
         prog="python -m benchmarks.serve", description="Many clients at once against the API, one replica killed.",
         epilog="example: python -m benchmarks.serve --clients 8 --requests 5", formatter_class=HelpWithDefaults,
     )  # fmt: skip
-    parser.add_argument("--model", default=str(CHECKPOINTS / "streets"), metavar="DIR|HUB_ID")
-    parser.add_argument("--replicas", type=positive, default=2)
+    parser.add_argument("--model", default=str(CHECKPOINTS / "streets"), metavar="DIR|HUB_ID", help="default: streets")
+    parser.add_argument("--replicas", type=positive, default=2, help="of the API, on CPUs")
     parser.add_argument("--clients", type=positive, default=64, help="at once")
     parser.add_argument("--requests", type=positive, default=20, help="of each")
     parser.add_argument("--side", type=positive, default=64, help="pixels of the longest side of a photo")
