@@ -9,13 +9,13 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fbinpaint import __version__
-from fbinpaint.arguments import HelpWithDefaults, count, names, percent, pixels, positive, seed
+from fbinpaint.arguments import HelpWithDefaults, count, gpus, names, percent, pixels, positive, seed
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
@@ -29,9 +29,9 @@ from fbinpaint.model_names import (
 from fbinpaint.threads import openmp_settings
 
 if TYPE_CHECKING:
-    from fbinpaint.batch import Task
+    from fbinpaint.batch import Done, Task
     from fbinpaint.pipeline import FeedbackInpaintPipeline
-    from fbinpaint.planning import Plan
+    from fbinpaint.planning import Listing, Plan
 
 GPU_BATCH_SIZE = 16  # photos
 
@@ -123,6 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
     _batch_size(run)
+    run.add_argument(
+        "--ray", nargs="?", const="", metavar="HOST:PORT",
+        help="on a Ray cluster; without an address one that runs, or a new one of this machine (default: no)",
+    )  # fmt: skip
+    run.add_argument(
+        "--gpus-per-worker", type=gpus, metavar="N", help="of Ray; 0.5 = two share one (default: 1 if there are any)"
+    )  # fmt: skip
 
     segment = _command(
         commands, segment_command, "segment",
@@ -228,11 +235,12 @@ def run_command(args: argparse.Namespace) -> int:
     from fbinpaint.xmp import model_name
 
     removal = removal_options(args)
+    if args.ray is None and args.gpus_per_worker is not None:
+        raise InputError("--gpus-per-worker: only for workers of Ray; add --ray")
     models = candidates(args.model, args.remove)
-    plan = plan_restorations(
-        args.image, args.mask, args.output, args.save_semantics, args.format == "keep", args.save_masks, args.resume,
-        args.quality,
-    )  # fmt: skip
+    if args.ray is not None:
+        return _run_in_chunks(args, models)
+    plan = plan_restorations(*plan_arguments(args))
     painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
 
     def task(pipes: "dict[str, FeedbackInpaintPipeline]") -> "Task":
@@ -241,6 +249,14 @@ def run_command(args: argparse.Namespace) -> int:
         return Removing(pipes, args.seed, painters, args.quality, **removal)
 
     return _process(args, models, plan, task)
+
+
+def plan_arguments(args: argparse.Namespace) -> tuple[Any, ...]:
+    """Of `plan_restorations`."""
+    return (
+        args.image, args.mask, args.output, args.save_semantics, args.format == "keep", args.save_masks, args.resume,
+        args.quality,
+    )  # fmt: skip
 
 
 def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -263,6 +279,24 @@ def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
         "grow": args.grow,
         "shadow": bool(args.shadow),
         "retries": args.retries or 0,
+    }
+
+
+def restorer_options(args: argparse.Namespace, batch_size: int) -> dict[str, Any]:
+    """Of `Restorer`."""
+    extras = [*(("before", "after") if args.save_semantics else ()), *(("mask",) if args.save_masks else ())]
+    return {
+        "model": os.path.abspath(args.model) if os.path.isdir(args.model) else args.model,
+        "rounds": args.rounds,
+        "remove": args.remove,
+        "grow": args.grow,
+        "shadow": bool(args.shadow),
+        "retries": args.retries or 0,
+        "seed": args.seed,
+        "extras": extras,
+        "quality": args.quality,
+        "provenance": not args.no_provenance,
+        "batch_size": batch_size,
     }
 
 
@@ -326,52 +360,137 @@ def _process(
     models: those that the photos are shared among, folders or Hub ids by name, as `candidates` has them
     task: is given the pipelines by name
     """
+    from fbinpaint.batch import run
+    from fbinpaint.planning import Listing
+
+    lines = Lines()
+    listing = Listing(plan, lines.of_plan)
+    if listing.is_empty():
+        return lines.exit_code
+    pipes = {name: load_pipeline(model) for name, model in models.items()}
+    _tell_model(args, models, lines)
+    return _tell(args, lines, listing, run(task(pipes), listing, batch_size(args.batch_size)))
+
+
+def _run_in_chunks(args: argparse.Namespace, models: dict[str, str]) -> int:
+    """`run` on a Ray cluster. The lines about photos that failed are in a file as well."""
+    from contextlib import closing
+    from functools import partial
+
+    from fbinpaint import on_ray
+    from fbinpaint.chunks import in_chunks
+    from fbinpaint.planning import plan_restorations
+
+    args.image, args.output = absolute(args.image), absolute(args.output)  # workers run in other folders
+    args.mask = absolute(args.mask) if isinstance(args.mask, Path) else args.mask
+    plan = partial(plan_restorations, *plan_arguments(args))
+    plan()  # what does not fit is said before anything is started
+    with on_ray.connected(args.ray), Lines.in_file(errors_of(args.output)) as lines:
+        gpus = float(on_ray.has_gpus()) if args.gpus_per_worker is None else args.gpus_per_worker
+        workers = on_ray.count_workers(gpus)
+        lines.say("note", f"--ray: room for {workers} workers, of {f'{gpus:g} GPUs' if gpus else '1 CPU'} each")
+        _tell_model(args, models, lines)
+        size = args.batch_size or (GPU_BATCH_SIZE if gpus else 1)
+        options = restorer_options(args, size)
+        run = on_ray.Run(partial(in_chunks, plan, size), options, workers, gpus, lines.of_plan)
+        with closing(iter(run)) as outcomes:
+            return _tell(args, lines, run, outcomes)
+
+
+def absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def errors_of(output: Path) -> Path:
+    """The file of lines about photos that failed, beside the results."""
+    return output.with_name(f"{output.name}.errors.txt")
+
+
+class Lines:
+    """Lines of a run, on stderr, above its progress bar.
+
+    errors: file that errors go to as well, one a line
+    said: how many, by their kind
+    """
+
+    def __init__(self, errors: TextIO | None = None):
+        self.errors = errors
+        self.said: Counter[str] = Counter()
+
+    @classmethod
+    @contextmanager
+    def in_file(cls, path: Path) -> "Iterator[Lines]":
+        """Errors are in a file as well, which is there once the run is over."""
+        with whole_file(path) as temporary:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = open(temporary, "w", encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise InputError(f"{path}: cannot be written ({error.strerror}); name another --output") from error
+            with file:
+                yield cls(file)
+
+    def say(self, kind: str, line: str) -> None:
+        from tqdm import tqdm
+
+        self.said[kind] += 1
+        tqdm.write(printable(f"{kind}: {line}"), file=sys.stderr)
+        if kind == "error" and self.errors:
+            print(printable(line), file=self.errors)
+
+    def of_plan(self, line: str) -> None:
+        from fbinpaint.planning import Note
+
+        self.say("note" if isinstance(line, Note) else "error", line)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.said["error"] else 0
+
+
+def _tell_model(args: argparse.Namespace, models: dict[str, str], lines: Lines) -> None:
+    if args.model == AUTO and len(models) == 1:
+        reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
+        lines.say("note", f"model {next(iter(models))}, the only one {reason}")
+
+
+def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: "Iterable[Done]") -> int:
+    """Says what becomes of photos as they are done, with a progress bar; the exit code.
+
+    listing: knows their total, sooner or later
+    """
     from tqdm import tqdm
 
-    from fbinpaint.batch import Found, run
-    from fbinpaint.planning import Listing, Note
+    from fbinpaint.batch import Found
 
-    said = Counter()  # lines by their kind
     photos: Counter[str] = Counter()  # by model, of those that a choice was made for
     found = Found()
     warned: set[str] = set()
-
-    def say(kind: str, line: str) -> None:
-        said[kind] += 1
-        tqdm.write(printable(f"{kind}: {line}"), file=sys.stderr)
-
-    listing = Listing(plan, lambda line: say("note" if isinstance(line, Note) else "error", line))
-    if listing.is_empty():
-        return 1 if said["error"] else 0
-    pipes = {name: load_pipeline(model) for name, model in models.items()}
-    if args.model == AUTO and len(models) == 1:
-        reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
-        say("note", f"model {next(iter(models))}, the only one {reason}")
     with tqdm(desc=args.name, unit="photo") as progress:
-        for done in run(task(pipes), listing, batch_size(args.batch_size)):
+        for done in outcomes:
             progress.total = listing.total  # once it is known
             progress.update()
             if done.choice:
                 photos[done.model] += 1
                 if not args.image.is_dir():
                     suits = f"model {done.model} suits it best ({done.choice})"
-                    say("note", f"{args.image}: {suits}; --model takes another")
+                    lines.say("note", f"{args.image}: {suits}; --model takes another")
             for line in done.warnings:
                 if line not in warned:
-                    say("warning", line)
+                    lines.say("warning", line)
                     warned.add(line)
             for line in done.notes:
-                say("note", line)
+                lines.say("note", line)
             if done.error:
-                say("error", done.error)
+                lines.say("error", done.error)
             if done.found:
                 found += done.found
         if args.image.is_dir():
             for name, number in photos.items():
-                say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
+                lines.say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
     if found.photos:
         print(found)
-    return 1 if said["error"] else 0
+    return lines.exit_code
 
 
 def batch_size(asked: int | None) -> int:
