@@ -1,8 +1,8 @@
 """Work in chunks: some photos that are done one after the other, on whichever machine, and what becomes of each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fbinpaint.planning import Job, Plan
 
@@ -58,3 +58,30 @@ def in_chunks(plan: Callable[[], Plan], batch_size: int) -> Chunks:
             jobs, size = [], min(2 * size, largest)
     if jobs:
         yield PhotoChunk(tuple(jobs))
+
+
+class Run:
+    """A run in this process, over chunks. To be iterated over, once: what became of each photo.
+
+    options: of `fbinpaint.Restorer`
+    say: is told each line of the listing
+    total: number of photos, once all are known; None before
+    """
+
+    def __init__(self, chunks: Callable[[], Chunks], options: Mapping[str, Any], say: Callable[[str], None]):
+        self.chunks, self.options, self.say = chunks, options, say
+        self.total: int | None = None
+
+    def __iter__(self) -> "Iterator[Done]":
+        restorer, total = None, 0
+        for item in self.chunks():
+            if isinstance(item, str):
+                self.say(item)
+                continue
+            if restorer is None:  # a run that has nothing to do loads no model
+                from fbinpaint.restorer import Restorer
+
+                restorer = Restorer(**self.options)
+            total += len(item)
+            yield from item.work(restorer)
+        self.total = total

@@ -30,6 +30,7 @@ from fbinpaint.threads import openmp_settings
 
 if TYPE_CHECKING:
     from fbinpaint.batch import Done, Task
+    from fbinpaint.chunks import Chunks
     from fbinpaint.pipeline import FeedbackInpaintPipeline
     from fbinpaint.planning import Listing, Plan
 
@@ -90,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         commands, run_command, "run", "Fill holes in photos, or take out things by name.",
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
-    run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
+    run.add_argument(
+        "--image", type=_place, required=True, metavar="FILE|DIR", help="photo, or folder of photos; or parquet"
+    )  # fmt: skip
     run.add_argument(
         "--mask", type=_mask, metavar="FILE|DIR|alpha",
         help="white = hole; a FILE for all photos; a DIR, also theirs, with NAME.png or NAME_mask.png of each; "
@@ -210,6 +213,10 @@ def _batch_size(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _place(text: str) -> Path | str:
+    return text if "://" in text else Path(text)
+
+
 def _mask(text: str) -> Path | str:
     return text if text == "alpha" else Path(text)
 
@@ -232,14 +239,16 @@ def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
     from fbinpaint.batch import Removing, Restoration
     from fbinpaint.planning import plan_restorations
+    from fbinpaint.tables import is_table
     from fbinpaint.xmp import model_name
 
     removal = removal_options(args)
     if args.ray is None and args.gpus_per_worker is not None:
         raise InputError("--gpus-per-worker: only for workers of Ray; add --ray")
     models = candidates(args.model, args.remove)
-    if args.ray is not None:
+    if args.ray is not None or is_table(args.image):
         return _run_in_chunks(args, models)
+    args.image = Path(args.image)
     plan = plan_restorations(*plan_arguments(args))
     painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
 
@@ -264,11 +273,13 @@ def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
 
     Raises InputError for options that do not fit each other.
     """
+    from fbinpaint.tables import is_table
+
     if args.remove is None:
         given = [f"--{name}" for name in ("grow", "shadow", "retries") if getattr(args, name) is not None]
         if given:
             raise InputError(f"{', '.join(given)}: only for what --remove takes out; name its classes: --remove car")
-        if args.mask is None:
+        if args.mask is None and not is_table(args.image):
             raise InputError("nothing says what to fill; give --mask, or name what is to go: --remove car,person")
         return None
     if not args.remove:
@@ -373,32 +384,53 @@ def _process(
 
 
 def _run_in_chunks(args: argparse.Namespace, models: dict[str, str]) -> int:
-    """`run` on a Ray cluster. The lines about photos that failed are in a file as well."""
+    """`run` on a Ray cluster, or over a table. The lines about photos that failed are in a file as well."""
     from contextlib import closing
-    from functools import partial
 
-    from fbinpaint import on_ray
-    from fbinpaint.chunks import in_chunks
-    from fbinpaint.planning import plan_restorations
+    from fbinpaint import chunks, on_ray
 
     args.image, args.output = absolute(args.image), absolute(args.output)  # workers run in other folders
     args.mask = absolute(args.mask) if isinstance(args.mask, Path) else args.mask
-    plan = partial(plan_restorations, *plan_arguments(args))
-    plan()  # what does not fit is said before anything is started
+    plan = chunks_of(args)
+    if args.ray is None:
+        size = batch_size(args.batch_size)
+        with Lines.in_file(errors_of(args.output)) as lines:
+            _tell_model(args, models, lines)
+            run = chunks.Run(plan(size), restorer_options(args, size), lines.of_plan)
+            return _tell(args, lines, run, run)
     with on_ray.connected(args.ray), Lines.in_file(errors_of(args.output)) as lines:
         gpus = float(on_ray.has_gpus()) if args.gpus_per_worker is None else args.gpus_per_worker
         workers = on_ray.count_workers(gpus)
         lines.say("note", f"--ray: room for {workers} workers, of {f'{gpus:g} GPUs' if gpus else '1 CPU'} each")
         _tell_model(args, models, lines)
         size = args.batch_size or (GPU_BATCH_SIZE if gpus else 1)
-        options = restorer_options(args, size)
-        run = on_ray.Run(partial(in_chunks, plan, size), options, workers, gpus, lines.of_plan)
+        run = on_ray.Run(plan(size), restorer_options(args, size), workers, gpus, lines.of_plan)
         with closing(iter(run)) as outcomes:
             return _tell(args, lines, run, outcomes)
 
 
-def absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))
+def chunks_of(args: argparse.Namespace) -> "Callable[[int], Callable[[], Chunks]]":
+    """What finds the chunks of a run, by its batch size. Raises InputError for options that do not fit each other."""
+    from functools import partial
+
+    from fbinpaint.chunks import in_chunks
+    from fbinpaint.planning import plan_restorations
+    from fbinpaint.tables import check_table_options, is_table, plan_table
+
+    if is_table(args.image):
+        check_table_options(args.output, args.mask, args.format == "keep", args.quality)
+        extras = restorer_options(args, 1)["extras"]
+        plan = partial(plan_table, args.image, args.output, extras, args.remove is not None, args.mask, args.resume)
+        return lambda batch_size: plan
+    args.image = Path(args.image)
+    plan = partial(plan_restorations, *plan_arguments(args))
+    plan()  # what is wrong is said before anything is started
+    return lambda batch_size: partial(in_chunks, plan, batch_size)
+
+
+def absolute(path: Path | str) -> Path | str:
+    """URLs stay as they are."""
+    return Path(os.path.abspath(path)) if isinstance(path, Path) else path
 
 
 def errors_of(output: Path) -> Path:
@@ -485,7 +517,7 @@ def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: 
                 lines.say("error", done.error)
             if done.found:
                 found += done.found
-        if args.image.is_dir():
+        if photos and args.image.is_dir():
             for name, number in photos.items():
                 lines.say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
     if found.photos:
