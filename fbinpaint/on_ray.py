@@ -42,6 +42,7 @@ def connected(address: str) -> Iterator[None]:
     try:
         import ray
         import ray.data
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
     except ImportError as error:
         raise InputError(f"--ray: Ray is not installed ({error}); run pip install 'fbinpaint[ray]'") from error
     address = address or os.environ.get("RAY_ADDRESS", "")
@@ -58,6 +59,8 @@ def connected(address: str) -> Iterator[None]:
             ray.init("local", include_dashboard=False, object_store_memory=STORE, **options)
     except Exception as error:  # of many kinds: other versions, tokens, what is no cluster at all
         raise InputError(f"--ray {address}: no connection ({one_line(error)}); check the cluster") from error
+    # Whenever a worker ends Ray prints some twenty lines, whatever log_to_driver says; they are in its logs as well.
+    global_worker_stdstream_dispatcher.add_handler("ray_print_logs", lambda lines: None)
     try:
         yield
     finally:
@@ -201,7 +204,9 @@ class Run:
             )
         return found.map_batches(
             Worker, fn_constructor_args=[self.options], batch_size=1, num_cpus=1, num_gpus=self.gpus or None,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.workers), max_task_retries=RETRIES,
+            # Not of a fixed size: without one of its nodes a run goes on with fewer.
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.workers, initial_size=self.workers),
+            max_task_retries=RETRIES,
         )  # fmt: skip
 
     @contextmanager

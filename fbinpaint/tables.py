@@ -192,9 +192,11 @@ class TableChunk:
                 write_part(self.part, made, table.schema, restorer.extras)
             errors, notes = made["error"], made["notes"]
         except InputError as error:
-            errors, notes = [f"{name}: {error}" for name in ids], [[]] * len(self)
-        for name, error, lines in zip(ids, errors, notes, strict=True):
-            yield Done(Job(Path(str(name)), None, self.part or Path(str(name))), error, notes=lines)
+            errors, notes = [str(error)] * len(self), [[]] * len(self)
+        for name, error, lines in zip(map(str, ids), errors, notes, strict=True):
+            if error is not None and name not in error:
+                error = f"{name}: {error}"
+            yield Done(Job(Path(name), None, self.part or Path(name)), error, notes=lines)
 
 
 @functools.lru_cache(maxsize=1)
