@@ -1,12 +1,14 @@
-"""Runs on a Ray cluster of two nodes with a CPU, and a head without, on this machine: workers, a node and the driver are killed, and each photo is
-there in the end, once, whole, and bit-identical to what one process makes of it."""
+"""Runs on a Ray cluster on this machine, of a head and two nodes of one CPU each: workers, a node and the driver are
+killed, and each photo is there in the end, once, whole, and bit-identical to what one process makes of it."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,10 @@ def results(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if not name.startswith(".")) if folder.exists() else []
 
 
+def has_more(folder: Path, count: int) -> bool:
+    return len(results(folder)) > count
+
+
 def states(folder: Path) -> dict[str, tuple[int, int]]:
     found = {name: (folder / name).stat() for name in results(folder)}
     return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
@@ -185,12 +191,12 @@ def test_a_worker_and_a_node_are_lost(folder, cluster, tiny_pipeline_dir):
 
 def test_a_driver_is_killed_then_interrupted_and_resumed(folder, cluster, tiny_pipeline_dir):
     output = folder / "resumed"
-    before: dict = {}
+    before: dict[str, tuple[int, int]] = {}
     for how, code, more in ((signal.SIGKILL, -9, ()), (signal.SIGINT, 130, ["--resume"]), (None, 1, ["--resume"])):
         run = start(folder, tiny_pipeline_dir, folder / "photos", output, *options(folder, cluster), *more)
         try:
             if how:
-                wait_until(lambda: len(results(output)) > len(before), run)
+                wait_until(partial(has_more, output, len(before)), run)
                 run.send_signal(how)
             assert run.wait(PATIENCE) == code, said_by(run)
         finally:
@@ -279,3 +285,21 @@ def wait_for_workers_to_end(cluster) -> None:
     while any(map(workers_of, cluster.worker_nodes)):
         assert time.monotonic() - began < PATIENCE
         time.sleep(0.05)
+
+
+def test_the_snippet_of_the_docs_runs_as_it_stands(folder, tiny_pipeline_dir, tmp_path, monkeypatch):
+    page = (ROOT / "docs/scale.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/streets").symlink_to(tiny_pipeline_dir)
+    pq.write_table(pq.read_table(folder / "photos.parquet").slice(BROKEN - 4, 8), tmp_path / "photos.parquet")
+    own = "import ray; ray.init('local', num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)\n"
+    env = os.environ | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", own + snippet], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [row for path in (tmp_path / "restored").iterdir() for row in pq.read_table(path).to_pylist()]
+    assert sorted(row["id"] for row in rows) == list(range(BROKEN - 4, BROKEN + 4))
+    for row in rows:
+        assert (row["image"] is None) == (row["error"] is not None) == (row["id"] == BROKEN)
