@@ -42,9 +42,11 @@ def connected(address: str) -> Iterator[None]:
     try:
         import ray
         import ray.data
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+        from ray._private import worker as ray_worker
     except ImportError as error:
         raise InputError(f"--ray: Ray is not installed ({error}); run pip install 'fbinpaint[ray]'") from error
+    # Whenever a worker ends Ray prints some twenty lines, whatever log_to_driver says; they are in its logs as well.
+    ray_worker._worker_logs_enabled = False
     address = address or os.environ.get("RAY_ADDRESS", "")
     if address:
         check_reachable(address)
@@ -59,8 +61,6 @@ def connected(address: str) -> Iterator[None]:
             ray.init("local", include_dashboard=False, object_store_memory=STORE, **options)
     except Exception as error:  # of many kinds: other versions, tokens, what is no cluster at all
         raise InputError(f"--ray {address}: no connection ({one_line(error)}); check the cluster") from error
-    # Whenever a worker ends Ray prints some twenty lines, whatever log_to_driver says; they are in its logs as well.
-    global_worker_stdstream_dispatcher.add_handler("ray_print_logs", lambda lines: None)
     try:
         yield
     finally:
@@ -195,19 +195,19 @@ class Run:
         context.target_max_block_size = context.target_min_block_size = 1
         context.max_errored_blocks = -1  # one chunk that kills its workers must not end the run
         context.max_consecutive_actor_init_deaths = RETRIES
-        # The task that finds photos takes no CPU, so that workers can hold them all. It is not repeated: the second
-        # time other results were there.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of ray_remote_args, without which it is repeated
+            warnings.simplefilter("ignore", DeprecationWarning)  # of arguments that this version has no others for
+            # The task that finds photos takes no CPU, so that workers can hold them all. It is not repeated: the second
+            # time other results were there.
             found = ray.data.read_datasource(
                 photos(self.chunks), num_cpus=0, override_num_blocks=1, ray_remote_args={"max_retries": 0}
             )
-        return found.map_batches(
-            Worker, fn_constructor_args=[self.options], batch_size=1, num_cpus=1, num_gpus=self.gpus or None,
-            # Not of a fixed size: without one of its nodes a run goes on with fewer.
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.workers, initial_size=self.workers),
-            max_task_retries=RETRIES,
-        )  # fmt: skip
+            return found.map_batches(
+                Worker, fn_constructor_args=[self.options], batch_size=1, num_cpus=1, num_gpus=self.gpus or None,
+                # Not of a fixed size: without one of its nodes a run goes on with fewer.
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.workers, initial_size=self.workers),
+                max_task_retries=RETRIES,
+            )  # fmt: skip
 
     @contextmanager
     def _heard_of(self) -> Iterator[Callable[[], None]]:
