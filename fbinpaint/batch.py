@@ -19,6 +19,7 @@ from fbinpaint.image_io import (
     SAVE_FORMATS,
     ImageBytes,
     encode_image,
+    fetched,
     frames_and_bits,
     is_lossy,
     load_image,
@@ -30,6 +31,7 @@ from fbinpaint.images import ALPHA, MOST, check_hole, mask_image, name_of, to_ma
 from fbinpaint.metadata import carry_over
 from fbinpaint.modes import NAMES, fit_to_format
 from fbinpaint.planning import Job
+from fbinpaint.urls import Place, Url
 from fbinpaint.xmp import tell_provenance
 
 if TYPE_CHECKING:
@@ -70,9 +72,11 @@ class Found:
 class Given:
     """A photo that was read.
 
+    file: that it was read from
     hole: (H,W) bool; None = none is given
     """
 
+    file: Path | ImageBytes
     photo: Image.Image
     hole: np.ndarray | None = None
 
@@ -110,11 +114,17 @@ class Done:
 class Files:
     """Results become files, whole or not at all."""
 
-    def save(self, image: Image.Image, path: Path, quality: int | None = None) -> None:
+    def save(self, image: Image.Image, path: Place, quality: int | None = None) -> None:
+        if isinstance(path, Url):
+            path.write_bytes(encode_image(image, path, quality))
+            return
         self._make_folder(path)
         save_image(image, path, quality)
 
-    def copy(self, source: Path | ImageBytes, path: Path) -> None:
+    def copy(self, source: Path | ImageBytes, path: Place) -> None:
+        if isinstance(path, Url):
+            path.write_bytes(read_bytes(source))
+            return
         self._make_folder(path)
         with whole_file(path) as temporary:
             temporary.write_bytes(read_bytes(source))
@@ -131,10 +141,10 @@ class Files:
 class Memory(dict):
     """Results are kept: path -> what its file would hold."""
 
-    def save(self, image: Image.Image, path: Path, quality: int | None = None) -> None:
+    def save(self, image: Image.Image, path: Place, quality: int | None = None) -> None:
         self[path] = encode_image(image, path, quality)
 
-    def copy(self, source: Path | ImageBytes, path: Path) -> None:
+    def copy(self, source: Path | ImageBytes, path: Place) -> None:
         self[path] = read_bytes(source)
 
 
@@ -201,13 +211,14 @@ class Restoration(Task):
         self.rounds, self.seed, self.painters, self.quality = rounds, seed, painters, quality
 
     def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        photo = load_image(job.image)
-        mask = ALPHA if job.mask == ALPHA else load_image(job.mask)
+        file = fetched(job.image)
+        photo = load_image(file)
+        mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
         with naming(job.image):
             height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
             hole = to_mask(mask, (width, height), photo, warn)
             check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
-        return Given(photo, hole)
+        return Given(file, photo, hole)
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[tuple[Image.Image, ...]]:
         photos, holes = [one.photo for one in given], [one.hole for one in given]
@@ -218,7 +229,7 @@ class Restoration(Task):
     def write(self, done: Done, given: Given, made: Made, output: Files | Memory) -> None:
         job, (result, before, after) = done.job, made.result
         save_extras(job, {"before": before, "after": after, "mask": mask_image(given.hole)}, output)
-        done.notes += read_notes(job.image, given.photo, result)
+        done.notes += read_notes(given.file, given.photo, result)
         write_restored(result, job.result, self.painters[made.model], self.quality, output, done.notes)
 
 
@@ -241,16 +252,17 @@ class Removing(Task):
         self.seed, self.painters, self.quality, self.options = seed, painters, quality, options
 
     def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        photo = load_image(job.image)
+        file = fetched(job.image)
+        photo = load_image(file)
         if job.mask is None:
-            return Given(photo)
-        mask = ALPHA if job.mask == ALPHA else load_image(job.mask)
+            return Given(file, photo)
+        mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
         with naming(job.image):
             height, width, _ = to_rgb(photo).shape
             hole = to_mask(mask, (width, height), photo, warn)
             if hole.any():
                 check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
-        return Given(photo, hole)
+        return Given(file, photo, hole)
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> "list[Removal]":
         from fbinpaint.removal import remove  # here, as it imports torch
@@ -269,9 +281,9 @@ class Removing(Task):
         before, after = removal.semantic_before, removal.semantic_after
         save_extras(job, {"before": before, "after": after, "mask": mask_image(removal.mask)}, output)
         if copied:
-            output.copy(job.image, job.result)
+            output.copy(given.file, job.result)
         else:
-            done.notes += read_notes(job.image, photo, removal.image)
+            done.notes += read_notes(given.file, photo, removal.image)
             painter = self.painters[made.model] if filled else None
             write_restored(removal.image, job.result, painter, self.quality, output, done.notes)
         done.found = Found.of(removal)
@@ -293,13 +305,14 @@ class Segmentation(Task):
     """Intact photos become maps; those of extras are colour pictures."""
 
     def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        return Given(load_image(job.image))
+        file = fetched(job.image)
+        return Given(file, load_image(file))
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[Image.Image]:
         return pipe.segment([one.photo for one in given])
 
     def write(self, done: Done, given: Given, made: Made, output: Files | Memory) -> None:
-        if (frames := frames_and_bits(done.job.image)[0]) > 1:
+        if (frames := frames_and_bits(given.file)[0]) > 1:
             done.notes.append(
                 f"{done.job.image}: only the first of its {frames} frames is segmented, the others are left out"
             )
@@ -326,21 +339,21 @@ def save_extras(job: Job, pictures: Mapping[str, Image.Image], output: Files | M
         output.save(pictures[name], path)
 
 
-def read_notes(path: Path | ImageBytes, photo: Image.Image, result: Image.Image) -> Iterator[str]:
+def read_notes(file: Path | ImageBytes, photo: Image.Image, result: Image.Image) -> Iterator[str]:
     """What a photo had that its result has not."""
-    frames, bits = frames_and_bits(path)
+    frames, bits = frames_and_bits(file)
     if frames > 1:
-        yield f"{path}: only the first of its {frames} frames is in the result, the others are left out"
+        yield f"{file}: only the first of its {frames} frames is in the result, the others are left out"
     if bits > 8 and photo.mode in ("RGB", "RGBA", "LA", "CMYK"):
-        yield f"{path}: written as {NAMES[result.mode]}, because its {bits} bits a colour can only be read as 8"
+        yield f"{file}: written as {NAMES[result.mode]}, because its {bits} bits a colour can only be read as 8"
     if photo.mode == "P":
-        yield f"{path}: written as {NAMES[result.mode]}, because results keep no palette"
+        yield f"{file}: written as {NAMES[result.mode]}, because results keep no palette"
     if lost := carry_over(photo).lost:
-        yield f"{path}: its result is without {', and without '.join(lost)}"
+        yield f"{file}: its result is without {', and without '.join(lost)}"
 
 
 def write_restored(
-    result: Image.Image, path: Path, model: str | None, quality: int | None, output: Files | Memory, notes: list[str]
+    result: Image.Image, path: Place, model: str | None, quality: int | None, output: Files | Memory, notes: list[str]
 ) -> None:
     """Writes a restored photo, with what tells its origin; notes what the format of the file does not hold."""
     fitted, converted = fit_to_format(result, path)

@@ -27,6 +27,7 @@ from fbinpaint.model_names import (
     load_pipeline,
 )
 from fbinpaint.threads import openmp_settings
+from fbinpaint.urls import Place, is_folder, place
 
 if TYPE_CHECKING:
     from fbinpaint.batch import Task
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, run_command, "run", "Fill holes in photos, or take out things by name.",
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
-    run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
+    run.add_argument("--image", type=_place, required=True, metavar="FILE|DIR", help="photo, folder of photos, or URL")
     run.add_argument(
         "--mask", type=_mask, metavar="FILE|DIR|alpha",
         help="white = hole; a FILE for all photos; a DIR, also theirs, with NAME.png or NAME_mask.png of each; "
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--shadow", action="store_true", default=None, help="with its shadows")
     run.add_argument("--retries", type=count, metavar="N", help="times to fill again what is still seen (default: 0)")
-    run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
+    run.add_argument("--output", type=_place, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
     run.add_argument("--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo")
     run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
     run.add_argument("--save-semantics", action="store_true", help="write maps: NAME_before.png, NAME_after.png")
@@ -129,8 +130,8 @@ def _parser() -> argparse.ArgumentParser:
         "Write the semantic map of an intact photo, or of each in a folder: a PNG whose values are class ids.",
         "--image examples/street.png --output street_map.png",
     )  # fmt: skip
-    segment.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
-    segment.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders get NAME.png of each")
+    segment.add_argument("--image", type=_place, required=True, metavar="FILE|DIR", help="photo, or folder; or URL")
+    segment.add_argument("--output", type=_place, required=True, metavar="FILE|DIR", help="folders: NAME.png of each")
     segment.add_argument(
         "--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo"
     )  # fmt: skip
@@ -203,8 +204,15 @@ def _batch_size(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _mask(text: str) -> Path | str:
-    return text if text == "alpha" else Path(text)
+def _place(text: str) -> Place:
+    try:
+        return place(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _mask(text: str) -> Place | str:
+    return text if text == "alpha" else _place(text)
 
 
 def _counts(text: str) -> list[int]:
@@ -343,6 +351,7 @@ def _process(
     listing = Listing(plan, lambda line: say("note" if isinstance(line, Note) else "error", line))
     if listing.is_empty():
         return 1 if said["error"] else 0
+    many = is_folder(args.image)
     pipes = {name: load_pipeline(model) for name, model in models.items()}
     if args.model == AUTO and len(models) == 1:
         reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
@@ -353,7 +362,7 @@ def _process(
             progress.update()
             if done.choice:
                 photos[done.model] += 1
-                if not args.image.is_dir():
+                if not many:
                     suits = f"model {done.model} suits it best ({done.choice})"
                     say("note", f"{args.image}: {suits}; --model takes another")
             for line in done.warnings:
@@ -366,7 +375,7 @@ def _process(
                 say("error", done.error)
             if done.found:
                 found += done.found
-        if args.image.is_dir():
+        if many:
             for name, number in photos.items():
                 say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
     if found.photos:
