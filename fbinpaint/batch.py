@@ -1,10 +1,11 @@
 """Runs over photos: reading, working and writing go on beside each other, and a line is left of whatever fails."""
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from fbinpaint.image_io import (
     is_lossy,
     load_image,
     not_held,
+    number_of_pixels,
     read_bytes,
     save_image,
 )
@@ -161,8 +163,8 @@ class Task(ABC):
         self.pipes = pipes
 
     @abstractmethod
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        """Raises InputError for what cannot be read."""
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
+        """file: the photo's. Raises InputError for what cannot be read."""
 
     @abstractmethod
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[Any]:
@@ -210,8 +212,7 @@ class Restoration(Task):
         super().__init__(pipes)
         self.rounds, self.seed, self.painters, self.quality = rounds, seed, painters, quality
 
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        file = fetched(job.image)
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
         photo = load_image(file)
         mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
         with naming(job.image):
@@ -251,8 +252,7 @@ class Removing(Task):
         super().__init__(pipes)
         self.seed, self.painters, self.quality, self.options = seed, painters, quality, options
 
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        file = fetched(job.image)
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
         photo = load_image(file)
         if job.mask is None:
             return Given(file, photo)
@@ -304,8 +304,7 @@ class Removing(Task):
 class Segmentation(Task):
     """Intact photos become maps; those of extras are colour pictures."""
 
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        file = fetched(job.image)
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
         return Given(file, load_image(file))
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[Image.Image]:
@@ -397,60 +396,75 @@ def run(task: Task, jobs: Iterable[Job], batch_size: int, output: Files | Memory
 
     output: where results go; default: files
     """
-    pool = ThreadPoolExecutor(THREADS, "photos")
+    running = Run(task, Files() if output is None else output)
     try:
-        yield from Run(task, Files() if output is None else output, pool).go_through(iter(jobs), batch_size)
+        yield from running.go_through(iter(jobs), batch_size)
     finally:
-        pool.shutdown(cancel_futures=True)  # what is being written becomes whole, nothing else is begun
+        running.end()
 
 
 class Run:
-    def __init__(self, task: Task, output: Files | Memory, pool: ThreadPoolExecutor):
-        self.task, self.output, self.pool = task, output, pool
+    def __init__(self, task: Task, output: Files | Memory):
+        self.task, self.output = task, output
+        self.ahead = Ahead()
+        # Of their own, so that no result waits behind photos that wait for their turn.
+        self.readers, self.writers = ThreadPoolExecutor(THREADS, "reading"), ThreadPoolExecutor(THREADS, "writing")
         self.reading: deque[Future[tuple[Done, Given | None]]] = deque()
         self.writing: deque[tuple[Future[Done], int]] = deque()  # with the photo's number of pixels
 
     def go_through(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Done]:
+        numbered = enumerate(jobs)
         left = True
         while left or self.reading:
-            while left and len(self.reading) < 2 * batch_size and not self._enough_read():
-                job = next(jobs, None)
+            while left and len(self.reading) < 2 * batch_size:
+                number, job = next(numbered, (0, None))
                 left = job is not None
                 if left:
-                    self.reading.append(self.pool.submit(self._read, job))
+                    self.reading.append(self.readers.submit(self._read, number, job))
             ready = self._next_batch(batch_size)
             made = iter(work(self.task, [(done, given) for done, given in ready if given is not None]))
             for done, given in ready:
-                future = self.pool.submit(self._write, done, given, None if given is None else next(made))
+                future = self.writers.submit(self._write, done, given, None if given is None else next(made))
                 self.writing.append((future, pixels_of(given)))
             while self.writing and (self.writing[0][0].done() or self._much_to_write(batch_size)):
                 yield self.writing.popleft()[0].result()
-        for future, _ in self.writing:
-            yield future.result()
+        while self.writing:
+            yield self.writing.popleft()[0].result()
+
+    def end(self) -> None:
+        """What is being written becomes whole, nothing else is begun."""
+        self.ahead.end()
+        for pool in (self.readers, self.writers):
+            pool.shutdown(cancel_futures=True)
 
     def _next_batch(self, batch_size: int) -> list[tuple[Done, Given | None]]:
         """Those read first, together of at most PIXELS, unless the first one alone is larger."""
         ready: list[tuple[Done, Given | None]] = []
         pixels = 0
         while self.reading and len(ready) < batch_size:
-            pixels += pixels_of(self.reading[0].result()[1])
+            done, given = self.reading[0].result()
+            pixels += pixels_of(given)
             if ready and pixels > PIXELS:
                 break
-            ready.append(self.reading.popleft().result())
+            self.reading.popleft()
+            self.ahead.go_on(pixels_of(given))
+            ready.append((done, given))
         return ready
-
-    def _enough_read(self) -> bool:
-        return sum(pixels_of(future.result()[1]) for future in self.reading if future.done()) > PIXELS
 
     def _much_to_write(self, batch_size: int) -> bool:
         return len(self.writing) > 2 * batch_size or sum(pixels for _, pixels in self.writing) > PIXELS
 
-    def _read(self, job: Job) -> tuple[Done, Given | None]:
+    def _read(self, number: int, job: Job) -> tuple[Done, Given | None]:
         done = Done(job)
+        pixels = 0
         try:
-            return done, self.task.read(job, done.warnings.append)
+            file = fetched(job.image)
+            pixels = number_of_pixels(file)
+            self.ahead.wait(number, pixels)
+            return done, self.task.read(job, file, done.warnings.append)
         except InputError as error:
             done.error = str(error)
+            self.ahead.give_back(pixels)
         return done, None
 
     def _write(self, done: Done, given: Given | None, made: Made | None) -> Done:
@@ -461,6 +475,43 @@ class Run:
             except InputError as error:
                 done.error = str(error)
         return done
+
+
+class Ahead:
+    """How far ahead of the model photos are decoded: as long as they have PIXELS together, and always the next one.
+
+    free: pixels that may still be decoded
+    turn: number of the photo that the model is to work on next
+    """
+
+    def __init__(self):
+        self.free, self.turn, self.ended = PIXELS, 0, False
+        self.changed = threading.Condition()
+
+    def wait(self, number: int, pixels: int) -> None:
+        """Until a photo may be decoded. Raises CancelledError where none is wanted any more."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.ended or number <= self.turn or pixels <= self.free)
+            if self.ended:
+                raise CancelledError
+            self.free -= pixels
+
+    def go_on(self, pixels: int) -> None:
+        """The model takes the next photo."""
+        with self.changed:
+            self.turn += 1
+            self.free += pixels
+            self.changed.notify_all()
+
+    def give_back(self, pixels: int) -> None:
+        with self.changed:
+            self.free += pixels
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
 
 def pixels_of(given: Given | None) -> int:

@@ -88,6 +88,12 @@ def fetched(file: Place | ImageBytes) -> Path | ImageBytes:
     return ImageBytes(str(file), file.read_bytes()) if isinstance(file, Url) else file
 
 
+def number_of_pixels(file: Path | ImageBytes) -> int:
+    """Of an image file, by its header. Raises InputError as `load_image`."""
+    with open_image(file, str(file)) as image:
+        return image.width * image.height
+
+
 def read_bytes(file: Path | ImageBytes) -> bytes:
     """What an image file holds. Raises InputError where it cannot be read."""
     if isinstance(file, ImageBytes):
