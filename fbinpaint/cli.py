@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fbinpaint import __version__
@@ -27,6 +28,7 @@ from fbinpaint.model_names import (
     load_pipeline,
 )
 from fbinpaint.threads import openmp_settings
+from fbinpaint.urls import Place, is_folder, place
 
 if TYPE_CHECKING:
     from fbinpaint.batch import Done, Task
@@ -92,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
     run.add_argument(
-        "--image", type=_place, required=True, metavar="FILE|DIR", help="photo, or folder of photos; or parquet"
+        "--image", type=_place, required=True, metavar="FILE|DIR", help="photo, folder of photos, parquet, or URL"
     )  # fmt: skip
     run.add_argument(
         "--mask", type=_mask, metavar="FILE|DIR|alpha",
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--shadow", action="store_true", default=None, help="with its shadows")
     run.add_argument("--retries", type=count, metavar="N", help="times to fill again what is still seen (default: 0)")
-    run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
+    run.add_argument("--output", type=_place, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
     run.add_argument("--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo")
     run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
     run.add_argument("--save-semantics", action="store_true", help="write maps: NAME_before.png, NAME_after.png")
@@ -139,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
         "Write the semantic map of an intact photo, or of each in a folder: a PNG whose values are class ids.",
         "--image examples/street.png --output street_map.png",
     )  # fmt: skip
-    segment.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
-    segment.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders get NAME.png of each")
+    segment.add_argument("--image", type=_place, required=True, metavar="FILE|DIR", help="photo, or folder; or URL")
+    segment.add_argument("--output", type=_place, required=True, metavar="FILE|DIR", help="folders: NAME.png of each")
     segment.add_argument(
         "--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo"
     )  # fmt: skip
@@ -213,12 +215,15 @@ def _batch_size(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _place(text: str) -> Path | str:
-    return text if "://" in text else Path(text)
+def _place(text: str) -> Place:
+    try:
+        return place(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _mask(text: str) -> Path | str:
-    return text if text == "alpha" else Path(text)
+def _mask(text: str) -> Place | str:
+    return text if text == "alpha" else _place(text)
 
 
 def _counts(text: str) -> list[int]:
@@ -248,7 +253,6 @@ def run_command(args: argparse.Namespace) -> int:
     models = candidates(args.model, args.remove)
     if args.ray is not None or is_table(args.image):
         return _run_in_chunks(args, models)
-    args.image = Path(args.image)
     plan = plan_restorations(*plan_arguments(args))
     painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
 
@@ -390,7 +394,7 @@ def _run_in_chunks(args: argparse.Namespace, models: dict[str, str]) -> int:
     from fbinpaint import chunks, on_ray
 
     args.image, args.output = absolute(args.image), absolute(args.output)  # workers run in other folders
-    args.mask = absolute(args.mask) if isinstance(args.mask, Path) else args.mask
+    args.mask = absolute(args.mask)
     plan = chunks_of(args)
     if args.ray is None:
         size = batch_size(args.batch_size)
@@ -422,18 +426,17 @@ def chunks_of(args: argparse.Namespace) -> "Callable[[int], Callable[[], Chunks]
         extras = restorer_options(args, 1)["extras"]
         plan = partial(plan_table, args.image, args.output, extras, args.remove is not None, args.mask, args.resume)
         return lambda batch_size: plan
-    args.image = Path(args.image)
     plan = partial(plan_restorations, *plan_arguments(args))
     plan()  # what is wrong is said before anything is started
     return lambda batch_size: partial(in_chunks, plan, batch_size)
 
 
-def absolute(path: Path | str) -> Path | str:
-    """URLs stay as they are."""
-    return Path(os.path.abspath(path)) if isinstance(path, Path) else path
+def absolute(place: Place | str | None) -> Place | str | None:
+    """Of a path; all else stays as it is."""
+    return Path(os.path.abspath(place)) if isinstance(place, Path) else place
 
 
-def errors_of(output: Path) -> Path:
+def errors_of(output: Place) -> Place:
     """The file of lines about photos that failed, beside the results."""
     return output.with_name(f"{output.name}.errors.txt")
 
@@ -451,16 +454,15 @@ class Lines:
 
     @classmethod
     @contextmanager
-    def in_file(cls, path: Path) -> "Iterator[Lines]":
+    def in_file(cls, place: Place) -> "Iterator[Lines]":
         """Errors are in a file as well, which is there once the run is over."""
-        with whole_file(path) as temporary:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file = open(temporary, "w", encoding="utf-8", errors="backslashreplace")
-            except OSError as error:
-                raise InputError(f"{path}: cannot be written ({error.strerror}); name another --output") from error
-            with file:
-                yield cls(file)
+        from fbinpaint.batch import Files
+        from fbinpaint.image_io import ImageBytes
+
+        with TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as errors:
+            yield cls(errors)
+            errors.seek(0)
+            Files().copy(ImageBytes("errors", errors.read().encode(errors="replace")), place)
 
     def say(self, kind: str, line: str) -> None:
         from tqdm import tqdm
@@ -494,17 +496,19 @@ def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: 
     from tqdm import tqdm
 
     from fbinpaint.batch import Found
+    from fbinpaint.tables import is_table
 
     photos: Counter[str] = Counter()  # by model, of those that a choice was made for
     found = Found()
     warned: set[str] = set()
+    many = not is_table(args.image) and is_folder(args.image)
     with tqdm(desc=args.name, unit="photo") as progress:
         for done in outcomes:
             progress.total = listing.total  # once it is known
             progress.update()
             if done.choice:
                 photos[done.model] += 1
-                if not args.image.is_dir():
+                if not many:
                     suits = f"model {done.model} suits it best ({done.choice})"
                     lines.say("note", f"{args.image}: {suits}; --model takes another")
             for line in done.warnings:
@@ -517,7 +521,7 @@ def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: 
                 lines.say("error", done.error)
             if done.found:
                 found += done.found
-        if photos and args.image.is_dir():
+        if many:
             for name, number in photos.items():
                 lines.say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
     if found.photos:

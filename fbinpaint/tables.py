@@ -6,21 +6,20 @@ go from one process to another; whoever works on them reads them.
 """
 
 import functools
-import os
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fbinpaint.chunks import LARGEST, Chunks
 from fbinpaint.errors import InputError, one_line
-from fbinpaint.files import whole_file
 from fbinpaint.folders import walk
-from fbinpaint.image_io import PHOTO_SUFFIXES
+from fbinpaint.image_io import PHOTO_SUFFIXES, ImageBytes
 from fbinpaint.images import ALPHA
 from fbinpaint.planning import Job, done_already, job
+from fbinpaint.urls import Place, Url, check_writable, exists, is_file, is_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,73 +32,52 @@ SUFFIX = ".parquet"
 COLUMNS = ("id", "image", "mask")
 PART = 64  # rows of a file of results, at most
 LONGEST = 200  # characters of a file's name
-TOKENS = {
-    "hf": "HF_TOKEN, for data sets that are not public",
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
-}
 
 
-def is_table(image: Path | str) -> bool:
+def is_table(image: Place) -> bool:
     """Whether these are photos in parquet files. Of a folder the first files decide, photos before others."""
-    if urlsplit(str(image)).scheme == "hf" or str(image).rstrip("/").endswith(SUFFIX):
+    if image.suffix.lower() == SUFFIX:
         return True
-    if os.path.isdir(image):
-        for _, names in walk(Path(image), refuse=lambda error: None):
-            suffixes = {os.path.splitext(name)[1].lower() for name in names}
-            if suffixes & {*PHOTO_SUFFIXES, SUFFIX}:
-                return not suffixes & {*PHOTO_SUFFIXES}
+    if not is_folder(image):
+        return False
+    for _, names in walk(image, refuse=lambda line: None):
+        suffixes = {PurePath(name).suffix.lower() for name in names}
+        if SUFFIX in suffixes or suffixes & set(PHOTO_SUFFIXES):
+            return not suffixes & set(PHOTO_SUFFIXES)
     return False
 
 
-def is_table_of_results(output: Path) -> bool:
-    """Whether results are to go to parquet files, in a folder of such a name."""
-    return output.suffix.lower() == SUFFIX
-
-
 @contextmanager
-def reading(name: str) -> Iterator[None]:
-    """InputErrors of what cannot be read."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # of many kinds: those of pyarrow, of fsspec's file systems, of what these rest upon
-        token = TOKENS.get(urlsplit(name).scheme)
-        advice = f"check it, and the environment's {token}" if token else "check the path and the file"
-        raise InputError(f"{name}: cannot be read ({one_line(error)}); {advice}") from error
-
-
-@contextmanager
-def opened(name: str) -> "Iterator[pq.ParquetFile]":
-    import fsspec
+def opened(place: Place) -> "Iterator[pq.ParquetFile]":
+    """Raises InputError for what cannot be read, also within."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with reading(name), fsspec.open(name) as file, pq.ParquetFile(file) as parquet:
-        yield parquet
+    try:
+        with place.open() if isinstance(place, Url) else open(place, "rb") as file, pq.ParquetFile(file) as parquet:
+            yield parquet
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read ({error.strerror or one_line(error)}); check the file") from error
+    except pa.ArrowException as error:
+        raise InputError(f"{place}: is no whole parquet file ({one_line(error)}); save it again") from error
 
 
-def parquet_files(table: Path | str) -> tuple[list[str], str]:
-    """The parquet files of a table, sorted, and the folder that they are in."""
-    import fsspec
-
-    name = str(table)
-    with reading(name):
-        fs, root = fsspec.core.url_to_fs(name)
-        if fs.isfile(root):
-            return [name], name.rpartition("/")[0]
-        if not fs.exists(root):
-            raise InputError(f"{name}: no such file or folder; check the path")
-        found = [path for path in sorted(fs.find(root)) if path.endswith(SUFFIX) and "/." not in path[len(root) :]]
-        if not found:
-            raise InputError(f"{name}: holds no {SUFFIX} file; name a table, or a folder of photos")
-        prefix = "" if os.path.exists(name) else f"{urlsplit(name).scheme}://"
-        return [prefix + path for path in found], prefix + root.rstrip("/")
+def parquet_files(table: Place) -> Iterator[tuple[Place, PurePath]]:
+    """The parquet files of a table, and what they are called below it, without suffix."""
+    if not exists(table):
+        raise InputError(f"{table}: no such file or folder; check the path")
+    if is_file(table):
+        yield table, PurePath(table.stem)
+        return
+    for folder, names in walk(table):
+        for name in names:
+            if name.endswith(SUFFIX):
+                yield folder / name, PurePath(folder.relative_to(table) / name.removesuffix(SUFFIX))
 
 
 def plan_table(
-    table: Path | str,
-    output: Path,
+    table: Place,
+    output: Place,
     extras: Sequence[str] = (),
     remove: bool = False,
     mask: str | None = None,
@@ -114,19 +92,21 @@ def plan_table(
     Raises InputError, when it is gone through, where the table cannot be used or results of another run are there.
     """
     row_group.cache_clear()  # of an earlier run of this process; the file may be another by now
-    files, folder = parquet_files(table)
-    parts = Parts(output, resume) if is_table_of_results(output) else None
+    files = list(parquet_files(table))
+    if not files:
+        raise InputError(f"{table}: holds no {SUFFIX} file; name a table, or a folder of photos")
+    parts = Parts(output, resume) if output.suffix.lower() == SUFFIX else None
     total = done = 0
-    for file in files:
+    for file, name in files:
         try:
             with opened(file) as parquet:
                 check_columns(file, parquet.schema_arrow.names, remove or mask is not None)
-                place = output / file.removeprefix(folder).lstrip("/").removesuffix(SUFFIX)
                 total += parquet.metadata.num_rows
                 if parts:
-                    chunks = parts.of(parquet, file, place, mask)
+                    chunks = parts.of(parquet, file, output / name, mask)
                 else:
-                    chunks = in_files(parquet, file, place if len(files) > 1 else output, extras, mask, resume)
+                    folder = output / name if len(files) > 1 else output
+                    chunks = in_files(parquet, file, folder, extras, mask, resume)
                 for item in chunks:
                     if isinstance(item, int):
                         done += item
@@ -144,7 +124,7 @@ def plan_table(
         yield done_already(output, done, total)
 
 
-def check_columns(file: str, names: Sequence[str], no_mask: bool) -> None:
+def check_columns(file: Place, names: Sequence[str], no_mask: bool) -> None:
     for column in ("image",) if no_mask else ("image", "mask"):
         if column not in names:
             raise InputError(
@@ -163,13 +143,13 @@ class TableChunk:
     mask: as in `plan_table`
     """
 
-    file: str
+    file: Place
     group: int
     first: int
     rows: tuple[int, ...]
     mask: str | None
-    results: tuple[str, ...] | None = None
-    part: Path | None = None
+    results: tuple[Place, ...] | None = None
+    part: Place | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -177,8 +157,7 @@ class TableChunk:
     def work(self, restorer: "Restorer") -> "Iterator[Done]":
         from fbinpaint.batch import Done
 
-        stem = self.file.rpartition("/")[2].removesuffix(SUFFIX)
-        ids: list[Any] = [f"{stem}-{self.first + row}" for row in self.rows]
+        ids: list[Any] = [f"{self.file.stem}-{self.first + row}" for row in self.rows]
         try:
             table = row_group(self.file, self.group).take(self.rows)
             columns = {name: table[name].to_pylist() for name in table.column_names}
@@ -186,7 +165,7 @@ class TableChunk:
             if self.mask:
                 columns["mask"] = [self.mask] * len(self)
             if self.results:
-                columns["result"] = list(self.results)
+                columns["result"] = list(map(str, self.results))
             made = restorer(columns)
             if self.part:
                 write_part(self.part, made, table.schema, restorer.extras)
@@ -200,7 +179,7 @@ class TableChunk:
 
 
 @functools.lru_cache(maxsize=1)
-def row_group(file: str, group: int) -> "pa.Table":
+def row_group(file: Place, group: int) -> "pa.Table":
     """Whole, as many of its rows are wanted one after the other."""
     with opened(file) as parquet:
         return parquet.read_row_group(group, [name for name in COLUMNS if name in parquet.schema_arrow.names])
@@ -219,13 +198,10 @@ def row_groups(parquet: "pq.ParquetFile") -> Iterator[tuple[int, int, int]]:
 
 
 def in_files(
-    parquet: "pq.ParquetFile", file: str, folder: Path, extras: Sequence[str], mask: str | None, resume: bool
+    parquet: "pq.ParquetFile", file: Place, folder: Place, extras: Sequence[str], mask: str | None, resume: bool
 ) -> Iterator[TableChunk | str | int]:
     """Chunks of a parquet file whose results go to `folder`, lines, and how many rows of a group are done already."""
-    try:
-        present = frozenset(os.listdir(folder)) if resume else frozenset()
-    except OSError:  # not there yet, or to be refused when the first result is written
-        present = frozenset()
+    present = frozenset(next(walk(folder), (folder, ()))[1] if resume and is_folder(folder) else ())
     taken: set[str] = set()
     for group, first, count in row_groups(parquet):
         rows, results, done = [], [], 0
@@ -238,7 +214,7 @@ def in_files(
                 done += 1
             else:
                 rows.append(row)
-                results.append(str(one.result))
+                results.append(one.result)
             taken |= names
         yield done
         for start in range(0, len(rows), LARGEST):
@@ -254,7 +230,7 @@ def file_names(parquet: "pq.ParquetFile", group: int, first: int, count: int) ->
         names = parquet.read_row_group(group, ["id"])["id"].to_pylist()
     elif "image.path" in (parquet.schema.column(i).path for i in range(len(parquet.schema))):
         names = [(x or {}).get("path") for x in parquet.read_row_group(group, ["image.path"])["image"].to_pylist()]
-        names = [None if name is None else os.path.splitext(os.path.basename(name))[0] for name in names]
+        names = [None if name is None else PurePath(name).stem for name in names]
     else:
         names = numbers
     return [file_name(str(number if name in (None, "") else name)) for name, number in zip(names, numbers, strict=True)]
@@ -272,16 +248,12 @@ def file_name(text: str) -> str:
 class Parts:
     """The parquet files of results: what such a file is called says which rows it has, so that none is made twice."""
 
-    def __init__(self, output: Path, resume: bool):
-        self.output, self.resume = output, resume
-        try:
-            self.there = {path for path in output.rglob(f"*{SUFFIX}") if not path.name.startswith(".")}
-        except OSError as error:
-            raise InputError(f"{output}: cannot be read ({error.strerror}); name another --output") from error
+    def __init__(self, output: Place, resume: bool):
+        self.there = {path for path, _ in parquet_files(output)} if exists(output) else set()
         if self.there and not resume:
             raise InputError(f"{output}: holds results already; --resume goes on with them, or name another --output")
 
-    def of(self, parquet: "pq.ParquetFile", file: str, place: Path, mask: str | None) -> Iterator[TableChunk | int]:
+    def of(self, parquet: "pq.ParquetFile", file: Place, place: Place, mask: str | None) -> Iterator[TableChunk | int]:
         """Chunks of a parquet file, and how many rows are done already."""
         for group, first, count in row_groups(parquet):
             for start in range(0, count, PART):
@@ -298,21 +270,18 @@ class Parts:
             yield f"{path}: holds no rows of this table; move it away, or name another --output"
 
 
-def is_done(part: Path, rows: int) -> bool:
+def is_done(part: Place, rows: int) -> bool:
     """Whether a file of results has so many rows, none with an error; its footer tells."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        footer = pq.read_metadata(part)
-        column = footer.schema.names.index("error")
-        statistics = footer.row_group(0).column(column).statistics
-        return footer.num_rows == rows == statistics.null_count
-    except (OSError, ValueError, AttributeError, pa.ArrowException):
+        with opened(part) as parquet:
+            footer = parquet.metadata
+            statistics = footer.row_group(0).column(footer.schema.names.index("error")).statistics
+            return footer.num_rows == rows == statistics.null_count
+    except (InputError, ValueError):  # of a file that is broken, or not ours
         return False
 
 
-def write_part(path: Path, rows: dict[str, list], schema: "pa.Schema", extras: Sequence[str]) -> None:
+def write_part(path: Place, rows: dict[str, list], schema: "pa.Schema", extras: Sequence[str]) -> None:
     """Writes results, as `Restorer` gives them, with the types by which `datasets` shows them as pictures.
 
     schema: of the rows that they were made from
@@ -323,23 +292,22 @@ def write_part(path: Path, rows: dict[str, list], schema: "pa.Schema", extras: S
     from datasets import Features, Image, List, Value
     from datasets.features.features import generate_from_arrow_type
 
+    from fbinpaint.batch import Files
+
     id_type = generate_from_arrow_type(schema.field("id").type) if "id" in schema.names else Value("string")
     pictures = {name: Image() for name in ("image", *extras)}
     features = Features({"id": id_type} | pictures | {"error": Value("string"), "notes": List(Value("string"))})
-    table = pa.table({name: rows[name] for name in features}, features.arrow_schema)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent}: folder cannot be made ({error.strerror}); choose another") from error
-    with whole_file(path) as temporary:
-        pq.write_table(table, temporary)
+    file = io.BytesIO()
+    pq.write_table(pa.table({name: rows[name] for name in features}, features.arrow_schema), file)
+    Files().copy(ImageBytes(str(path), file.getvalue()), path)
 
 
-def check_table_options(output: Path, mask: Path | str | None, keep_format: bool, quality: int | None) -> None:
+def check_table_options(output: Place, mask: Place | str | None, keep_format: bool, quality: int | None) -> None:
     """Raises InputError for what does not go with tables."""
     if mask is not None and mask != ALPHA:
         raise InputError(f"--mask {mask}: masks of a table are in its column mask; leave --mask out, or use alpha")
     if keep_format or quality is not None:
         raise InputError("--format, --quality: results of a table are PNG files; leave them out")
-    if os.path.exists(output) and not output.is_dir():
+    check_writable(output)
+    if exists(output) and not is_folder(output):
         raise InputError(f"{output}: is a file; name a folder, which for parquet files ends in {SUFFIX}")

@@ -174,7 +174,7 @@ def test_what_cannot_be_is_refused_in_a_line(photos, run, tmp_path):
         ("other", [], "has no column image, only photo"),
         ("maskless", [], "has no column mask, only image; rename one, or name what is to go"),
         ("empty", [], "holds no row"),
-        ("broken", [], "broken.parquet: cannot be read"),
+        ("broken", [], "broken.parquet: is no whole parquet file"),
         ("folder", [], "holds no .parquet file"),
         ("missing", [], "no such file or folder"),
         ("maskless", [f"--mask={photos}/mask.png"], "masks of a table are in its column mask"),
