@@ -247,11 +247,12 @@ def run_command(args: argparse.Namespace) -> int:
     from fbinpaint.tables import is_table
     from fbinpaint.xmp import model_name
 
+    args.table = is_table(args.image)
     removal = removal_options(args)
     if args.ray is None and args.gpus_per_worker is not None:
         raise InputError("--gpus-per-worker: only for workers of Ray; add --ray")
     models = candidates(args.model, args.remove)
-    if args.ray is not None or is_table(args.image):
+    if args.ray is not None or args.table:
         return _run_in_chunks(args, models)
     plan = plan_restorations(*plan_arguments(args))
     painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
@@ -277,13 +278,11 @@ def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
 
     Raises InputError for options that do not fit each other.
     """
-    from fbinpaint.tables import is_table
-
     if args.remove is None:
         given = [f"--{name}" for name in ("grow", "shadow", "retries") if getattr(args, name) is not None]
         if given:
             raise InputError(f"{', '.join(given)}: only for what --remove takes out; name its classes: --remove car")
-        if args.mask is None and not is_table(args.image):
+        if args.mask is None and not args.table:
             raise InputError("nothing says what to fill; give --mask, or name what is to go: --remove car,person")
         return None
     if not args.remove:
@@ -419,9 +418,9 @@ def chunks_of(args: argparse.Namespace) -> "Callable[[int], Callable[[], Chunks]
 
     from fbinpaint.chunks import in_chunks
     from fbinpaint.planning import plan_restorations
-    from fbinpaint.tables import check_table_options, is_table, plan_table
+    from fbinpaint.tables import check_table_options, plan_table
 
-    if is_table(args.image):
+    if args.table:
         check_table_options(args.output, args.mask, args.format == "keep", args.quality)
         extras = restorer_options(args, 1)["extras"]
         plan = partial(plan_table, args.image, args.output, extras, args.remove is not None, args.mask, args.resume)
@@ -496,12 +495,11 @@ def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: 
     from tqdm import tqdm
 
     from fbinpaint.batch import Found
-    from fbinpaint.tables import is_table
 
     photos: Counter[str] = Counter()  # by model, of those that a choice was made for
     found = Found()
     warned: set[str] = set()
-    many = not is_table(args.image) and is_folder(args.image)
+    many = is_folder(args.image)
     with tqdm(desc=args.name, unit="photo") as progress:
         for done in outcomes:
             progress.total = listing.total  # once it is known

@@ -35,10 +35,13 @@ LONGEST = 200  # characters of a file's name
 
 
 def is_table(image: Place) -> bool:
-    """Whether these are photos in parquet files. Of a folder the first files decide, photos before others."""
+    """Whether these are photos in parquet files. Of a folder the first files decide, photos before others.
+
+    A store is not asked, as its folders may have millions of files: there a table ends in .parquet, or is a data set.
+    """
     if image.suffix.lower() == SUFFIX:
         return True
-    if not is_folder(image):
+    if isinstance(image, Url) and image.scheme != "hf" or not is_folder(image):
         return False
     for _, names in walk(image, refuse=lambda line: None):
         suffixes = {PurePath(name).suffix.lower() for name in names}
