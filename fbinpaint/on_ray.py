@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fbinpaint.chunks import Chunks
@@ -108,6 +109,17 @@ def has_gpus() -> bool:
     return ray.cluster_resources().get("GPU", 0) > 0
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What goes through Ray Data, which would make columns of plain types of anything that looks like one, and a line
+    of any Note.
+
+    item: a chunk, what became of its photos, a line, the number of all photos, or an InputError that ends the run
+    """
+
+    item: Any
+
+
 class Worker:
     """An actor of Ray Data: chunks in; what became of their photos, and the lines that were among them, out."""
 
@@ -124,7 +136,7 @@ class Worker:
             self.error = error
 
     def __call__(self, rows: "dict[str, np.ndarray]") -> dict[str, list]:
-        return {"item": [self._of(item) for item in rows["item"]]}
+        return {"sent": [Sent(self._of(sent.item)) for sent in rows["sent"]]}
 
     def _of(self, item: Any) -> Any:
         if isinstance(item, str | int | InputError):
@@ -162,7 +174,7 @@ class Run:
             with self._heard_of() as heard:
                 for row in self._dataset().iter_rows():
                     heard()
-                    item = row["item"]
+                    item = row["sent"].item
                     if isinstance(item, str):
                         self.say(item)
                     elif isinstance(item, int):
@@ -255,7 +267,7 @@ def photos(chunks: Callable[[], Chunks]):
             yield block(error)
 
     def block(item: Any) -> pd.DataFrame:
-        return pd.DataFrame({"item": pd.Series([item], dtype=object)})
+        return pd.DataFrame({"sent": pd.Series([Sent(item)], dtype=object)})
 
     class Photos(Datasource):
         supports_distributed_reads = False  # where the driver is, files are listed; without it, there is no run
