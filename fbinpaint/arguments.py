@@ -56,3 +56,14 @@ def seed(text: str) -> int:
     if count(text) >= 2**64:
         raise argparse.ArgumentTypeError("must be below 2**64")
     return int(text)
+
+
+def gpus(text: str) -> float:
+    """0 or more; of one GPU also a part."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1000 or (number > 1 and number % 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs, as 0, 0.5, 1 or 2")
+    return number

@@ -1,10 +1,11 @@
 """Runs over photos: reading, working and writing go on beside each other, and a line is left of whatever fails."""
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from fbinpaint.image_io import (
     SAVE_FORMATS,
     ImageBytes,
     encode_image,
+    fetched,
     frames_and_bits,
     is_lossy,
     load_image,
     not_held,
+    number_of_pixels,
     read_bytes,
     save_image,
 )
@@ -30,6 +33,7 @@ from fbinpaint.images import ALPHA, MOST, check_hole, mask_image, name_of, to_ma
 from fbinpaint.metadata import carry_over
 from fbinpaint.modes import NAMES, fit_to_format
 from fbinpaint.planning import Job
+from fbinpaint.urls import Place, Url
 from fbinpaint.xmp import tell_provenance
 
 if TYPE_CHECKING:
@@ -70,9 +74,11 @@ class Found:
 class Given:
     """A photo that was read.
 
+    file: that it was read from
     hole: (H,W) bool; None = none is given
     """
 
+    file: Path | ImageBytes
     photo: Image.Image
     hole: np.ndarray | None = None
 
@@ -110,11 +116,17 @@ class Done:
 class Files:
     """Results become files, whole or not at all."""
 
-    def save(self, image: Image.Image, path: Path, quality: int | None = None) -> None:
+    def save(self, image: Image.Image, path: Place, quality: int | None = None) -> None:
+        if isinstance(path, Url):
+            path.write_bytes(encode_image(image, path, quality))
+            return
         self._make_folder(path)
         save_image(image, path, quality)
 
-    def copy(self, source: Path | ImageBytes, path: Path) -> None:
+    def copy(self, source: Path | ImageBytes, path: Place) -> None:
+        if isinstance(path, Url):
+            path.write_bytes(read_bytes(source))
+            return
         self._make_folder(path)
         with whole_file(path) as temporary:
             temporary.write_bytes(read_bytes(source))
@@ -131,10 +143,10 @@ class Files:
 class Memory(dict):
     """Results are kept: path -> what its file would hold."""
 
-    def save(self, image: Image.Image, path: Path, quality: int | None = None) -> None:
+    def save(self, image: Image.Image, path: Place, quality: int | None = None) -> None:
         self[path] = encode_image(image, path, quality)
 
-    def copy(self, source: Path | ImageBytes, path: Path) -> None:
+    def copy(self, source: Path | ImageBytes, path: Place) -> None:
         self[path] = read_bytes(source)
 
 
@@ -151,8 +163,8 @@ class Task(ABC):
         self.pipes = pipes
 
     @abstractmethod
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        """Raises InputError for what cannot be read."""
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
+        """file: the photo's. Raises InputError for what cannot be read."""
 
     @abstractmethod
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[Any]:
@@ -200,14 +212,14 @@ class Restoration(Task):
         super().__init__(pipes)
         self.rounds, self.seed, self.painters, self.quality = rounds, seed, painters, quality
 
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        photo = load_image(job.image)
-        mask = ALPHA if job.mask == ALPHA else load_image(job.mask)
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
+        photo = load_image(file)
+        mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
         with naming(job.image):
             height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
             hole = to_mask(mask, (width, height), photo, warn)
             check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
-        return Given(photo, hole)
+        return Given(file, photo, hole)
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[tuple[Image.Image, ...]]:
         photos, holes = [one.photo for one in given], [one.hole for one in given]
@@ -218,7 +230,7 @@ class Restoration(Task):
     def write(self, done: Done, given: Given, made: Made, output: Files | Memory) -> None:
         job, (result, before, after) = done.job, made.result
         save_extras(job, {"before": before, "after": after, "mask": mask_image(given.hole)}, output)
-        done.notes += read_notes(job.image, given.photo, result)
+        done.notes += read_notes(given.file, given.photo, result)
         write_restored(result, job.result, self.painters[made.model], self.quality, output, done.notes)
 
 
@@ -240,17 +252,17 @@ class Removing(Task):
         super().__init__(pipes)
         self.seed, self.painters, self.quality, self.options = seed, painters, quality, options
 
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        photo = load_image(job.image)
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
+        photo = load_image(file)
         if job.mask is None:
-            return Given(photo)
-        mask = ALPHA if job.mask == ALPHA else load_image(job.mask)
+            return Given(file, photo)
+        mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
         with naming(job.image):
             height, width, _ = to_rgb(photo).shape
             hole = to_mask(mask, (width, height), photo, warn)
             if hole.any():
                 check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
-        return Given(photo, hole)
+        return Given(file, photo, hole)
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> "list[Removal]":
         from fbinpaint.removal import remove  # here, as it imports torch
@@ -269,9 +281,9 @@ class Removing(Task):
         before, after = removal.semantic_before, removal.semantic_after
         save_extras(job, {"before": before, "after": after, "mask": mask_image(removal.mask)}, output)
         if copied:
-            output.copy(job.image, job.result)
+            output.copy(given.file, job.result)
         else:
-            done.notes += read_notes(job.image, photo, removal.image)
+            done.notes += read_notes(given.file, photo, removal.image)
             painter = self.painters[made.model] if filled else None
             write_restored(removal.image, job.result, painter, self.quality, output, done.notes)
         done.found = Found.of(removal)
@@ -292,14 +304,14 @@ class Removing(Task):
 class Segmentation(Task):
     """Intact photos become maps; those of extras are colour pictures."""
 
-    def read(self, job: Job, warn: Callable[[str], None]) -> Given:
-        return Given(load_image(job.image))
+    def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
+        return Given(file, load_image(file))
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[Image.Image]:
         return pipe.segment([one.photo for one in given])
 
     def write(self, done: Done, given: Given, made: Made, output: Files | Memory) -> None:
-        if (frames := frames_and_bits(done.job.image)[0]) > 1:
+        if (frames := frames_and_bits(given.file)[0]) > 1:
             done.notes.append(
                 f"{done.job.image}: only the first of its {frames} frames is segmented, the others are left out"
             )
@@ -326,21 +338,21 @@ def save_extras(job: Job, pictures: Mapping[str, Image.Image], output: Files | M
         output.save(pictures[name], path)
 
 
-def read_notes(path: Path | ImageBytes, photo: Image.Image, result: Image.Image) -> Iterator[str]:
+def read_notes(file: Path | ImageBytes, photo: Image.Image, result: Image.Image) -> Iterator[str]:
     """What a photo had that its result has not."""
-    frames, bits = frames_and_bits(path)
+    frames, bits = frames_and_bits(file)
     if frames > 1:
-        yield f"{path}: only the first of its {frames} frames is in the result, the others are left out"
+        yield f"{file}: only the first of its {frames} frames is in the result, the others are left out"
     if bits > 8 and photo.mode in ("RGB", "RGBA", "LA", "CMYK"):
-        yield f"{path}: written as {NAMES[result.mode]}, because its {bits} bits a colour can only be read as 8"
+        yield f"{file}: written as {NAMES[result.mode]}, because its {bits} bits a colour can only be read as 8"
     if photo.mode == "P":
-        yield f"{path}: written as {NAMES[result.mode]}, because results keep no palette"
+        yield f"{file}: written as {NAMES[result.mode]}, because results keep no palette"
     if lost := carry_over(photo).lost:
-        yield f"{path}: its result is without {', and without '.join(lost)}"
+        yield f"{file}: its result is without {', and without '.join(lost)}"
 
 
 def write_restored(
-    result: Image.Image, path: Path, model: str | None, quality: int | None, output: Files | Memory, notes: list[str]
+    result: Image.Image, path: Place, model: str | None, quality: int | None, output: Files | Memory, notes: list[str]
 ) -> None:
     """Writes a restored photo, with what tells its origin; notes what the format of the file does not hold."""
     fitted, converted = fit_to_format(result, path)
@@ -384,60 +396,75 @@ def run(task: Task, jobs: Iterable[Job], batch_size: int, output: Files | Memory
 
     output: where results go; default: files
     """
-    pool = ThreadPoolExecutor(THREADS, "photos")
+    running = Run(task, Files() if output is None else output)
     try:
-        yield from Run(task, Files() if output is None else output, pool).go_through(iter(jobs), batch_size)
+        yield from running.go_through(iter(jobs), batch_size)
     finally:
-        pool.shutdown(cancel_futures=True)  # what is being written becomes whole, nothing else is begun
+        running.end()
 
 
 class Run:
-    def __init__(self, task: Task, output: Files | Memory, pool: ThreadPoolExecutor):
-        self.task, self.output, self.pool = task, output, pool
+    def __init__(self, task: Task, output: Files | Memory):
+        self.task, self.output = task, output
+        self.ahead = Ahead()
+        # Of their own, so that no result waits behind photos that wait for their turn.
+        self.readers, self.writers = ThreadPoolExecutor(THREADS, "reading"), ThreadPoolExecutor(THREADS, "writing")
         self.reading: deque[Future[tuple[Done, Given | None]]] = deque()
         self.writing: deque[tuple[Future[Done], int]] = deque()  # with the photo's number of pixels
 
     def go_through(self, jobs: Iterator[Job], batch_size: int) -> Iterator[Done]:
+        numbered = enumerate(jobs)
         left = True
         while left or self.reading:
-            while left and len(self.reading) < 2 * batch_size and not self._enough_read():
-                job = next(jobs, None)
+            while left and len(self.reading) < 2 * batch_size:
+                number, job = next(numbered, (0, None))
                 left = job is not None
                 if left:
-                    self.reading.append(self.pool.submit(self._read, job))
+                    self.reading.append(self.readers.submit(self._read, number, job))
             ready = self._next_batch(batch_size)
             made = iter(work(self.task, [(done, given) for done, given in ready if given is not None]))
             for done, given in ready:
-                future = self.pool.submit(self._write, done, given, None if given is None else next(made))
+                future = self.writers.submit(self._write, done, given, None if given is None else next(made))
                 self.writing.append((future, pixels_of(given)))
             while self.writing and (self.writing[0][0].done() or self._much_to_write(batch_size)):
                 yield self.writing.popleft()[0].result()
-        for future, _ in self.writing:
-            yield future.result()
+        while self.writing:
+            yield self.writing.popleft()[0].result()
+
+    def end(self) -> None:
+        """What is being written becomes whole, nothing else is begun."""
+        self.ahead.end()
+        for pool in (self.readers, self.writers):
+            pool.shutdown(cancel_futures=True)
 
     def _next_batch(self, batch_size: int) -> list[tuple[Done, Given | None]]:
         """Those read first, together of at most PIXELS, unless the first one alone is larger."""
         ready: list[tuple[Done, Given | None]] = []
         pixels = 0
         while self.reading and len(ready) < batch_size:
-            pixels += pixels_of(self.reading[0].result()[1])
+            done, given = self.reading[0].result()
+            pixels += pixels_of(given)
             if ready and pixels > PIXELS:
                 break
-            ready.append(self.reading.popleft().result())
+            self.reading.popleft()
+            self.ahead.go_on(pixels_of(given))
+            ready.append((done, given))
         return ready
-
-    def _enough_read(self) -> bool:
-        return sum(pixels_of(future.result()[1]) for future in self.reading if future.done()) > PIXELS
 
     def _much_to_write(self, batch_size: int) -> bool:
         return len(self.writing) > 2 * batch_size or sum(pixels for _, pixels in self.writing) > PIXELS
 
-    def _read(self, job: Job) -> tuple[Done, Given | None]:
+    def _read(self, number: int, job: Job) -> tuple[Done, Given | None]:
         done = Done(job)
+        pixels = 0
         try:
-            return done, self.task.read(job, done.warnings.append)
+            file = fetched(job.image)
+            pixels = number_of_pixels(file)
+            self.ahead.wait(number, pixels)
+            return done, self.task.read(job, file, done.warnings.append)
         except InputError as error:
             done.error = str(error)
+            self.ahead.give_back(pixels)
         return done, None
 
     def _write(self, done: Done, given: Given | None, made: Made | None) -> Done:
@@ -448,6 +475,43 @@ class Run:
             except InputError as error:
                 done.error = str(error)
         return done
+
+
+class Ahead:
+    """How far ahead of the model photos are decoded: as long as they have PIXELS together, and always the next one.
+
+    free: pixels that may still be decoded
+    turn: number of the photo that the model is to work on next
+    """
+
+    def __init__(self):
+        self.free, self.turn, self.ended = PIXELS, 0, False
+        self.changed = threading.Condition()
+
+    def wait(self, number: int, pixels: int) -> None:
+        """Until a photo may be decoded. Raises CancelledError where none is wanted any more."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.ended or number <= self.turn or pixels <= self.free)
+            if self.ended:
+                raise CancelledError
+            self.free -= pixels
+
+    def go_on(self, pixels: int) -> None:
+        """The model takes the next photo."""
+        with self.changed:
+            self.turn += 1
+            self.free += pixels
+            self.changed.notify_all()
+
+    def give_back(self, pixels: int) -> None:
+        with self.changed:
+            self.free += pixels
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
 
 def pixels_of(given: Given | None) -> int:

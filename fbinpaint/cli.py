@@ -9,13 +9,14 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fbinpaint import __version__
-from fbinpaint.arguments import HelpWithDefaults, count, names, percent, pixels, positive, seed
+from fbinpaint.arguments import HelpWithDefaults, count, gpus, names, percent, pixels, positive, seed
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
@@ -27,11 +28,13 @@ from fbinpaint.model_names import (
     load_pipeline,
 )
 from fbinpaint.threads import openmp_settings
+from fbinpaint.urls import Place, is_folder, place
 
 if TYPE_CHECKING:
-    from fbinpaint.batch import Task
+    from fbinpaint.batch import Done, Task
+    from fbinpaint.chunks import Chunks
     from fbinpaint.pipeline import FeedbackInpaintPipeline
-    from fbinpaint.planning import Plan
+    from fbinpaint.planning import Listing, Plan
 
 GPU_BATCH_SIZE = 16  # photos
 # What commands need beside the core.
@@ -114,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         commands, run_command, "run", "Fill holes in photos, or take out things by name.",
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
-    run.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
+    run.add_argument(
+        "--image", type=_place, required=True, metavar="FILE|DIR", help="photo, folder of photos, parquet, or URL"
+    )  # fmt: skip
     run.add_argument(
         "--mask", type=_mask, metavar="FILE|DIR|alpha",
         help="white = hole; a FILE for all photos; a DIR, also theirs, with NAME.png or NAME_mask.png of each; "
@@ -129,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--shadow", action="store_true", default=None, help="with its shadows")
     run.add_argument("--retries", type=count, metavar="N", help="times to fill again what is still seen (default: 0)")
-    run.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
+    run.add_argument("--output", type=_place, required=True, metavar="FILE|DIR", help="a file's suffix says its format")
     run.add_argument("--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo")
     run.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds, 0 = none")
     run.add_argument("--save-semantics", action="store_true", help="write maps: NAME_before.png, NAME_after.png")
@@ -147,14 +152,21 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
     _batch_size(run)
+    run.add_argument(
+        "--ray", nargs="?", const="", metavar="HOST:PORT",
+        help="on a Ray cluster; without an address one that runs, or a new one of this machine (default: no)",
+    )  # fmt: skip
+    run.add_argument(
+        "--gpus-per-worker", type=gpus, metavar="N", help="of Ray; 0.5 = two share one (default: 1 if there are any)"
+    )  # fmt: skip
 
     segment = _command(
         commands, segment_command, "segment",
         "Write the semantic map of an intact photo, or of each in a folder: a PNG whose values are class ids.",
         "--image examples/street.png --output street_map.png",
     )  # fmt: skip
-    segment.add_argument("--image", type=Path, required=True, metavar="FILE|DIR", help="photo, or folder of photos")
-    segment.add_argument("--output", type=Path, required=True, metavar="FILE|DIR", help="folders get NAME.png of each")
+    segment.add_argument("--image", type=_place, required=True, metavar="FILE|DIR", help="photo, or folder; or URL")
+    segment.add_argument("--output", type=_place, required=True, metavar="FILE|DIR", help="folders: NAME.png of each")
     segment.add_argument(
         "--model", default=AUTO, metavar="DIR|HUB_ID", help="default: auto, a bundled one by the photo"
     )  # fmt: skip
@@ -252,8 +264,15 @@ def _batch_size(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _mask(text: str) -> Path | str:
-    return text if text == "alpha" else Path(text)
+def _place(text: str) -> Place:
+    try:
+        return place(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _mask(text: str) -> Place | str:
+    return text if text == "alpha" else _place(text)
 
 
 def _counts(text: str) -> list[int]:
@@ -274,14 +293,17 @@ def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
     from fbinpaint.batch import Removing, Restoration
     from fbinpaint.planning import plan_restorations
+    from fbinpaint.tables import is_table
     from fbinpaint.xmp import model_name
 
+    args.table = is_table(args.image)
     removal = removal_options(args)
+    if args.ray is None and args.gpus_per_worker is not None:
+        raise InputError("--gpus-per-worker: only for workers of Ray; add --ray")
     models = candidates(args.model, args.remove)
-    plan = plan_restorations(
-        args.image, args.mask, args.output, args.save_semantics, args.format == "keep", args.save_masks, args.resume,
-        args.quality,
-    )  # fmt: skip
+    if args.ray is not None or args.table:
+        return _run_in_chunks(args, models)
+    plan = plan_restorations(*plan_arguments(args))
     painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
 
     def task(pipes: "dict[str, FeedbackInpaintPipeline]") -> "Task":
@@ -290,6 +312,14 @@ def run_command(args: argparse.Namespace) -> int:
         return Removing(pipes, args.seed, painters, args.quality, **removal)
 
     return _process(args, models, plan, task)
+
+
+def plan_arguments(args: argparse.Namespace) -> tuple[Any, ...]:
+    """Of `plan_restorations`."""
+    return (
+        args.image, args.mask, args.output, args.save_semantics, args.format == "keep", args.save_masks, args.resume,
+        args.quality,
+    )  # fmt: skip
 
 
 def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -301,7 +331,7 @@ def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
         given = [f"--{name}" for name in ("grow", "shadow", "retries") if getattr(args, name) is not None]
         if given:
             raise InputError(f"{', '.join(given)}: only for what --remove takes out; name its classes: --remove car")
-        if args.mask is None:
+        if args.mask is None and not args.table:
             raise InputError("nothing says what to fill; give --mask, or name what is to go: --remove car,person")
         return None
     if not args.remove:
@@ -312,6 +342,24 @@ def removal_options(args: argparse.Namespace) -> dict[str, Any] | None:
         "grow": args.grow,
         "shadow": bool(args.shadow),
         "retries": args.retries or 0,
+    }
+
+
+def restorer_options(args: argparse.Namespace, batch_size: int) -> dict[str, Any]:
+    """Of `Restorer`."""
+    extras = [*(("before", "after") if args.save_semantics else ()), *(("mask",) if args.save_masks else ())]
+    return {
+        "model": os.path.abspath(args.model) if os.path.isdir(args.model) else args.model,
+        "rounds": args.rounds,
+        "remove": args.remove,
+        "grow": args.grow,
+        "shadow": bool(args.shadow),
+        "retries": args.retries or 0,
+        "seed": args.seed,
+        "extras": extras,
+        "quality": args.quality,
+        "provenance": not args.no_provenance,
+        "batch_size": batch_size,
     }
 
 
@@ -375,52 +423,157 @@ def _process(
     models: those that the photos are shared among, folders or Hub ids by name, as `candidates` has them
     task: is given the pipelines by name
     """
+    from fbinpaint.batch import run
+    from fbinpaint.planning import Listing
+
+    lines = Lines()
+    listing = Listing(plan, lines.of_plan)
+    if listing.is_empty():
+        return lines.exit_code
+    pipes = {name: load_pipeline(model) for name, model in models.items()}
+    _tell_model(args, models, lines)
+    return _tell(args, lines, listing, run(task(pipes), listing, batch_size(args.batch_size)))
+
+
+def _run_in_chunks(args: argparse.Namespace, models: dict[str, str]) -> int:
+    """`run` on a Ray cluster, or over a table. The lines about photos that failed are in a file as well."""
+    from contextlib import closing
+
+    from fbinpaint import chunks, on_ray
+
+    args.image, args.output = absolute(args.image), absolute(args.output)  # workers run in other folders
+    args.mask = absolute(args.mask)
+    plan = chunks_of(args)
+    if args.ray is None:
+        size = batch_size(args.batch_size)
+        with Lines.in_file(errors_of(args.output)) as lines:
+            _tell_model(args, models, lines)
+            run = chunks.Run(plan(size), restorer_options(args, size), lines.of_plan)
+            return _tell(args, lines, run, run)
+    with on_ray.connected(args.ray), Lines.in_file(errors_of(args.output)) as lines:
+        gpus = float(on_ray.has_gpus()) if args.gpus_per_worker is None else args.gpus_per_worker
+        workers = on_ray.count_workers(gpus)
+        lines.say("note", f"--ray: room for {workers} workers, of {f'{gpus:g} GPUs' if gpus else '1 CPU'} each")
+        _tell_model(args, models, lines)
+        size = args.batch_size or (GPU_BATCH_SIZE if gpus else 1)
+        run = on_ray.Run(plan(size), restorer_options(args, size), workers, gpus, lines.of_plan)
+        with closing(iter(run)) as outcomes:
+            return _tell(args, lines, run, outcomes)
+
+
+def chunks_of(args: argparse.Namespace) -> "Callable[[int], Callable[[], Chunks]]":
+    """What finds the chunks of a run, by its batch size. Raises InputError for options that do not fit each other."""
+    from functools import partial
+
+    from fbinpaint.chunks import in_chunks
+    from fbinpaint.planning import plan_restorations
+    from fbinpaint.tables import check_table_options, plan_table
+
+    if args.table:
+        check_table_options(args.output, args.mask, args.format == "keep", args.quality)
+        extras = restorer_options(args, 1)["extras"]
+        plan = partial(plan_table, args.image, args.output, extras, args.remove is not None, args.mask, args.resume)
+        return lambda batch_size: plan
+    plan = partial(plan_restorations, *plan_arguments(args))
+    plan()  # what is wrong is said before anything is started
+    return lambda batch_size: partial(in_chunks, plan, batch_size)
+
+
+def absolute(place: Place | str | None) -> Place | str | None:
+    """Of a path; all else stays as it is."""
+    return Path(os.path.abspath(place)) if isinstance(place, Path) else place
+
+
+def errors_of(output: Place) -> Place:
+    """The file of lines about photos that failed, beside the results."""
+    return output.with_name(f"{output.name}.errors.txt")
+
+
+class Lines:
+    """Lines of a run, on stderr, above its progress bar.
+
+    errors: file that errors go to as well, one a line
+    said: how many, by their kind
+    """
+
+    def __init__(self, errors: TextIO | None = None):
+        self.errors = errors
+        self.said: Counter[str] = Counter()
+
+    @classmethod
+    @contextmanager
+    def in_file(cls, place: Place) -> "Iterator[Lines]":
+        """Errors are in a file as well, which is there once the run is over."""
+        from fbinpaint.batch import Files
+        from fbinpaint.image_io import ImageBytes
+
+        with TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as errors:
+            yield cls(errors)
+            errors.seek(0)
+            Files().copy(ImageBytes("errors", errors.read().encode(errors="replace")), place)
+
+    def say(self, kind: str, line: str) -> None:
+        from tqdm import tqdm
+
+        self.said[kind] += 1
+        tqdm.write(printable(f"{kind}: {line}"), file=sys.stderr)
+        if kind == "error" and self.errors:
+            print(printable(line), file=self.errors)
+
+    def of_plan(self, line: str) -> None:
+        from fbinpaint.planning import Note
+
+        self.say("note" if isinstance(line, Note) else "error", line)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.said["error"] else 0
+
+
+def _tell_model(args: argparse.Namespace, models: dict[str, str], lines: Lines) -> None:
+    if args.model == AUTO and len(models) == 1:
+        reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
+        lines.say("note", f"model {next(iter(models))}, the only one {reason}")
+
+
+def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: "Iterable[Done]") -> int:
+    """Says what becomes of photos as they are done, with a progress bar; the exit code.
+
+    listing: knows their total, sooner or later
+    """
     from tqdm import tqdm
 
-    from fbinpaint.batch import Found, run
-    from fbinpaint.planning import Listing, Note
+    from fbinpaint.batch import Found
 
-    said = Counter()  # lines by their kind
     photos: Counter[str] = Counter()  # by model, of those that a choice was made for
     found = Found()
     warned: set[str] = set()
-
-    def say(kind: str, line: str) -> None:
-        said[kind] += 1
-        tqdm.write(printable(f"{kind}: {line}"), file=sys.stderr)
-
-    listing = Listing(plan, lambda line: say("note" if isinstance(line, Note) else "error", line))
-    if listing.is_empty():
-        return 1 if said["error"] else 0
-    pipes = {name: load_pipeline(model) for name, model in models.items()}
-    if args.model == AUTO and len(models) == 1:
-        reason = f"that knows {', '.join(args.remove)}" if len(bundled_models()) > 1 else "under checkpoints/"
-        say("note", f"model {next(iter(models))}, the only one {reason}")
+    many = is_folder(args.image)
     with tqdm(desc=args.name, unit="photo") as progress:
-        for done in run(task(pipes), listing, batch_size(args.batch_size)):
+        for done in outcomes:
             progress.total = listing.total  # once it is known
             progress.update()
             if done.choice:
                 photos[done.model] += 1
-                if not args.image.is_dir():
+                if not many:
                     suits = f"model {done.model} suits it best ({done.choice})"
-                    say("note", f"{args.image}: {suits}; --model takes another")
+                    lines.say("note", f"{args.image}: {suits}; --model takes another")
             for line in done.warnings:
                 if line not in warned:
-                    say("warning", line)
+                    lines.say("warning", line)
                     warned.add(line)
             for line in done.notes:
-                say("note", line)
+                lines.say("note", line)
             if done.error:
-                say("error", done.error)
+                lines.say("error", done.error)
             if done.found:
                 found += done.found
-        if args.image.is_dir():
+        if many:
             for name, number in photos.items():
-                say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
+                lines.say("note", f"model {name} suits {number} of {listing.total} photos best; --model takes another")
     if found.photos:
         print(found)
-    return 1 if said["error"] else 0
+    return lines.exit_code
 
 
 def batch_size(asked: int | None) -> int:

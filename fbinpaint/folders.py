@@ -13,6 +13,7 @@ from PIL import Image
 
 from fbinpaint.errors import InputError
 from fbinpaint.images import PHOTO_SUFFIXES, open_image, shorter_side
+from fbinpaint.urls import Place, Url, is_folder, lies_in, real
 
 Photo = TypeVar("Photo")
 
@@ -28,39 +29,44 @@ class Pair:
     """
 
     stem: str
-    image: Path
-    mask: Path | None
+    image: Place
+    mask: Place | None
 
 
 def walk(
-    folder: Path, leave_out: Sequence[Path] = (), refuse: Callable[[OSError], None] | None = None
-) -> Iterator[tuple[Path, list[str]]]:
+    folder: Place, leave_out: Sequence[Place] = (), refuse: Callable[[str], None] | None = None
+) -> Iterator[tuple[Place, list[str]]]:
     """The folders in `folder`, itself first, each with the sorted names of its files, without hidden ones; links to
     nothing are among them, to fail by name when they are read. Links to folders are followed, once each.
 
     leave_out: folders whose files are not meant, where they lie inside `folder` (those of masks or results)
-    refuse: is told of what cannot be read; None = that raises InputError
+    refuse: is told a line about what cannot be read; None = that raises InputError
     Raises InputError if there is no such folder.
     """
-    if not os.path.isdir(folder):
+    if not is_folder(folder):
         raise InputError(f"{folder}: no such folder; name one that holds pictures")
-    # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.
-    root, others = os.path.realpath(folder), [os.path.realpath(other) for other in leave_out]
+    root, others = real(folder), [real(other) for other in leave_out]
     inside = [other for other in others if other != root and lies_in(other, root)]
 
-    def raise_unreadable(error: OSError) -> None:
-        raise InputError(unreadable(error)) from error
+    def unreadable(error: OSError) -> None:
+        line = f"{error.filename}: cannot be read ({error.strerror}); allow it, or move it away"
+        if refuse is None:
+            raise InputError(line) from error
+        refuse(line)
 
     def left_out(path: str) -> bool:
         return any(lies_in(path, other) for other in inside)
 
+    if isinstance(folder, Url):
+        yield from _walk_url(folder, left_out, refuse)
+        return
     seen = set()
-    for place, folders, names in os.walk(folder, onerror=refuse or raise_unreadable, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen or left_out(real):
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        here = real(Path(place))
+        if here in seen or left_out(here):
             folders.clear()
             continue
-        seen.add(real)
+        seen.add(here)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = sorted(name for name in names if not name.startswith("."))
         if inside:  # where a link may lead
@@ -69,13 +75,23 @@ def walk(
         yield Path(place), names
 
 
-def lies_in(path: str, folder: str) -> bool:
-    """Whether a real path is that of a folder, or of what is in it."""
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def unreadable(error: OSError) -> str:
-    return f"{error.filename}: cannot be read ({error.strerror}); allow it, or move it away"
+def _walk_url(
+    folder: Url, left_out: Callable[[str], bool], refuse: Callable[[str], None] | None
+) -> Iterator[tuple[Url, list[str]]]:
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        if left_out(str(place)):
+            continue
+        try:
+            folders, names = place.listed()
+        except InputError as error:
+            if refuse is None:
+                raise
+            refuse(str(error))
+            continue
+        yield place, [name for name in names if not name.startswith(".")]
+        waiting += [place / name for name in reversed(folders) if not name.startswith(".")]
 
 
 def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
@@ -109,7 +125,7 @@ def pair_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | N
     return pairs, problems
 
 
-def pairs_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | None) -> Iterator[Pair | str]:
+def pairs_by_stem(photos: dict[str, list[Place]], masks: dict[str, list[Place]] | None) -> Iterator[Pair | str]:
     """As `pair_by_stem`, one by one.
 
     The mask of the photo NAME is called NAME too, or NAME_mask, or NAME_mask001 with any number. No photo is its own.
@@ -120,10 +136,10 @@ def pairs_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | 
         of_photo.setdefault(photo or stem, []).extend(paths)
     for stem, images in photos.items():
         names = ", ".join(map(str, images))
-        candidates: list[Path | None] = [None]
+        candidates: list[Place | None] = [None]
         if masks is not None:
-            own = set(map(os.path.realpath, images))
-            candidates = [path for path in of_photo.get(stem, []) if os.path.realpath(path) not in own]
+            own = set(map(real, images))
+            candidates = [path for path in of_photo.get(stem, []) if real(path) not in own]
         if len(images) > 1:
             yield f"{names}: photos of the same stem cannot be told apart; rename all but one"
         elif not candidates:
@@ -164,7 +180,7 @@ def _photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
+def naming(path: Place | str) -> Iterator[None]:
     """Puts the file in front of an InputError that does not name it."""
     try:
         yield

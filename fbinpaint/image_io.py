@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
 from fbinpaint.metadata import MAX_PROFILE, is_text_key, to_exif
+from fbinpaint.urls import Place, Url
 
 OPENING = threading.Lock()  # `warnings.catch_warnings` is of all threads
 
@@ -79,6 +80,18 @@ def load_image(file: str | os.PathLike | ImageBytes) -> Image.Image:
         image = decode_image(image, str(file))
         image.filename = str(file)
         return image
+
+
+def fetched(file: Place | ImageBytes) -> Path | ImageBytes:
+    """What a URL holds, got once for all that is to be read of it; other files as they are. Raises InputError where it
+    cannot be got."""
+    return ImageBytes(str(file), file.read_bytes()) if isinstance(file, Url) else file
+
+
+def number_of_pixels(file: Path | ImageBytes) -> int:
+    """Of an image file, by its header. Raises InputError as `load_image`."""
+    with open_image(file, str(file)) as image:
+        return image.width * image.height
 
 
 def read_bytes(file: Path | ImageBytes) -> bytes:
@@ -186,17 +199,17 @@ def save_image(image: Image.Image, path: str | os.PathLike, quality: int | None 
         image.save(temporary, **options)
 
 
-def encode_image(image: Image.Image, name: str | os.PathLike, quality: int | None = None) -> bytes:
+def encode_image(image: Image.Image, path: Place, quality: int | None = None) -> bytes:
     """What `save_image` would write into a file of that name."""
     encoded = io.BytesIO()
     try:
-        image.save(encoded, **options_of(image, Path(name), quality))
+        image.save(encoded, **options_of(image, path, quality))
     except (OSError, ValueError) as error:  # ValueError: PIL's for sides beyond what a format can hold
-        raise InputError(f"{name}: could not be written ({error}); choose another format") from error
+        raise InputError(f"{path}: could not be written ({error}); choose another format") from error
     return encoded.getvalue()
 
 
-def options_of(image: Image.Image, path: Path, quality: int | None) -> dict[str, Any]:
+def options_of(image: Image.Image, path: Place, quality: int | None) -> dict[str, Any]:
     """The arguments of PIL's `save`. Raises InputError for an unknown suffix."""
     if path.suffix.lower() not in SAVE_FORMATS:
         raise InputError(f"{path}: unknown suffix '{path.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
@@ -206,15 +219,15 @@ def options_of(image: Image.Image, path: Path, quality: int | None) -> dict[str,
     return {"format": file_format} | options | metadata_options(image, file_format)
 
 
-def is_lossy(path: str | os.PathLike, quality: int | None = None) -> bool:
+def is_lossy(path: str | os.PathLike | Url, quality: int | None = None) -> bool:
     """Whether `save_image` gives up bit-identical pixels in a file of this name."""
-    file_format, _ = SAVE_FORMATS[Path(path).suffix.lower()]
+    file_format, _ = SAVE_FORMATS[Path(str(path)).suffix.lower()]
     return file_format in ("JPEG", "AVIF") or (file_format == "WEBP" and quality is not None)
 
 
-def not_held(image: Image.Image, path: str | os.PathLike) -> list[str]:
+def not_held(image: Image.Image, path: str | os.PathLike | Url) -> list[str]:
     """What the image says of itself that `save_image` cannot write into a file of this name, in words."""
-    file_format, _ = SAVE_FORMATS[Path(path).suffix.lower()]
+    file_format, _ = SAVE_FORMATS[Path(str(path)).suffix.lower()]
     return [name for key, name in NAMES.items() if image.info.get(key) and not _holds(file_format, key, image)]
 
 

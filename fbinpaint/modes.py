@@ -10,6 +10,7 @@ from PIL import Image
 from fbinpaint.image_io import SAVE_FORMATS
 from fbinpaint.images import is_deep, scale_to_8_bits, to_rgb, to_rgba, upright
 from fbinpaint.metadata import carry_over
+from fbinpaint.urls import Url
 
 NAMES = {
     "1": "black and white", "L": "8-bit greyscale", "LA": "8-bit greyscale with transparency",
@@ -91,10 +92,10 @@ def _under_alpha(image: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Im
     return filled.convert("LA") if image.mode in ("1", "L", "LA", "La") else filled
 
 
-def fit_to_format(image: Image.Image, path: str | os.PathLike) -> tuple[Image.Image, str | None]:
+def fit_to_format(image: Image.Image, path: str | os.PathLike | Url) -> tuple[Image.Image, str | None]:
     """The image in the best mode that the format of the suffix (a key of SAVE_FORMATS) holds, and one line that says
     what was changed, if anything. Transparency that it does not hold is laid on white."""
-    file_format, _ = SAVE_FORMATS[Path(path).suffix.lower()]
+    file_format, _ = SAVE_FORMATS[Path(str(path)).suffix.lower()]
     if image.mode in MODES_OF[file_format]:
         return image, None
     choices = [mode for mode in NEXT_BEST.get(image.mode, ("RGB",)) if mode in MODES_OF[file_format]]

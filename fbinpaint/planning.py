@@ -7,15 +7,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 
 from fbinpaint.errors import InputError
-from fbinpaint.folders import Pair, lies_in, masked_photo, pairs_by_stem, unreadable, walk
+from fbinpaint.folders import Pair, masked_photo, pairs_by_stem, walk
 from fbinpaint.image_io import PHOTO_SUFFIXES, SAVE_FORMATS, is_lossy
+from fbinpaint.urls import Place, Url, check_writable, exists, is_file, is_folder, lies_in, real
 
 AHEAD = 10_000  # jobs that are listed before they are wanted
 
-Files = dict[str, list[Path]]  # pictures by their path below the folder they were found in, without suffix
+Files = dict[str, list[Place]]  # pictures by their path below the folder they were found in, without suffix
 
 
 class Note(str):
@@ -30,13 +31,13 @@ class Job:
     extras: what is written beside the result, by the word that the file's name ends in: before, after, mask, colour
     """
 
-    image: Path
-    mask: Path | str | None
-    result: Path
-    extras: dict[str, Path] = field(default_factory=dict)
+    image: Place
+    mask: Place | str | None
+    result: Place
+    extras: dict[str, Place] = field(default_factory=dict)
 
     @property
-    def targets(self) -> list[Path]:
+    def targets(self) -> list[Place]:
         """Every file the job writes, the result first."""
         return [self.result, *self.extras.values()]
 
@@ -45,9 +46,9 @@ Plan = Iterator[Job | str]  # jobs, one line for each photo that cannot be done,
 
 
 def plan_restorations(
-    image: Path,
-    mask: Path | str | None,
-    output: Path,
+    image: Place,
+    mask: Place | str | None,
+    output: Place,
     save_semantics: bool,
     keep_format: bool = False,
     save_masks: bool = False,
@@ -64,15 +65,16 @@ def plan_restorations(
     fit each other, and on the way where there is nothing to do.
     """
     suffixes = [*(("before", "after") if save_semantics else ()), *(("mask",) if save_masks else ())]
-    mask_files = (mask,) if isinstance(mask, Path) else ()
+    mask_files = (mask,) if isinstance(mask, Place) else ()
+    check_writable(output)
     check_exists(image, *mask_files)
-    if image.is_dir():
+    if is_folder(image):
         check_output_folder(image, output, mask_files)
         plan = in_folders(image, mask, output, suffixes, keep_format, resume)
     else:
-        if mask_files and mask.is_dir():
+        if mask_files and is_folder(mask):
             raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
-        if mask_files and os.path.realpath(mask) == os.path.realpath(image):
+        if mask_files and real(mask) == real(image):
             raise InputError(f"{mask}: is the photo itself; name its mask, or `alpha` if its transparent part is meant")
         result = result_of_photo(image, output, keep_format)
         wanted = SAVE_FORMATS[result_suffix(image, keep_format).lower()]
@@ -84,11 +86,12 @@ def plan_restorations(
     return with_format_notes(plan, keep_format, quality)
 
 
-def plan_maps(image: Path, output: Path, colour: bool) -> Plan:
+def plan_maps(image: Place, output: Place, colour: bool) -> Plan:
     """What `segment` has to do; with `colour` each map has NAME_colour.png beside it. As `plan_restorations`."""
     suffixes = ("colour",) if colour else ()
+    check_writable(output)
     check_exists(image)
-    if image.is_dir():
+    if is_folder(image):
         check_output_folder(image, output)
         return in_folders(image, None, output, suffixes)
     result = result_of_photo(image, output)
@@ -97,33 +100,33 @@ def plan_maps(image: Path, output: Path, colour: bool) -> Plan:
     return of_one_photo(job(image, None, result, suffixes), output)
 
 
-def job(image: Path, mask: Path | str | None, result: Path, suffixes: Sequence[str]) -> Job:
+def job(image: Place, mask: Place | str | None, result: Place, suffixes: Sequence[str]) -> Job:
     return Job(image, mask, result, {suffix: result.with_name(f"{result.stem}_{suffix}.png") for suffix in suffixes})
 
 
-def check_exists(*paths: Path) -> None:
+def check_exists(*paths: Place) -> None:
     for path in paths:
-        if not os.path.exists(path):  # Path.exists raises on names that are too long, and so on
+        if not exists(path):
             raise InputError(f"{path}: no such file or folder; check the path")
 
 
-def check_output_folder(image: Path, output: Path, masks: Sequence[Path] = ()) -> None:
+def check_output_folder(image: Place, output: Place, masks: Sequence[Place] = ()) -> None:
     """Raises InputError where `output` can be no folder for results beside a folder of photos, or their masks."""
-    if os.path.exists(output) and not output.is_dir():
+    if exists(output) and not is_folder(output):
         raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
-    if os.path.realpath(output) in map(os.path.realpath, (image, *masks)):
+    if real(output) in map(real, (image, *masks)):
         raise InputError(f"{output}: results would mix with the input; name another folder")
-    if output.suffix.lower() in SAVE_FORMATS and not os.path.lexists(output):
+    if output.suffix.lower() in SAVE_FORMATS and not exists(output):
         raise InputError(f"{output}: has the name of a file, but {image} is a folder; name a folder for the results")
 
 
-def result_of_photo(image: Path, output: Path, keep_format: bool = False) -> Path:
+def result_of_photo(image: Place, output: Place, keep_format: bool = False) -> Place:
     """The file for the result of one photo, where `output` may also be a folder."""
     name = f"{image.stem}{result_suffix(image, keep_format)}"
-    return output / name if os.path.isdir(output) or not output.suffix else output
+    return output / name if is_folder(output) or not output.suffix else output
 
 
-def result_suffix(image: Path, keep_format: bool) -> str:
+def result_suffix(image: Place, keep_format: bool) -> str:
     """.png, or the photo's own where that is wanted and can be written."""
     return image.suffix if keep_format and image.suffix.lower() in SAVE_FORMATS else ".png"
 
@@ -145,10 +148,10 @@ def with_format_notes(plan: Plan, keep_format: bool, quality: int | None) -> Pla
         yield item
 
 
-def of_one_photo(job: Job, output: Path, resume: bool = False) -> Plan:
-    taken = {os.path.realpath(path) for path in (job.image, job.mask) if isinstance(path, Path)}
-    targets = [os.path.realpath(target) for target in job.targets]
-    done = resume and all(map(os.path.isfile, targets))
+def of_one_photo(job: Job, output: Place, resume: bool = False) -> Plan:
+    taken = {real(path) for path in (job.image, job.mask) if isinstance(path, Place)}
+    targets = [real(target) for target in job.targets]
+    done = resume and all(map(is_file, job.targets))
     if clash := next((target for target in targets if target in taken), None):
         yield overwrites(job, clash)
     elif not done:
@@ -157,11 +160,11 @@ def of_one_photo(job: Job, output: Path, resume: bool = False) -> Plan:
         yield done_already(output, int(done), 1)
 
 
-def overwrites(job: Job, path: Path | str) -> str:
+def overwrites(job: Job, path: Place | str) -> str:
     return f"{job.image}: its result would overwrite {path}; name another output"
 
 
-def done_already(output: Path, done: int, all_: int) -> Note:
+def done_already(output: Place, done: int, all_: int) -> Note:
     return Note(f"{output}: {done} of {all_} photos are done already, left alone")
 
 
@@ -169,9 +172,9 @@ def done_already(output: Path, done: int, all_: int) -> Note:
 
 
 def in_folders(
-    image: Path,
-    mask: Path | str | None,
-    output: Path,
+    image: Place,
+    mask: Place | str | None,
+    output: Place,
     suffixes: Sequence[str],
     keep_format: bool = False,
     resume: bool = False,
@@ -181,12 +184,13 @@ def in_folders(
     Raises InputError, having found all there is, where there is no photo, or where the folder of masks is that of the
     photos and there is no mask.
     """
-    masks, results = Masks(image, mask, output), Results(image, mask, output)
-    cannot: list[OSError] = []
+    masks, results = Masks(image, mask, output), Results(image, mask, output, resume)
+    cannot: list[str] = []  # lines about folders
     count: Counter[str] = Counter()
     lost: list[str] = []  # lines about photos without a mask, kept back until it is clear that there are masks
     for place, names in walk(image, (output, *masks.elsewhere), cannot.append):
-        yield from (unreadable(cannot.pop()) for _ in range(len(cannot)))
+        yield from cannot
+        cannot.clear()
         files, others = by_stem(place, names, image)
         count["pictures"] += sum(map(len, files.values()))
         yield from (Note(f"{path}: is not a photo, left alone") for path in others)
@@ -210,7 +214,7 @@ def in_folders(
         if not masks.missing:
             yield from lost
             lost.clear()
-    yield from (unreadable(error) for error in cannot)
+    yield from cannot
     if not count["pictures"]:
         raise InputError(f"{image}: holds no photo; use {' '.join(PHOTO_SUFFIXES)}")
     if masks.missing:
@@ -220,7 +224,7 @@ def in_folders(
         yield done_already(output, count["done"], count["all"])
 
 
-def by_stem(place: Path, names: Sequence[str], root: Path) -> tuple[Files, list[Path]]:
+def by_stem(place: Place, names: Sequence[str], root: Place) -> tuple[Files, list[Place]]:
     """The pictures of one folder by their path below `root`, without suffix, "/" between; and the other files."""
     files: Files = {}
     others = []
@@ -241,20 +245,20 @@ class Masks:
     elsewhere: a folder of its own, if any
     """
 
-    def __init__(self, image: Path, mask: Path | str | None, output: Path):
+    def __init__(self, image: Place, mask: Place | str | None, output: Place):
         self.image, self.output = image, output
-        self.given = os.path.realpath(mask) if isinstance(mask, Path) else None
-        self.beside = self.missing = self.given == os.path.realpath(image)
-        self.folder = mask if self.given and not self.beside and os.path.isdir(mask) else None
+        self.given = real(mask) if isinstance(mask, Place) else None
+        self.beside = self.missing = self.given == real(image)
+        self.folder = mask if self.given and not self.beside and is_folder(mask) else None
         self.elsewhere = () if self.folder is None else (self.folder,)
         self.visited: set[str] = set()
         self.masked = 0  # photos that lie beside their masks in that folder
 
-    def share(self, relative: Path, files: Files) -> tuple[Files, Files | None, list[Note]]:
+    def share(self, relative: PurePath, files: Files) -> tuple[Files, Files | None, list[Note]]:
         """The photos among the pictures of a folder, their masks (None = one serves all, or none is given), and a note
         for each other picture."""
         if self.given and not self.beside:  # one mask for all may lie among the photos
-            files = {stem: [path for path in paths if os.path.realpath(path) != self.given]
+            files = {stem: [path for path in paths if real(path) != self.given]
                      for stem, paths in files.items()}  # fmt: skip
         beside = {stem: paths for stem, paths in files.items() if masked_photo(stem, files)}
         masks, notes = None, []
@@ -272,10 +276,10 @@ class Masks:
         notes += [Note(f"{path}: has no photo, not used") for stem in unused for path in masks[stem]]
         return photos, masks, notes
 
-    def _in_folder(self, relative: Path, files: Files) -> Files:
+    def _in_folder(self, relative: PurePath, files: Files) -> Files:
         place = self.folder / relative
-        self.visited.add(os.path.realpath(place))
-        if not os.path.isdir(place):
+        self.visited.add(real(place))
+        if not is_folder(place):
             return {}
         here = next(walk(place, (self.image, self.output)), None)
         return self._but_photos(by_stem(*here, self.folder)[0], files) if here else {}
@@ -289,7 +293,7 @@ class Masks:
     def rest(self) -> Iterator[Note]:
         """Notes of masks in folders that hold no photo, and of the photos among the masks."""
         for place, names in walk(self.folder, (self.image, self.output)) if self.folder else ():
-            if os.path.realpath(place) not in self.visited:
+            if real(place) not in self.visited:
                 masks = self._but_photos(by_stem(place, names, self.folder)[0], {})
                 yield from (Note(f"{path}: has no photo, not used") for paths in masks.values() for path in paths)
         if self.masked:
@@ -299,24 +303,29 @@ class Masks:
 class Results:
     """The folders of results, one after the other: nothing may be written over a photo, a mask or another result."""
 
-    def __init__(self, image: Path, mask: Path | str | None, output: Path):
-        self.output, self.root = output, os.path.realpath(output)
-        sources = [os.path.realpath(path) for path in (image, mask) if isinstance(path, Path)]
-        self.files = {path for path in sources if not os.path.isdir(path)}
-        self.sources = [path for path in sources if os.path.isdir(path)]
-        self.used: dict[str, Path] = {}
+    def __init__(self, image: Place, mask: Place | str | None, output: Place, resume: bool):
+        self.output, self.root, self.resume = output, real(output), resume
+        sources = {real(path): is_folder(path) for path in (image, mask) if isinstance(path, Place)}
+        self.files = {path for path, holds_others in sources.items() if not holds_others}
+        self.sources = [path for path, holds_others in sources.items() if holds_others]
+        self.used: dict[str, Place] = {}
 
-    def enter(self, relative: Path) -> None:
+    def enter(self, relative: PurePath) -> None:
         """Go on to the results of photos in this folder, a path below that of all photos."""
         self.folder = self.output / relative
-        self.real = os.path.realpath(self.folder)
-        try:
-            self.present = frozenset(os.listdir(self.folder))
-        except OSError:  # not there yet, or to be refused when the first result is written
-            self.present = frozenset()
+        self.real = real(self.folder)
         self.among_sources = self._is_source(self.real)
+        self.present = frozenset(self._names())
         self.other = self.used.setdefault(self.real, self.folder)
         self.taken: set[str] = set()
+
+    def _names(self) -> list[str]:
+        if isinstance(self.folder, Url):  # which takes a request, for what only two cases need to know
+            return self.folder.listed()[1] if self.resume or self.among_sources else []
+        try:
+            return os.listdir(self.folder)
+        except OSError:  # not there yet, or to be refused when the first result is written
+            return []
 
     def _is_source(self, path: str) -> bool:
         """Whether photos or masks are read at a real path. Where the output lies among them, they are not in it."""
@@ -327,7 +336,7 @@ class Results:
         """A line for a job that would write over something."""
         names = [target.name for target in job.targets]
         for name in names:
-            path = os.path.join(self.real, name)
+            path = f"{self.real}/{name}" if isinstance(self.folder, Url) else os.path.join(self.real, name)
             if name in self.taken or path in self.files or (self.among_sources and name in self.present):
                 return overwrites(job, path)
             if name in self.present and os.path.islink(path) and self._is_source(linked := os.path.realpath(path)):

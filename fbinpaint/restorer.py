@@ -24,6 +24,7 @@ from fbinpaint.image_io import ImageBytes
 from fbinpaint.images import ALPHA
 from fbinpaint.model_names import AUTO, candidates, load_pipeline
 from fbinpaint.planning import Job, job
+from fbinpaint.urls import Place, place
 from fbinpaint.xmp import model_name
 
 EXTRAS = ("before", "after", "mask")
@@ -80,11 +81,11 @@ class Restorer:
         """The restored photos of a batch of rows, in their order.
 
         rows: columns, each as long as the batch:
-            image: the photo, as a path, as what its file holds (bytes), or as {"bytes", "path"}, as parquet files have
-                it, and `datasets` after `cast_column("image", Image(decode=False))`.
+            image: the photo, as a path or URL, as what its file holds (bytes), or as {"bytes", "path"}, as parquet
+                files have it, and `datasets` after `cast_column("image", Image(decode=False))`.
             mask: likewise, white = hole, or "alpha", the photo's transparent part; may be left out beside `remove`.
-            result: the path that the result is written to, of a format by its suffix; extras go to files beside it,
-                NAME_before.png and so on. Left out: results are PNG files in the rows.
+            result: the path or URL that the result is written to, of a format by its suffix; extras go to files beside
+                it, NAME_before.png and so on. Left out: results are PNG files in the rows.
             id: what errors call a photo without a path; may be left out.
 
         Returns the other columns as they are, and
@@ -136,11 +137,11 @@ class Restorer:
             # A path of no file; the number keeps those of the batch apart.
             return job(photo, hole, Path(str(number), f"{stem.replace('/', '_')}.png"), self.extras)
         if not isinstance(result, str | os.PathLike):
-            raise InputError(f"{photo}: the column result holds {result!r:.80}; give the path of a file")
-        return job(photo, hole, Path(result), self.extras)
+            raise InputError(f"{photo}: the column result holds {result!r:.80}; give the path or URL of a file")
+        return job(photo, hole, place(result), self.extras)
 
 
-def picture(value: Any, name: str, missing: bool = False) -> Path | ImageBytes | None:
+def picture(value: Any, name: str, missing: bool = False) -> Place | ImageBytes | None:
     """A picture of a row, named for messages. Raises InputError for anything else, and, unless it may be missing, None.
     """
     if isinstance(value, Mapping):
@@ -149,10 +150,10 @@ def picture(value: Any, name: str, missing: bool = False) -> Path | ImageBytes |
     if isinstance(value, bytes | bytearray | memoryview):
         return ImageBytes(name, bytes(value))
     if isinstance(value, str | os.PathLike) and str(value):
-        return Path(value)
+        return place(value)
     if missing and (value is None or (isinstance(value, float) and np.isnan(value))):
         return None
     raise InputError(
-        f"{name}: is a {type(value).__name__}; give a path, or what an image file holds, as datasets do after "
+        f"{name}: is a {type(value).__name__}; give a path or a URL, or what an image file holds, as datasets do after "
         "cast_column(..., Image(decode=False))"
     )

@@ -132,14 +132,14 @@ class OutputFolder:
             if path.is_file() and not path.relative_to(self.folder).parts[0].startswith("checkpoint-")
             and self.sent.get(path) != _state(path)
         ]
-        with one_line_errors(self.place, "cannot be written"):
+        with one_line_errors(self.place, "written"):
             for path in new:
                 if path.name in LAST and self.files.exists(self._url(path)):
                     self.files.rm_file(self._url(path))
         self._send(new)
 
     def _send(self, paths: list[Path]) -> None:
-        with one_line_errors(self.place, "cannot be written"):
+        with one_line_errors(self.place, "written"):
             for path in sorted(paths, key=lambda path: (path.name in LAST, path)):
                 state = _state(path)
                 self.files.makedirs(self._url(path.parent), exist_ok=True)
@@ -150,7 +150,7 @@ class OutputFolder:
         return f"{self.root}/{path.relative_to(self.folder).as_posix()}".removesuffix("/.")
 
     def _remove(self, root: str) -> None:
-        with one_line_errors(self.place, "cannot be written"):
+        with one_line_errors(self.place, "written"):
             self.files.rm_file(f"{root}/{VERSION_FILE}")
             self.files.rm(root, recursive=True)
 
