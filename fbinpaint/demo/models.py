@@ -13,7 +13,6 @@ from PIL import Image
 from .. import cli
 from ..cli import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
 from ..errors import InputError
-from ..image_io import MAX_PIXELS
 from .clients import stop_for_nobody
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Places:
 
 
 BUSY = "The server is busy with the photos of others; try again in a minute."
-places = Places(pixels=MAX_PIXELS, waiting=16, seconds=50)
+places = Places(pixels=16_000_000, waiting=16, seconds=50)  # two photos of 12 megapixels at once would take 2.2 GB
 one_at_a_time = threading.Lock()  # of the networks, for what skips the queue
 loading = threading.Lock()
 label_space_of_model = functools.cache(cli.label_space_of_model)
@@ -131,11 +130,11 @@ def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[
 
 @gpu
 def remove_classes(
-    model: str, photo: np.ndarray, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
+    model: str, photo: Image.Image, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
 ) -> "Removal":
-    """What becomes of a photo (H,W,3) uint8 without the classes of these ids; the rest as for `removal.remove`."""
+    """What becomes of a photo without the classes of these ids; the rest as for `removal.remove`."""
     pipeline = load(model)
     from fbinpaint.removal import remove  # after `load`, as in `choose`
 
     settings = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
-    return remove(pipeline, [Image.fromarray(photo)], classes, **settings)[0]
+    return remove(pipeline, [photo], classes, **settings)[0]
