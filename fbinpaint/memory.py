@@ -37,9 +37,9 @@ def bound_freed_memory() -> None:
 
     The limit there holds for the end of each arena, of which glibc makes several a core; what is freed between blocks
     in use is kept without limit (docs/performance.md). Here all threads share one arena, and a thread in the background
-    returns what is free whenever that is more than 128 MB. PIL's pictures of 8 megapixels or more become single blocks,
-    which are returned as soon as they are freed. To be called before other threads are started. Does nothing where there
-    is no glibc, and without glibc 2.33 only the first and the last.
+    returns what is free whenever that is more than 128 MB. Of PIL's pictures, those of 8 megapixels or more become
+    single blocks, which glibc returns as soon as they are freed. To be called before other threads are started. Does
+    nothing where there is no glibc, and without glibc 2.33 gives nothing back in the background.
     """
     if not has_glibc():
         return
