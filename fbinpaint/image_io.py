@@ -1,8 +1,11 @@
 """Image files, read by their content and written whole or not at all."""
 
+import io
 import os
 import re
+import struct
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,8 +16,12 @@ from fbinpaint.files import whole_file
 from fbinpaint.metadata import MAX_PROFILE, is_text_key, to_exif
 
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
+MAX_STEPS = 200_000  # that a file is read in; large PNG files, in chunks of 8 kB, take some 50,000
+MAX_GIF_STEPS = 10_000  # PIL joins comments piece by piece, each time copying all of them
+MAX_STRIPS = 100_000  # of a TIFF file, or tiles; PIL notes each
+MAX_PLAIN, MAX_COMMENTS = 10_000_000, 1000  # bytes, and their comments, of PPM files that are text: PIL reads it slowly
 MAX_SCANS = 100  # of a JPEG file; progressive ones have about ten. Each, however short, goes over the whole picture
-BITS_PER_SAMPLE, XMP_TAG = 258, 700  # tags of TIFF
+BITS_PER_SAMPLE, XMP_TAG, STRIPS_OR_TILES = 258, 700, (273, 324)  # tags of TIFF
 
 # What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
 READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -69,9 +76,16 @@ def open_image(file: str | os.PathLike | BinaryIO, name: str) -> Image.Image:
         problem = "is a folder" if os.path.isdir(file) else "is no file but a pipe or a device"  # may never end
         raise InputError(f"{name}: {problem}; name an image file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
-            return Image.open(file, formats=READ_FORMATS)
+        if not isinstance(file, (str, os.PathLike)):
+            return identify(file)
+        with ExitStack() as stack:
+            opened = stack.enter_context(InSteps(file))
+            if is_long_text(opened) or has_many_strips(opened):
+                raise OSError("it has too many parts")
+            image = identify(opened)
+            stack.pop_all()
+        image.filename, image._exclusive_fp = os.fspath(file), True  # as if PIL had opened it: it is to close it
+        return image
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path") from error
     except Image.DecompressionBombError as error:
@@ -82,6 +96,52 @@ def open_image(file: str | os.PathLike | BinaryIO, name: str) -> Image.Image:
         raise InputError(f"{name}: {problem}; use a PNG, JPEG, WebP or TIFF file") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be opened ({error}); check the file") from error
+
+
+def identify(file: BinaryIO) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
+        return Image.open(file, formats=READ_FORMATS)
+
+
+class InSteps(io.BufferedReader):
+    """A file that can be read in so many steps at most. A hundred megabytes of the smallest parts that a format has,
+    chunks, comments, frames, would otherwise keep PIL busy for minutes."""
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__(io.FileIO(path))
+        self.left = MAX_GIF_STEPS if self.peek(3)[:3] == b"GIF" else MAX_STEPS
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("it has too many parts")
+        return super().read(size)
+
+
+def is_long_text(file: BinaryIO) -> bool:
+    """Whether it is a PPM file whose pixels are text, and more of it than PIL reads within seconds."""
+    start = file.read(2)
+    text = file.read(MAX_PLAIN) if start in (b"P1", b"P2", b"P3") else b""
+    file.seek(0)
+    return len(text) == MAX_PLAIN or text.count(b"#") > MAX_COMMENTS
+
+
+def has_many_strips(file: BinaryIO) -> bool:
+    """Whether it is a TIFF file, or a BigTIFF one, whose picture has more strips or tiles than MAX_STRIPS."""
+    start = file.read(16)
+    order, is_big = {b"II": "<", b"MM": ">"}.get(start[:2]), start[2:4] in (b"+\0", b"\0+")
+    counts = []
+    if order and len(start) == 16:
+        first = struct.unpack(f"{order}Q", start[8:]) if is_big else struct.unpack(f"{order}I", start[4:8])
+        file.seek(min(first[0], 2**40))  # the end of a shorter file
+        length, entry = ("Q", f"{order}HHQ8x") if is_big else ("H", f"{order}HHI4x")
+        entries = int.from_bytes(file.read(struct.calcsize(f"={length}")), "little" if order == "<" else "big")
+        data = file.read(min(entries, 2**16) * struct.calcsize(entry))
+        data = data[: len(data) // struct.calcsize(entry) * struct.calcsize(entry)]
+        counts = [count for tag, _, count in struct.iter_unpack(entry, data) if tag in STRIPS_OR_TILES]
+    file.seek(0)
+    return max(counts, default=0) > MAX_STRIPS
 
 
 def decode_image(image: Image.Image, name: str) -> Image.Image:

@@ -8,6 +8,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from fbinpaint.data.scenes import street_scene
+from fbinpaint.demo import clients
 
 from .demo_browser import alike
 
@@ -233,6 +234,46 @@ def test_a_fault_of_the_server_is_told_and_another_photo_opens(visitor, own_phot
     visitor.open(own_photo)
     visitor.draw(*STROKE)
     visitor.restore()
+
+
+def test_a_full_queue_is_told_and_there_is_room_later(visitor, own_photo, monkeypatch):
+    visitor.expected = ("503",)
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    monkeypatch.setattr(clients, "PLACES", 0)
+    visitor.click("#restore")
+    expect(visitor.page.locator("#status")).to_contain_text("too many wait")
+    expect(visitor.page.locator("#status")).to_have_attribute("data-kind", "error")
+    monkeypatch.undo()
+    visitor.restore()
+
+
+SCRIBBLE = """(picture) => {
+    const { left, top, width, height } = picture.getBoundingClientRect();
+    const send = (kind, k) => picture.dispatchEvent(new PointerEvent(kind, {
+        pointerId: 1, isPrimary: true, bubbles: true, button: 0, buttons: 1,
+        clientX: left + (k % 2 ? 0.3 : 0.7) * width, clientY: top + (0.3 + 0.4 * ((k / 500) % 1)) * height,
+    }));
+    picture.setPointerCapture = () => {};
+    send("pointerdown", 0);
+    for (let k = 1; k < 61000; k++) send("pointermove", k);
+    send("pointerup", 0);
+}"""
+
+
+def test_a_drawing_too_large_to_be_sent_is_told_and_undoing_some_of_it_helps(visitor, own_photo):
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    visitor.page.locator("#photo").evaluate(SCRIBBLE)
+    for button in ("#restore", "#download"):
+        visitor.click(button)
+        assert "drawn more than can be sent" in visitor.status
+        expect(visitor.page.locator("#status")).to_have_attribute("data-kind", "error")
+    visitor.click("#undo")
+    visitor.restore()
+    visitor.page.locator("#photo").evaluate(SCRIBBLE)
+    visitor.click("#another")
+    expect(visitor.page.locator(".editor")).to_have_attribute("data-state", "empty")
 
 
 def test_nothing_marked_is_told_in_a_line_that_covers_nothing(visitor, own_photo):
