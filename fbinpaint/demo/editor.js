@@ -14,7 +14,7 @@ const allowed = new Set(), unwanted = new Set(); // classes that may come back a
 let view = { revision: 0, classes: [], examples: [], history: [] };
 let restoring = false, waiting = null, asked = 0;
 let asking = null; // the question that waits for its answer
-let heard = 0; // the answer before it
+const heard = {}; // the last answer before a question, and before a restoration
 const questions = []; // that follow
 
 const address = (path) => `${window.gradio_config?.root ?? ""}/gradio_api/file=${encodeURI(path)}`;
@@ -45,7 +45,7 @@ function next() {
   if (OF_PAGE.includes(asking.kind)) Object.assign(value.drawing, { marks: [], strokes: [] }); // they mean none of it
   if (tooLarge(value)) return void ((asking = null), say(TOO_LARGE, "error"), next());
   waiting = ++asked;
-  heard = view.revision;
+  heard.ask = view.revision;
   editor.ariaBusy = true;
   props.value = value;
   trigger("ask");
@@ -81,7 +81,7 @@ function restore() {
   const value = { request: { id: asked + 1, kind: "restore" }, drawing: drawing() };
   if (tooLarge(value)) return say(TOO_LARGE, "error");
   restoring = ++asked;
-  heard = view.revision;
+  heard.restore = view.revision;
   say("Restoring …");
   refresh();
   props.value = value;
@@ -94,13 +94,22 @@ function restore() {
 document.addEventListener("fbinpaint-end", ({ detail }) => setTimeout(() => received.then(() => ended(detail))));
 
 function ended(kind) {
-  if (view.revision === heard) say("The server did not take this, perhaps because too many wait; try again in a minute.", "error");
+  if (view.revision === heard[kind]) say("The server did not take this, perhaps because too many wait; try again in a minute.", "error");
+  heard[kind] = null;
   if (kind === "restore") restoring = false;
   else waiting = asking = null;
   editor.ariaBusy = waiting !== null;
   refresh();
   next();
 }
+
+// Of what the server refuses to take, a full queue or too long a request, Gradio 6.31 tells no end.
+new PerformanceObserver((list) => {
+  for (const { name, responseStatus } of list.getEntries()) {
+    const kind = /\/queue\/join/.test(name) ? "restore" : /\/run\/predict/.test(name) && "ask";
+    if (kind && responseStatus >= 400 && view.revision === heard[kind]) ended(kind);
+  }
+}).observe({ type: "resource" });
 
 let received = Promise.resolve(); // one answer after the other
 const receive = (news) => (received = received.then(() => take(news)).catch((error) => console.error(error)));
