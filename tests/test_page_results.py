@@ -248,34 +248,6 @@ def test_a_full_queue_is_told_and_there_is_room_later(visitor, own_photo, monkey
     visitor.restore()
 
 
-SCRIBBLE = """(picture) => {
-    const { left, top, width, height } = picture.getBoundingClientRect();
-    const send = (kind, k) => picture.dispatchEvent(new PointerEvent(kind, {
-        pointerId: 1, isPrimary: true, bubbles: true, button: 0, buttons: 1,
-        clientX: left + (k % 2 ? 0.3 : 0.7) * width, clientY: top + (0.3 + 0.4 * ((k / 500) % 1)) * height,
-    }));
-    picture.setPointerCapture = () => {};
-    send("pointerdown", 0);
-    for (let k = 1; k < 61000; k++) send("pointermove", k);
-    send("pointerup", 0);
-}"""
-
-
-def test_a_drawing_too_large_to_be_sent_is_told_and_undoing_some_of_it_helps(visitor, own_photo):
-    visitor.open(own_photo)
-    visitor.draw(*STROKE)
-    visitor.page.locator("#photo").evaluate(SCRIBBLE)
-    for button in ("#restore", "#download"):
-        visitor.click(button)
-        assert "drawn more than can be sent" in visitor.status
-        expect(visitor.page.locator("#status")).to_have_attribute("data-kind", "error")
-    visitor.click("#undo")
-    visitor.restore()
-    visitor.page.locator("#photo").evaluate(SCRIBBLE)
-    visitor.click("#another")
-    expect(visitor.page.locator(".editor")).to_have_attribute("data-state", "empty")
-
-
 def test_nothing_marked_is_told_in_a_line_that_covers_nothing(visitor, own_photo):
     visitor.open(own_photo)
     visitor.click("#restore")
