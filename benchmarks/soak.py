@@ -32,6 +32,7 @@ from benchmarks.demo import gigabytes, start
 from benchmarks.memory import SCENE, free_port, size_of
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.scenes import street_scene
+from fbinpaint.demo.models import BUSY
 from fbinpaint.demo.storage import KEEP, PREFIX, QUOTA, SWEEP_EVERY
 from fbinpaint.masks import protocol_mask
 
@@ -97,6 +98,8 @@ class Answers:
                     last = apply(last, message["output"]["data"])
                 if message["msg"] == "process_completed":
                     if not message["success"]:
+                        if BUSY in str(message):
+                            return self.call(function, data, leave)
                         return None
                     data = message["output"].get("data")
                     return last if last is not None and not data else data
@@ -161,8 +164,12 @@ def by_page(server: Answers, folder: Path, photo: Path, hole: np.ndarray, leave:
 
     def ask(kind: str, drawing: dict, **request) -> dict:
         value = {"request": {"id": 1, "kind": kind} | request, "drawing": drawing}
-        answer = server.call("ask", [value, None])
-        return answer[0]["view"] if answer else {}
+        while True:
+            answer = server.call("ask", [value, None])
+            view = answer[0]["view"] if answer else {}
+            if view.get("message", {}).get("text") != BUSY:
+                return view
+            time.sleep(1)
 
     ask("open", empty, path=server.upload(photo.name, photo.read_bytes()), name=photo.name)
     ask("look_at_photo", empty)

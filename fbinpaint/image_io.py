@@ -3,8 +3,10 @@
 import io
 import os
 import re
+import struct
 import threading
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,8 +21,12 @@ from fbinpaint.urls import Place, Url
 OPENING = threading.Lock()  # `warnings.catch_warnings` is of all threads
 
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
+MAX_STEPS = 200_000  # that a file is read in; large PNG files, in chunks of 8 kB, take some 50,000
+MAX_GIF_STEPS = 10_000  # PIL joins comments piece by piece, each time copying all of them
+MAX_STRIPS = 100_000  # of a TIFF file, or tiles; PIL notes each
+MAX_PLAIN, MAX_COMMENTS = 10_000_000, 1000  # bytes, and their comments, of PPM files that are text: PIL reads it slowly
 MAX_SCANS = 100  # of a JPEG file; progressive ones have about ten. Each, however short, goes over the whole picture
-BITS_PER_SAMPLE, XMP_TAG = 258, 700  # tags of TIFF
+BITS_PER_SAMPLE, XMP_TAG, STRIPS_OR_TILES = 258, 700, (273, 324)  # tags of TIFF
 
 # What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
 READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -106,25 +112,80 @@ def read_bytes(file: Path | ImageBytes) -> bytes:
 
 def open_image(file: str | os.PathLike | BinaryIO | ImageBytes, name: str) -> Image.Image:
     """Reads the header of an image, not yet its pixels; `name` opens the message of the InputError."""
-    if isinstance(file, ImageBytes):
-        file = io.BytesIO(file.data)
+    in_memory = io.BytesIO(file.data) if isinstance(file, ImageBytes) else None
     if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
         problem = "is a folder" if os.path.isdir(file) else "is no file but a pipe or a device"  # may never end
         raise InputError(f"{name}: {problem}; name an image file")
     try:
-        with OPENING, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
-            return Image.open(file, formats=READ_FORMATS)
+        if not isinstance(file, (str, os.PathLike, ImageBytes)):
+            return identify(file)
+        with ExitStack() as stack:
+            opened = stack.enter_context(InSteps(in_memory or io.FileIO(file)))
+            if is_long_text(opened) or has_many_strips(opened):
+                raise OSError("it has too many parts")
+            image = identify(opened)
+            stack.pop_all()
+        image.filename, image._exclusive_fp = str(file), True  # as if PIL had opened it: it is to close it
+        return image
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from error
     except Image.UnidentifiedImageError as error:
-        length = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
+        if in_memory is not None:
+            length = len(file.data)
+        else:
+            length = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
         problem = "is not an image that can be read" if length else "is empty (zero bytes)"
         raise InputError(f"{name}: {problem}; use a PNG, JPEG, WebP or TIFF file") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be opened ({error}); check the file") from error
+
+
+def identify(file: BinaryIO) -> Image.Image:
+    with OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
+        return Image.open(file, formats=READ_FORMATS)
+
+
+class InSteps(io.BufferedReader):
+    """A file that can be read in so many steps at most. A hundred megabytes of the smallest parts that a format has,
+    chunks, comments, frames, would otherwise keep PIL busy for minutes."""
+
+    def __init__(self, file: io.FileIO | io.BytesIO):
+        super().__init__(file)
+        self.left = MAX_GIF_STEPS if self.peek(3)[:3] == b"GIF" else MAX_STEPS
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("it has too many parts")
+        return super().read(size)
+
+
+def is_long_text(file: BinaryIO) -> bool:
+    """Whether it is a PPM file whose pixels are text, and more of it than PIL reads within seconds."""
+    start = file.read(2)
+    text = file.read(MAX_PLAIN) if start in (b"P1", b"P2", b"P3") else b""
+    file.seek(0)
+    return len(text) == MAX_PLAIN or text.count(b"#") > MAX_COMMENTS
+
+
+def has_many_strips(file: BinaryIO) -> bool:
+    """Whether it is a TIFF file, or a BigTIFF one, whose picture has more strips or tiles than MAX_STRIPS."""
+    start = file.read(16)
+    order, is_big = {b"II": "<", b"MM": ">"}.get(start[:2]), start[2:4] in (b"+\0", b"\0+")
+    counts = []
+    if order and len(start) == 16:
+        first = struct.unpack(f"{order}Q", start[8:]) if is_big else struct.unpack(f"{order}I", start[4:8])
+        file.seek(min(first[0], 2**40))  # the end of a shorter file
+        length, entry = ("Q", f"{order}HHQ8x") if is_big else ("H", f"{order}HHI4x")
+        entries = int.from_bytes(file.read(struct.calcsize(f"={length}")), "little" if order == "<" else "big")
+        data = file.read(min(entries, 2**16) * struct.calcsize(entry))
+        data = data[: len(data) // struct.calcsize(entry) * struct.calcsize(entry)]
+        counts = [count for tag, _, count in struct.iter_unpack(entry, data) if tag in STRIPS_OR_TILES]
+    file.seek(0)
+    return max(counts, default=0) > MAX_STRIPS
 
 
 def decode_image(image: Image.Image, name: str) -> Image.Image:

@@ -27,6 +27,7 @@ from fbinpaint.image_io import (  # noqa: F401  also importable from here
 
 MIN_SIDE = 16  # pixels
 MAX_ASPECT = 4  # a working picture holds at most this many sample_size x sample_size squares
+STRIP = 256  # rows of a photo that are converted at once
 MAX_CROPS = 8  # per photo: bounds the time a speckled mask can take
 
 # EXIF orientation to the turn that undoes it; 1 is upright.
@@ -70,16 +71,24 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
                 f"the image is a {image.dtype} array of shape {image.shape}; give uint8 (H, W), (H, W, 3) or (H, W, 4)"
             )
         _check_size(image.shape[1], image.shape[0])
+        if image.shape[2:] == (3,):
+            return np.array(image, order="C")
         image = Image.fromarray(image)
     image = upright(image, "image")
     _check_size(*image.size)
 
-    if is_deep(image):
-        levels = np.asarray(image).astype(np.float32) * scale_to_8_bits(image)
-        image = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), to_rgba(image))
-    return np.array(image.convert("RGB"))
+    scale = scale_to_8_bits(image) if is_deep(image) else None
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    # In strips, as PIL converts by copies of the whole: of 12 megapixels each has 48 MB.
+    for top in range(0, image.height, STRIP):
+        strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
+        if scale is not None:
+            levels = np.asarray(strip).astype(np.float32) * scale
+            strip = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
+        if strip.has_transparency_data:
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), to_rgba(strip))
+        pixels[top : top + STRIP] = strip.convert("RGB")
+    return pixels
 
 
 def to_mask(
@@ -375,10 +384,13 @@ def plan_crops(mask: np.ndarray, min_size: int, context: float) -> list[Crop]:
 
 
 def resize_image(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 to the given (width, height): area averages along sides that shrink, bicubic where they grow."""
+    """(H, W, 3) uint8 to the given (width, height): area averages along sides that shrink, bicubic where they grow. The
+    array itself where it has this size."""
     height, width = array.shape[:2]
-    small = cv2.resize(array, (min(width, size[0]), min(height, size[1])), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+    smaller = min(width, size[0]), min(height, size[1])
+    if smaller != (width, height):
+        array = cv2.resize(array, smaller, interpolation=cv2.INTER_AREA)
+    return array if smaller == tuple(size) else cv2.resize(array, size, interpolation=cv2.INTER_CUBIC)
 
 
 def shorter_side(size: tuple[int, int], n: int) -> tuple[int, int]:

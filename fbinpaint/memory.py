@@ -6,12 +6,15 @@ import platform
 import threading
 import time
 
+from PIL import Image
+
 # Parameters of glibc's mallopt(3), from malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 MEGABYTE = 2**20
 KEPT = 256 * MEGABYTE  # of freed memory
 KEPT_BY_SERVERS = 128 * MEGABYTE  # as much as photos of up to 512 pixels free
-LOOK_EVERY = 0.5  # seconds
+LOOK_EVERY = 0.05  # seconds
+PICTURE_BLOCK = 64 * MEGABYTE  # PIL's own are of 16 MB
 
 
 def keep_freed_memory() -> None:
@@ -34,12 +37,14 @@ def bound_freed_memory() -> None:
 
     The limit there holds for the end of each arena, of which glibc makes several a core; what is freed between blocks
     in use is kept without limit (docs/performance.md). Here all threads share one arena, and a thread in the background
-    returns what is free whenever that is more than 128 MB. To be called before other threads are started. Does nothing
-    where there is no glibc, and without glibc 2.33 nothing but share the arena.
+    returns what is free whenever that is more than 128 MB. Of PIL's pictures, those of 8 megapixels or more become
+    single blocks, which glibc returns as soon as they are freed. To be called before other threads are started. Does
+    nothing where there is no glibc, and without glibc 2.33 gives nothing back in the background.
     """
     if not has_glibc():
         return
     keep_freed_memory()
+    Image.core.set_block_size(PICTURE_BLOCK)
     libc = ctypes.CDLL(None)
     libc.mallopt(M_ARENA_MAX, 1)
     if hasattr(libc, "mallinfo2"):

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fbinpaint.image_io import SAVE_FORMATS
-from fbinpaint.images import is_deep, scale_to_8_bits, to_rgb, to_rgba, upright
+from fbinpaint.images import STRIP, is_deep, scale_to_8_bits, to_rgb, to_rgba, upright
 from fbinpaint.metadata import carry_over
 from fbinpaint.urls import Url
 
@@ -76,8 +76,10 @@ def in_mode_of(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Imag
     if image.has_transparency_data:
         return _under_alpha(image, pixels, hole)
     filled = image.convert({"P": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode))
-    fill = Image.fromarray(pixels).convert(filled.mode, dither=Image.Dither.NONE)
-    filled.paste(fill, mask=Image.fromarray(hole))
+    for top in range(0, filled.height, STRIP):
+        rows = slice(top, top + STRIP)
+        fill = Image.fromarray(pixels[rows]).convert(filled.mode, dither=Image.Dither.NONE)
+        filled.paste(fill, (0, top), Image.fromarray(hole[rows]))
     return filled
 
 

@@ -100,7 +100,9 @@ def remove(
             break
         pictures, holes = [removal.image for removal, _ in to_do], [hole for _, hole in to_do]
         out = pipe(pictures, holes, num_feedback_rounds, forbidden=ids, generator=generator)
-        results = list(zip(to_do, out.images, pipe.segment(out.images), out.semantic_after, strict=True))
+        images, maps = out.images, out.semantic_after
+        del out, pictures  # with the rounds: looking at what was filled takes memory enough
+        results = list(zip(to_do, images, pipe.segment(images), maps, strict=True))
         to_do = []
         for (removal, hole), image, looked_at, semantic_after in results:
             labels = np.asarray(looked_at)

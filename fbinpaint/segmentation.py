@@ -104,8 +104,9 @@ def most_probable(probabilities: Iterable[np.ndarray], size: tuple[int, int]) ->
     """
     labels = np.zeros(size[::-1], np.uint8)
     highest = np.full(size[::-1], -1, np.float32)
+    enlarged = np.empty_like(highest)
     for index, of_class in enumerate(probabilities):
-        enlarged = cv2.resize(of_class, size, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(of_class, size, enlarged, interpolation=cv2.INTER_LINEAR)
         np.copyto(labels, index, where=enlarged > highest)
         np.maximum(highest, enlarged, out=highest)
     return labels

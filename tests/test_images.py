@@ -12,6 +12,7 @@ from PIL import Image
 from fbinpaint.errors import InputError
 from fbinpaint.images import (
     MAX_CROPS,
+    STRIP,
     Crop,
     composite,
     load_image,
@@ -581,3 +582,16 @@ def test_working_size_is_bounded():
     for width, height in ((30000, 16), (4000, 3000), (16, 30000), (16, 16)):
         w, h = working_size(width, height, 192)
         assert w * h <= 4 * 192**2 + 2 * max(w, h) and w >= 1 and h >= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "L", "1", "CMYK", "I;16", "F"])
+def test_a_tall_photo_is_read_in_strips_as_its_parts_are_alone(mode):
+    """With both ends of its range in each part, by which deep greyscale is scaled."""
+    values = np.random.default_rng(0).integers(0, 256, (STRIP + 44, 20, 4), dtype=np.uint8)
+    values[:: STRIP, 0], values[:: STRIP, 1] = 0, 255
+    if mode == "I;16":
+        photo = Image.fromarray(values[..., 0].astype(np.uint16) * 257)
+    else:
+        photo = Image.fromarray(values).convert("RGB" if mode not in ("RGBA", "LA") else "RGBA").convert(mode)
+    parts = [photo.crop((0, top, 20, bottom)) for top, bottom in ((0, STRIP), (STRIP, STRIP + 44))]
+    assert np.array_equal(to_rgb(photo), np.concatenate([to_rgb(part) for part in parts]))

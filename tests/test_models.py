@@ -12,7 +12,7 @@ from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, R
 from fbinpaint.models.guided_inpainter import Conditioning
 from fbinpaint.models.layers import SameClassAttention, cat_channels, one_hot, shuffle, unshuffle
 from fbinpaint.models.recorrector import FIRST_SHARE, SHARPNESS
-from fbinpaint.models.segmenter import build_encoder
+from fbinpaint.models.segmenter import InvertedResidual, LeanInvertedResidual, build_encoder
 
 from .conftest import make_tiny_networks
 
@@ -315,3 +315,11 @@ def test_unshuffled_pictures_lose_nothing():
     halved = unshuffle(image, mask)
     assert torch.equal(torch.pixel_shuffle(halved, 2), torch.cat([image, mask], dim=1))
     assert torch.equal(shuffle(halved[:, :12]), image) and shuffle(halved[:, :12]).is_contiguous()
+
+
+@pytest.mark.parametrize("size", [(364, 366), (365, 367), (364, 367)])
+def test_a_lean_block_says_of_large_pictures_what_timms_own_does(size):
+    block = next(x for x in build_encoder("tf_efficientnet_lite0").modules() if isinstance(x, LeanInvertedResidual))
+    picture = torch.rand(1, block.conv_pw.in_channels, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(block(picture), InvertedResidual.forward(block, picture))

@@ -8,6 +8,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from fbinpaint.data.scenes import street_scene
+from fbinpaint.demo import clients
 
 from .demo_browser import alike
 
@@ -232,6 +233,18 @@ def test_a_fault_of_the_server_is_told_and_another_photo_opens(visitor, own_phot
     visitor.click("#another")
     visitor.open(own_photo)
     visitor.draw(*STROKE)
+    visitor.restore()
+
+
+def test_a_full_queue_is_told_and_there_is_room_later(visitor, own_photo, monkeypatch):
+    visitor.expected = ("503",)
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    monkeypatch.setattr(clients, "PLACES", 0)
+    visitor.click("#restore")
+    expect(visitor.page.locator("#status")).to_contain_text("too many wait")
+    expect(visitor.page.locator("#status")).to_have_attribute("data-kind", "error")
+    monkeypatch.undo()
     visitor.restore()
 
 

@@ -74,7 +74,7 @@ class Endpoints:
             load(folder)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
             output = deque(restore(folder, photo, hole, rounds, edits, forbidden), maxlen=1).pop()
             del photo
-            restored = self.save_result(received_photo(image), np.asarray(output.images[0]), hole, folder)
+            restored = self.save_result(received_photo(image), np.asarray(output.images.pop()), hole, folder)
         maps = output.semantic_before[0], output.semantic_after[0]
         return restored, *maps, {"model": model} | figures(output, hole, space)
 
@@ -111,8 +111,7 @@ class Endpoints:
         """
         with toasts(), places.take(count_pixels(image)):
             self.check_model(model)
-            given = received_photo(image)
-            photo = to_rgb(given)
+            photo = to_rgb(received_photo(image))
             check_classes(classes, self.spaces)
             model, ids = self.fitting(model, photo, classes)
             folder = self.models[model]
@@ -122,8 +121,10 @@ class Endpoints:
             if not isinstance(shadow, bool):
                 raise InputError(f"shadow {shadow!r:.40}: must be true or false")
             load(folder)  # here for the same reason as in `inpaint`
+            photo = Image.fromarray(photo)
             removal = remove_classes(folder, photo, ids, rounds, grow, shadow, retries)
-            restored = self.save_result(given, np.asarray(removal.image), removal.mask, folder)
+            del photo  # opened again for the result, as in `inpaint`
+            restored = self.save_result(received_photo(image), np.asarray(removal.image), removal.mask, folder)
         mask = mask_image(removal.mask)
         measured = {"model": model} | size_and_hole(removal.mask)
         for key, shares in (("found", removal.found), ("seen_again", removal.seen_again)):

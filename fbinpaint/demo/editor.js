@@ -14,6 +14,7 @@ const allowed = new Set(), unwanted = new Set(); // classes that may come back a
 let view = { revision: 0, classes: [], examples: [], history: [] };
 let restoring = false, waiting = null, asked = 0;
 let asking = null; // the question that waits for its answer
+const heard = {}; // the last answer before a question, and before a restoration
 const questions = []; // that follow
 
 const address = (path) => `${window.gradio_config?.root ?? ""}/gradio_api/file=${encodeURI(path)}`;
@@ -39,12 +40,24 @@ function ask(kind, details = {}) {
 
 function next() {
   if (waiting !== null || !questions.length) return;
-  waiting = ++asked;
-  editor.ariaBusy = true;
   asking = questions.shift();
-  props.value = { request: { id: waiting, ...asking }, drawing: drawing() };
+  const value = { request: { id: asked + 1, ...asking }, drawing: drawing() };
+  if (OF_PAGE.includes(asking.kind)) Object.assign(value.drawing, { marks: [], strokes: [] }); // they mean none of it
+  if (tooLarge(value)) return void ((asking = null), say(TOO_LARGE, "error"), next());
+  waiting = ++asked;
+  heard.ask = view.revision;
+  editor.ariaBusy = true;
+  props.value = value;
   trigger("ask");
   patience(waiting, 60, () => (waiting = asking = null));
+}
+
+// The server refuses what is longer or has more lists and objects (gate.py), and Gradio hides what it says of it.
+const MOST = { letters: 1_950_000, parts: 59_000 };
+const TOO_LARGE = "You have drawn more than can be sent: undo some of it, and restore the photo part by part.";
+function tooLarge(value) {
+  const text = JSON.stringify(value);
+  return text.length > MOST.letters || (text.match(/[[{]/g)?.length ?? 0) > MOST.parts;
 }
 
 // Where the connection broke there may be no answer and no end: the page is not to wait for ever.
@@ -63,12 +76,15 @@ function patience(id, seconds, release) {
 function restore() {
   if (restoring || editor.dataset.state === "empty") return;
   if (waiting !== null || questions.length) return void setTimeout(restore, 100); // the map may still be on its way
-  restoring = ++asked;
   photo.cancel();
   map.cancel();
+  const value = { request: { id: asked + 1, kind: "restore" }, drawing: drawing() };
+  if (tooLarge(value)) return say(TOO_LARGE, "error");
+  restoring = ++asked;
+  heard.restore = view.revision;
   say("Restoring …");
   refresh();
-  props.value = { request: { id: restoring, kind: "restore" }, drawing: drawing() };
+  props.value = value;
   trigger("restore");
   patience(restoring, 300, () => (restoring = false));
 }
@@ -78,12 +94,22 @@ function restore() {
 document.addEventListener("fbinpaint-end", ({ detail }) => setTimeout(() => received.then(() => ended(detail))));
 
 function ended(kind) {
+  if (view.revision === heard[kind]) say("The server did not take this, perhaps because too many wait; try again in a minute.", "error");
+  heard[kind] = null;
   if (kind === "restore") restoring = false;
   else waiting = asking = null;
   editor.ariaBusy = waiting !== null;
   refresh();
   next();
 }
+
+// Of what the server refuses to take, a full queue or too long a request, Gradio 6.31 tells no end.
+new PerformanceObserver((list) => {
+  for (const { name, responseStatus } of list.getEntries()) {
+    const kind = /\/queue\/join/.test(name) ? "restore" : /\/run\/predict/.test(name) && "ask";
+    if (kind && responseStatus >= 400 && view.revision === heard[kind]) ended(kind);
+  }
+}).observe({ type: "resource" });
 
 let received = Promise.resolve(); // one answer after the other
 const receive = (news) => (received = received.then(() => take(news)).catch((error) => console.error(error)));

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..arguments import names
 from ..errors import InputError
-from ..image_io import open_image
+from ..image_io import MAX_PIXELS, open_image
 from ..images import (
     NOTHING_MARKED,
     check_hole,
@@ -68,12 +68,13 @@ def open_upload(path: str | Path, name: str | None = None) -> Image.Image:
 
 
 def count_pixels(*paths: str | Path | None) -> int:
-    """Of uploaded images together, as their headers have it; what is broken is found when it is opened."""
+    """Of uploaded images together, as their headers have it; what is broken is found when it is opened. An AVIF file
+    counts as the largest: what is in it may be larger than it says, and is found out only when it is decoded."""
     total = 0
     for path in filter(None, paths):
         try:
             with open_image(path, Path(path).name) as image:
-                total += image.width * image.height
+                total += MAX_PIXELS if image.format == "AVIF" else image.width * image.height
         except InputError:
             continue
     return total

@@ -13,7 +13,6 @@ from PIL import Image
 
 from .. import model_names
 from ..errors import InputError
-from ..image_io import MAX_PIXELS
 from ..model_names import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
 from .clients import stop_for_nobody
 
@@ -117,7 +116,7 @@ def devices() -> Devices:
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # of GPUs that torch knows as cuda: NVIDIA's, AMD's
 BUSY = "The server is busy with the photos of others; try again in a minute."
-places = Places(pixels=MAX_PIXELS, waiting=16, seconds=50)
+places = Places(pixels=16_000_000, waiting=16, seconds=50)  # two photos of 12 megapixels at once would take 2.2 GB
 loading = threading.Lock()
 label_space_of_model = functools.cache(model_names.label_space_of_model)
 
@@ -188,12 +187,12 @@ def select(model: str, labels: np.ndarray, classes: Sequence[int], point: tuple[
 
 @gpu(seconds=60)
 def remove_classes(
-    model: str, photo: np.ndarray, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
+    model: str, photo: Image.Image, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
 ) -> "Removal":
-    """What becomes of a photo (H,W,3) uint8 without the classes of these ids; the rest as for `removal.remove`."""
+    """What becomes of a photo without the classes of these ids; the rest as for `removal.remove`."""
     settings = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
     with devices().take() as device:
         pipeline = load(model, device)
         from fbinpaint.removal import remove  # after `load`, as in `choose`
 
-        return remove(pipeline, [Image.fromarray(photo)], classes, **settings)[0]
+        return remove(pipeline, [photo], classes, **settings)[0]
