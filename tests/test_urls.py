@@ -22,6 +22,7 @@ from fbinpaint.cli import main
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.planning import Job, plan_restorations
 from fbinpaint.urls import Url, place
+from tests.fake_hub import TOKEN, FakeHub
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["a", "b", "deep/a", "deep/deeper/c"]
@@ -348,6 +349,22 @@ def check_refusal(url: str, words: str, store: str, tmp_path: Path, model: Path)
     assert ended.returncode == 1 and len(lines) == 1 and "Traceback" not in ended.stderr
     assert re.search(f"error: {re.escape(url)}: .*{words}", lines[0])
     assert not any(tmp_path.iterdir())
+
+
+def test_photos_of_a_data_set_on_the_hub(folder, tiny_pipeline_dir, tmp_path):
+    """In a process of its own, as the Hub's address is read when its library is imported."""
+    hub = FakeHub()
+    names = [f"{kind}/{name}.png" for kind in ("photos", "masks") for name in ("a", "b")]
+    hub.add_dataset("user/streets", {name: (folder / name).read_bytes() for name in names}, tag="v1")
+    where = "hf://datasets/user/streets@v1"
+    env = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    what = [f"--image={where}/photos", f"--mask={where}/masks", f"--output={tmp_path / 'out'}", "--rounds=1"]
+    command = [sys.executable, "-m", "fbinpaint", "run", *what, f"--model={tiny_pipeline_dir}"]
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    hub.close()
+    assert ended.returncode == 0, ended.stderr
+    for name in ("a", "b"):
+        assert (tmp_path / f"out/{name}.png").read_bytes() == (folder / f"expected/{name}.png").read_bytes()
 
 
 @pytest.mark.parametrize("url", ["hf://datasets/user/results", "hf://user/model/x"])
