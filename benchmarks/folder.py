@@ -59,16 +59,18 @@ def run(code: Path, photos: Path, model: str, enough: int) -> dict[str, float]:
         try:
             times: list[float] = []
             while len(times) < enough:
-                if process.poll() not in (None, 0):
-                    raise InputError(f"{code}: a run ended with {process.returncode}; try its command: {command}")
+                ended = process.poll() is not None
                 whole = sum(entry.name.endswith(".png") for entry in os.scandir(results))
                 times += [time.perf_counter() - began] * (whole - len(times))
+                if ended and whole < enough:
+                    raise InputError(f"{code}: a run ended with {process.returncode}; try it: {' '.join(command)}")
                 time.sleep(0.01)
             memory = 0.0 if process.poll() is not None else peak_megabytes(process.pid)
         finally:
             process.kill()
             process.wait()
-    rate = (enough - 1) / max(times[enough - 1] - times[0], 1e-9) if enough > 1 else 0.0
+    later = enough - times.count(times[0])  # a first batch is there all at once
+    rate = later / (times[enough - 1] - times[0]) if later > 0 else 0.0
     return {"first": times[0], "rate": rate, "megabytes": memory}
 
 
