@@ -9,6 +9,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_good"
@@ -123,7 +124,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def tree(self, repo: str, commit: str) -> None:
         files = self.server.repos[repo].commits[commit].items()
-        self.answer(200, [{"type": "file", "path": p, "size": len(d), "oid": sha1(d)} for p, d in files])
+        folders = {str(folder) for path, _ in files for folder in PurePosixPath(path).parents} - {"."}
+        entries = [{"type": "directory", "path": p, "oid": sha1(p.encode())} for p in sorted(folders)]
+        self.answer(200, entries + [{"type": "file", "path": p, "size": len(d), "oid": sha1(d)} for p, d in files])
 
     def paths_info(self, repo: str, commit: str) -> None:
         files = self.server.repos[repo].commits[commit]

@@ -22,7 +22,7 @@ from fbinpaint.image_io import load_image
 from fbinpaint.planning import Job, plan_restorations
 
 ROOT = Path(__file__).parents[1]
-PHOTOS = 24
+PHOTOS = 14
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_results_are_those_of_one_photo_at_a_time_in_the_order_of_the_jobs(kind,
     expected = [one for job in jobs for one in run(task, [job], 1, one_by_one)]
     assert [one.job for one in done] == jobs and done == expected and at_once == one_by_one
     failed = {int(one.job.image.stem) for one in done if one.error}
-    assert failed == ({3, 4, 11} if kind == "maps" else {0, 3, 4, 7, 11, 14, 21})
+    assert failed == ({3, 4, 11} if kind == "maps" else {0, 3, 4, 7, 11})
     assert {one.model for one in done if one.error is None} <= pipes.keys()
 
 
@@ -158,11 +158,12 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 count = sum(1 for _ in listing)
 print(count, listing.total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-    (tmp_path / "one.png").write_bytes(b"")
     for place in range(100):
-        (tmp_path / f"photos/{place:02}").mkdir(parents=True)
-        for i in range(1000):
-            os.link(tmp_path / "one.png", tmp_path / f"photos/{place:02}/{i:03}.png")
+        folder = tmp_path / f"photos/{place:02}"
+        folder.mkdir(parents=True)
+        (folder / "000.png").touch()
+        for i in range(1, 1000):
+            os.link(folder / "000.png", folder / f"{i:03}.png")
     command = [sys.executable, "-c", program, str(tmp_path / "photos")]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     count, total, megabytes = map(int, said.stdout.split())
@@ -170,13 +171,13 @@ print(count, listing.total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss 
 
 
 def test_an_interrupt_leaves_whole_files_and_ends_soon(tmp_path, tiny_pipeline_dir):
-    """SIGINT while 4 Mpx results are written, several at once."""
+    """SIGINT while 1 Mpx results are written, several at once."""
     (tmp_path / "photos").mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (1600, 2500, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (800, 1250, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photos/00.png", compress_level=1)
     for i in range(1, 40):
         os.link(tmp_path / "photos/00.png", tmp_path / f"photos/{i:02}.png")
-    hole = np.zeros((1600, 2500), bool)
+    hole = np.zeros((800, 1250), bool)
     hole[10:24, 8:30] = True
     Image.fromarray(hole).save(tmp_path / "mask.png")
     what = {"image": tmp_path / "photos", "mask": tmp_path / "mask.png", "output": tmp_path / "results"}
@@ -208,4 +209,4 @@ def test_what_the_command_line_says_is_in_the_order_of_the_photos(folder, tiny_p
     what = [f"--image={folder / 'photos'}", f"--mask={folder / 'masks'}", f"--output={tmp_path}"]
     assert main(["run", *what, f"--model={tiny_pipeline_dir}", "--rounds=0"]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
-    assert [int(re.search(r"photos/(\d\d)\.png", line)[1]) for line in errors] == [0, 3, 4, 7, 11, 14, 21]
+    assert [int(re.search(r"photos/(\d\d)\.png", line)[1]) for line in errors] == [0, 3, 4, 7, 11]

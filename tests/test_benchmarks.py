@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+import fbinpaint
 from benchmarks import coarse_faces, cost, edits, holes, large, memory, soak, texture, training
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.photos import collate
-from fbinpaint.data.scenes import face_scene
+from fbinpaint.data.scenes import face_scene, street_scene
 from fbinpaint.labels import CELEBAMASK_HQ
 
 from .conftest import make_tiny_networks
@@ -86,9 +89,11 @@ def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir
         ("edits", "--model {model} --data nowhere", "nowhere"),
         ("exemplars", "--model {model} --data {photos} --exemplars nowhere", "nowhere"),
         ("export", "--model {tmp}", "model_index.json"),
+        ("folder", "--model {tmp} --small 1 --large 1 --many 5", "a run ended with 1"),
         ("large", "--image nowhere.png", "nowhere.png"),
         ("latency", "--model {tmp} --threads 1", "model_index.json"),
         ("loader", "--train_data_dir nowhere --label_space cityscapes", "nowhere"),
+        ("png", "nowhere.png", "nowhere.png"),
         ("table", "{tmp}/page.md", "report.json: is not JSON"),
         ("table", "{tmp}/no.md", "no.md: cannot be read"),
         ("texture", "--model {model} --data nowhere --resolution 48", "nowhere"),
@@ -108,6 +113,26 @@ def test_wrong_input_is_one_line(
     printed = capsys.readouterr()
     (line,) = [line for line in printed.err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
     assert said in line and "Traceback" not in printed.err + printed.out
+
+
+def test_folder_measures_runs_of_two_versions(tiny_pipeline_dir, monkeypatch, capsys):
+    here = str(Path(fbinpaint.__file__).parents[1])
+    arguments = ["--small", "3", "--large", "1", "--many", "12", "--times", "1", "--before", here]
+    monkeypatch.setattr("sys.argv", ["folder", "--model", str(tiny_pipeline_dir), *arguments])
+    assert importlib.import_module("benchmarks.folder").main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["now", "before"]
+    for line in lines:
+        rate, first = (float(re.search(words, line)[1]) for words in (r"([\d.]+) photos/s", r"([\d.]+) s of 12 photos"))
+        assert rate > 0 and first > 0
+
+
+def test_png_tells_of_each_level(tmp_path, monkeypatch, capsys):
+    street_scene((800, 600), np.random.default_rng(0))[0].save(tmp_path / "a.png")
+    monkeypatch.setattr("sys.argv", ["png", str(tmp_path / "a.png")])
+    assert importlib.import_module("benchmarks.png").main() == 0
+    sizes = [float(size) for size in re.findall(r"level \d: [\d.]+ s, ([\d.]+) MB", capsys.readouterr().out)]
+    assert len(sizes) == 6 and sizes[0] > sizes[-1] > 0
 
 
 def test_large_says_why_a_fill_failed(tmp_path, monkeypatch, capsys):

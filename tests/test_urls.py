@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,7 @@ from fbinpaint.cli import main
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.planning import Job, plan_restorations
 from fbinpaint.urls import Url, place
+from tests.fake_hub import TOKEN, FakeHub
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["a", "b", "deep/a", "deep/deeper/c"]
@@ -266,10 +269,9 @@ def test_a_file_that_is_cut_off_leaves_nothing(store, tiny_pipeline_dir, capsys)
     assert contents(store) == before
 
 
-@pytest.fixture
-def web(folder):
-    """Address of a server of the files in `folder`."""
-    handler = partial(Quiet, directory=folder)
+@contextmanager
+def serving(handler: Callable) -> Iterator[str]:
+    """Address of a server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -279,6 +281,20 @@ def web(folder):
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
+
+
+class Refusing(Quiet):
+    def do_GET(self):
+        self.send_error(403)
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def web(folder):
+    """Address of a server of the files in `folder`."""
+    with serving(partial(Quiet, directory=folder)) as address:
+        yield address
 
 
 def test_photos_of_the_web(web, folder, tiny_pipeline_dir, tmp_path, capsys):
@@ -304,11 +320,28 @@ def test_photos_of_the_web(web, folder, tiny_pipeline_dir, tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_opened_is_one_line(url, words, tmp_path, tiny_pipeline_dir):
+    check_refusal(url, words, "http://127.0.0.1:9", tmp_path, tiny_pipeline_dir)
+
+
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        ("s3://bucket/a.png", "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
+        ("hf://datasets/user/photos/a.png", "; set HF_TOKEN, or run `hf auth login`"),
+        ("ADDRESS/a.png", "; ask for access"),
+    ],
+)
+def test_who_is_refused_is_told_what_to_set(url, words, tmp_path, tiny_pipeline_dir):
+    with serving(Refusing) as address:
+        check_refusal(url.replace("ADDRESS", address), words, address, tmp_path, tiny_pipeline_dir)
+
+
+def check_refusal(url: str, words: str, store: str, tmp_path: Path, model: Path) -> None:
     """In a process of its own, as stores are set up by the environment."""
-    env = os.environ | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    env = os.environ | {"AWS_ENDPOINT_URL": store, "HF_ENDPOINT": store}
     env |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1", "HF_HUB_OFFLINE": "0"}
     program = "import sys; from tests import test_urls; from fbinpaint.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = ["segment", f"--image={url}", f"--output={tmp_path / 'x.png'}", f"--model={tiny_pipeline_dir}"]
+    command = ["segment", f"--image={url}", f"--output={tmp_path / 'x.png'}", f"--model={model}"]
     ended = subprocess.run(
         [sys.executable, "-c", program, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
     )
@@ -316,6 +349,22 @@ def test_what_cannot_be_opened_is_one_line(url, words, tmp_path, tiny_pipeline_d
     assert ended.returncode == 1 and len(lines) == 1 and "Traceback" not in ended.stderr
     assert re.search(f"error: {re.escape(url)}: .*{words}", lines[0])
     assert not any(tmp_path.iterdir())
+
+
+def test_photos_of_a_data_set_on_the_hub(folder, tiny_pipeline_dir, tmp_path):
+    """In a process of its own, as the Hub's address is read when its library is imported."""
+    hub = FakeHub()
+    names = [f"{kind}/{name}.png" for kind in ("photos", "masks") for name in ("a", "b")]
+    hub.add_dataset("user/streets", {name: (folder / name).read_bytes() for name in names}, tag="v1")
+    where = "hf://datasets/user/streets@v1"
+    env = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    what = [f"--image={where}/photos", f"--mask={where}/masks", f"--output={tmp_path / 'out'}", "--rounds=1"]
+    command = [sys.executable, "-m", "fbinpaint", "run", *what, f"--model={tiny_pipeline_dir}"]
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    hub.close()
+    assert ended.returncode == 0, ended.stderr
+    for name in ("a", "b"):
+        assert (tmp_path / f"out/{name}.png").read_bytes() == (folder / f"expected/{name}.png").read_bytes()
 
 
 @pytest.mark.parametrize("url", ["hf://datasets/user/results", "hf://user/model/x"])
