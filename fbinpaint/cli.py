@@ -117,9 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, run_command, "run", "Fill holes in photos, or take out things by name.",
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
     )  # fmt: skip
-    run.add_argument(
-        "--image", type=_place, required=True, metavar="FILE|DIR", help="photo, folder of photos, parquet, or URL"
-    )  # fmt: skip
+    run.add_argument("--image", type=_place, required=True, metavar="FILE|DIR", help="photo, folder, parquet, or URL")
     run.add_argument(
         "--mask", type=_mask, metavar="FILE|DIR|alpha",
         help="white = hole; a FILE for all photos; a DIR, also theirs, with NAME.png or NAME_mask.png of each; "
@@ -154,10 +152,10 @@ def _parser() -> argparse.ArgumentParser:
     _batch_size(run)
     run.add_argument(
         "--ray", nargs="?", const="", metavar="HOST:PORT",
-        help="on a Ray cluster; without an address one that runs, or a new one of this machine (default: no)",
+        help="on a Ray cluster; a new one unless one runs (default: no)",
     )  # fmt: skip
     run.add_argument(
-        "--gpus-per-worker", type=gpus, metavar="N", help="of Ray; 0.5 = two share one (default: 1 if there are any)"
+        "--gpus-per-worker", type=gpus, metavar="N", help="0.5 = two share one (default: 1 if there are any)"
     )  # fmt: skip
 
     segment = _command(
