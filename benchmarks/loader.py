@@ -17,12 +17,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from tqdm import tqdm
 
-import train_accelerate
 from benchmarks.cost import write_random_backbones
 from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import Batch, MixedBatches
+from fbinpaint.training import command
 from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.trainer import Trainer
 
@@ -60,7 +60,7 @@ def print_rates(step_seconds: float | None, steps: int, of_training: list[str]) 
     with tempfile.TemporaryDirectory() as folder:
         encoder, vgg = Path(folder) / "encoder.safetensors", Path(folder) / "vgg.safetensors"
         write_random_backbones(encoder, vgg)
-        options = train_accelerate.parse_args(
+        options = command.parse_args(
             ["--encoder_weights", str(encoder), "--perceptual_weights", str(vgg), "--output_dir", f"{folder}/run"]
             + ["--adversarial_start", "0", "--num_validation_images", "1", *of_training]
         )

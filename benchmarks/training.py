@@ -25,13 +25,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
-import train_accelerate
 from benchmarks.cost import flop_counter, write_random_backbones
 from benchmarks.reports import print_report
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.photos import Batch, collate
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.memory import keep_freed_memory
+from fbinpaint.training import command
 from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.trainer import Trainer
 
@@ -63,8 +63,8 @@ def make_trainer(folder: Path, options: list[str]) -> Trainer:
         write_scenes(folder / "data", "cityscapes", count=SCENES, size=(384, 288), seed=0)
         own |= {"--train_data_dir": str(folder / "data"), "--num_validation_images": "1"}
     added = [word for option, value in own.items() if option not in given for word in (option, value)]
-    args = train_accelerate.parse_args([*options, *added])
-    accelerator = train_accelerate.start(args)
+    args = command.parse_args([*options, *added])
+    accelerator = command.start(args)
     return Trainer(args, accelerator, OutputFolder(args.output_dir, accelerator))
 
 

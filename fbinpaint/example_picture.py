@@ -17,13 +17,25 @@ def has_example(label_space: str) -> bool:
     return label_space in EXAMPLES
 
 
-def example_picture(folder: Path) -> bytes:
+def example_picture(folder: Path, variant: str | None = None) -> bytes:
     """A PNG file of five panels, see CAPTION, for a saved pipeline whose label space has an example. The photo is
-    procedural or in the public domain. Raises InputError where the pipeline cannot be loaded."""
+    procedural or in the public domain.
+
+    variant: of the weights, as in `from_pretrained`
+    Raises InputError where the pipeline cannot be loaded.
+    """
+    from diffusers.utils import logging
+
     from fbinpaint import FeedbackInpaintPipeline
     from fbinpaint.demo.examples import EXAMPLES, example
 
-    pipe = FeedbackInpaintPipeline.from_pretrained(folder)
+    with_bars = logging._tqdm_active  # there is no public way to ask
+    logging.disable_progress_bar()
+    try:
+        pipe = FeedbackInpaintPipeline.from_pretrained(folder, variant=variant)
+    finally:
+        if with_bars:
+            logging.enable_progress_bar()
     pipe.set_progress_bar_config(disable=True)
     space = pipe.label_space
     photo, mask = example(space.name, EXAMPLES[space.name][0])

@@ -51,7 +51,7 @@ def files_of(folder: Path) -> list[Path]:
     return files
 
 
-def made_files(folder: Path, handler: bool = False) -> dict[str, bytes]:
+def made_files(folder: Path, handler: bool = False, variant: str | None = None) -> dict[str, bytes]:
     """What is published beside the files of a saved pipeline, by its path there.
 
     config.json: the Hub counts a repository's downloads by it, see `fbinpaint.saved.fetch`
@@ -65,7 +65,7 @@ def made_files(folder: Path, handler: bool = False) -> dict[str, bytes]:
     config |= {key: index[key] for key in ("label_space", "sample_size", "format_version")}
     made = {} if (folder / CONFIG).exists() else {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
     if has_example(index["label_space"]):
-        made[example_picture.NAME] = example_picture.example_picture(folder)
+        made[example_picture.NAME] = example_picture.example_picture(folder, variant)
     if handler:
         made["handler.py"] = HANDLER.read_bytes()
         made["requirements.txt"] = f"fbinpaint=={__version__}\ndiffusers=={version('diffusers')}\n".encode()
@@ -111,7 +111,7 @@ def publish(
     check_pipeline(folder, variant)
     card = None if (folder / "README.md").exists() else model_card(folder, repo_id, reports)
     files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
-    files |= made_files(folder, handler)
+    files |= made_files(folder, handler, variant)
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     api = HfApi(token=token)
     try:

@@ -116,7 +116,8 @@ def check_output_folder(image: Place, output: Place, masks: Sequence[Place] = ()
         raise InputError(f"{output}: is a file, but {image} is a folder; name a folder for the results")
     if real(output) in map(real, (image, *masks)):
         raise InputError(f"{output}: results would mix with the input; name another folder")
-    if output.suffix.lower() in SAVE_FORMATS and not exists(output):
+    there = exists(output) if isinstance(output, Url) else os.path.lexists(output)  # also a link that leads nowhere
+    if output.suffix.lower() in SAVE_FORMATS and not there:
         raise InputError(f"{output}: has the name of a file, but {image} is a folder; name a folder for the results")
 
 

@@ -474,14 +474,15 @@ def test_a_dry_run_shows_what_would_go(tiny_pipeline_dir, tmp_path, capsys):
     for path in folder.rglob("*.*"):
         if path.is_file():
             assert f"{path.stat().st_size:,}  {path.relative_to(folder).as_posix()}\n" in files
-    assert "secret" not in files and "in 9 files" in files
+    assert "secret" not in files and "in 11 files" in files
     assert ModelCard(card).data.eval_results[0].dataset_type == "streets/val"
 
 
 def test_only_the_files_of_the_model_go_up(hub, client, tiny_pipeline_dir, tmp_path, capsys):
     """Not what else lies in its folder: keys, notes, caches, links to other places."""
     folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
-    theirs = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file())
+    theirs = [path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()]
+    theirs = sorted([*theirs, "config.json", "example.png"])  # these are made
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret/token.txt").write_text("hf_secret")
     for name in ("id_rsa", "server.pem", "segmenter/.env", "segmenter/notes.txt", "__pycache__/a.pyc", "cache/b.json"):
