@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.errors import InputError, one_line, printable
@@ -79,11 +80,13 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
         serve.start(http_options={"host": args.host, "port": args.port})
         api = Api.options(num_replicas=replicas, ray_actor_options=resources)
         serve.run(api.bind(models), name=NAME, route_prefix="/")
+        ended = threading.Event()
+        for number in signals:  # Ray has put handlers of its own in the place of ours
+            signal.signal(number, lambda *_: ended.set())
         for machine in machines:
             print(f"metrics: http://{machine['NodeManagerAddress']}:{machine['MetricsExportPort']}/metrics")
         print(f"{replicas} replicas answer at http://{args.host}:{args.port}", flush=True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        signal.sigwait(signals)
+        ended.wait()
         if args.address:  # the cluster goes on, and so may applications of others
             serve.delete(NAME)
     except RuntimeError as error:

@@ -363,7 +363,7 @@ with open(f"{out}-{own.num_processes}-{own.process_index}", "w") as file:
 """
 
 
-@pytest.mark.parametrize("photos, processes, shares", [(17, 2, [9, 8]), (7, 2, [7, 0])])
+@pytest.mark.parametrize("photos, processes, shares", [(17, 2, [9, 8])])
 def test_processes_validate_together_what_one_would_find(photos, processes, shares, tiny_pipeline_dir, tmp_path):
     """They share whole batches of eight."""
     data, script = write_shards(tmp_path / "data", 1, photos), tmp_path / "validating.py"
