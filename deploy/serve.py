@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.errors import InputError, one_line, printable
@@ -57,9 +58,7 @@ def main() -> int:
 
 def start(args: argparse.Namespace, models: dict[str, str]) -> None:
     """Serves until a signal ends it. Raises InputError where the machines are too few or Ray cannot be had."""
-    signals = {signal.SIGINT, signal.SIGTERM}
-    for number in signals:  # until it serves; Ray's processes end with ours
-        signal.signal(number, lambda *_: sys.exit(0))
+    end_at_signals(lambda *_: sys.exit(0))  # until it serves; Ray's processes end with ours
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -74,6 +73,7 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         wrong = f"--address {args.address}: {NO_CLUSTER}" if args.address else "Ray did not start here"
         raise InputError(f"{wrong} ({one_line(error)})") from None
+    end_at_signals(lambda *_: sys.exit(0))  # Ray has put handlers of its own in their place
     try:
         machines = [node for node in ray.nodes() if node["Alive"]]
         replicas, resources = share([machine["Resources"] for machine in machines], args.replicas)
@@ -81,8 +81,7 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
         api = Api.options(num_replicas=replicas, ray_actor_options=resources)
         serve.run(api.bind(models), name=NAME, route_prefix="/")
         ended = threading.Event()
-        for number in signals:  # Ray has put handlers of its own in the place of ours
-            signal.signal(number, lambda *_: ended.set())
+        end_at_signals(lambda *_: ended.set())
         for machine in machines:
             print(f"metrics: http://{machine['NodeManagerAddress']}:{machine['MetricsExportPort']}/metrics")
         print(f"{replicas} replicas answer at http://{args.host}:{args.port}", flush=True)
@@ -93,6 +92,11 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
         raise InputError(f"Ray Serve did not start the API ({one_line(error)})") from None
     finally:
         ray.shutdown()
+
+
+def end_at_signals(handler: Callable) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def share(machines: list[dict[str, float]], wanted: int | None) -> tuple[int, dict[str, int]]:
