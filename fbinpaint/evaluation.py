@@ -648,7 +648,7 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
         for k in protocol["rounds"]:
             a, b = f"{later}: rounds={k}", f"{earlier}: rounds={k}"
             paired[f"{a} vs {b}"] = _plain(_comparison(scores[a], scores[b], protocol["seed"]))
-    for name, k, other in itertools.product(list(pipes)[1:], protocol["rounds"], results):
+    for name, k, other in itertools.product(list(pipes)[1:], protocol["rounds"], (*baselines, *results)):
         a = f"{name}: rounds={k}"
         paired[f"{a} vs {other}"] = _plain(_comparison(scores[a], scores[other], protocol["seed"]))
     return Evaluation({"protocol": protocol, "variants": variants, "paired": paired, "intact": intact}, scores)

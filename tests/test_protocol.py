@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import train_accelerate
+from benchmarks.reproduce import COMPARISONS, reproduce, section
 from fbinpaint import FeedbackInpaintPipeline, metrics
 from fbinpaint.cli import main
 from fbinpaint.data.celebamask_hq import load_celebamask_hq
@@ -19,6 +23,7 @@ from fbinpaint.evaluation import Photos, Sample, compare, evaluate, export_proto
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 from fbinpaint.masks import LAMA_MASKS, MASK_KINDS, evaluation_mask, protocol_mask
 from fbinpaint.report import table
+from train_accelerate import parse_args
 
 from .conftest import make_tiny_networks
 from .test_cli import errors, write_mask, write_photo  # noqa: F401  (a fixture among them)
@@ -350,3 +355,118 @@ def test_biharmonic_refuses_what_would_take_minutes(pipe, tmp_path):
     write_photo(tmp_path / "images/large.png", (1100, 1000))
     with pytest.raises(InputError, match="large.png: is scored at 1100x1000"):
         evaluate(pipe, tmp_path, resolution=1000, rounds=(0,), baselines=("biharmonic",))
+
+
+# ---------------------------------------------------------------------------------------------- the paper's comparison
+
+
+def test_options_of_a_file_are_overruled_by_the_command_line(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "label_space: cityscapes\nresolution: [64, 48]\nperceptual_crop: 32\nlearning_rate: 1e-3\nstreaming: true\n"
+        "compile: false\nlabel_map:\nmixed_precision: 'no'\ntrain_data_dir: a b\nseed: 5\n"
+    )
+    args = parse_args(["--config", str(config), "--seed", "7", "--perceptual_crop", "16"])
+    assert args.resolution == [64, 48] and args.learning_rate == 1e-3 and args.label_space == "cityscapes"
+    assert args.streaming and not args.compile and args.label_map is None and args.mixed_precision == "no"
+    assert args.train_data_dir == ["a b"] and args.seed == 7 and args.perceptual_crop == 16
+    assert parse_args(["--conf", str(config), "--resolution", "128"]).resolution == [128]
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("resolutoin: 64\nsteps: 3\n", "resolutoin, steps: no option"),
+        ("config: other.yaml\n", "config: no option"),
+        ("mixed_precision: no\n", "mixed_precision: False does not fit; a bare yes, no"),
+        ("streaming: 1\n", "write true or false"),
+        ("seed: [1, 2]\n", "seed: [1, 2] does not fit; write a number"),
+        ("resolution: {a: 1}\n", "or a list of them"),
+        ("resolution: []\n", "does not fit"),
+        ("seed: 1\nseed: 2\n", "seed: is there twice"),
+        ("- seed\n", "holds no options"),
+        ("", "holds no options"),
+        ("seed: [1\n", "is not YAML"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+    ],
+)
+def test_a_file_of_options_that_cannot_be_meant_is_one_line(tmp_path, capsys, text, named):
+    (tmp_path / "c.yaml").write_text(text)
+    assert train_accelerate.main(["--config", str(tmp_path / "c.yaml")]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'c.yaml'}: ") and named in line
+
+
+def test_a_file_of_options_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert train_accelerate.main(["--config", str(tmp_path / "c.yaml")]) == 1
+    assert "name a YAML file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_configs_are_what_the_training_takes(name):
+    args = parse_args(["--config", str(ROOT / f"configs/{name}.yaml"), "--train_data_dir", "d"])
+    assert args.label_space == name and args.resolution == [256] and args.max_train_steps == 60000
+
+
+def make_reproduce(tmp_path: Path, *variables: str) -> subprocess.CompletedProcess:
+    """`make reproduce` in an environment that is set up: this one."""
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    (tmp_path / "venv/.installed").touch()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    command = ["make", "reproduce", f"VENV={tmp_path / 'venv'}", *variables]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
+
+
+def test_make_reproduce_trains_scores_and_writes_the_tables(streets, tiny_pipeline_dir, vgg_file, tmp_path):
+    """Both official layouts, 20 faces and 13 streets, two steps each."""
+    faces, models = tmp_path / "CelebAMask-HQ", {"cityscapes": tiny_pipeline_dir, "celebamask-hq": tmp_path / "faces"}
+    write_celebamask_hq(faces, range(20))
+    write_lists(faces, {number: {0: 2, 1: 1}.get(number % 7, 0) for number in range(20)})
+    networks = make_tiny_networks("celebamask-hq")
+    FeedbackInpaintPipeline.from_networks(networks, "celebamask-hq", sample_size=96).save_pretrained(tmp_path / "faces")
+    for name, model in models.items():
+        (tmp_path / f"{name}.yaml").write_text(
+            f"label_space: {name}\npretrained_model: {model}\nperceptual_weights: {vgg_file}\nresolution: 32\n"
+            "perceptual_crop: 16\ntrain_batch_size: 4\nmax_train_steps: 9\nnum_validation_images: 2\n"
+            "num_exemplars: 3\ndataloader_num_workers: 0\n"
+        )
+    options = f"--output {tmp_path / 'out'} --configs {tmp_path} --variants feedback --launch=--cpu "
+    options += "--train '--max_train_steps 2' --evaluate '--resolution 32 --mask-kind centre'"
+    done = make_reproduce(tmp_path, f"CELEBA={faces}", f"CITYSCAPES={streets}", f"REPRODUCE={options}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = (tmp_path / "out/celebamask-hq/feedback/training_options.json").read_text()
+    assert json.loads(log)["max_train_steps"] == 2 and json.loads(log)["resolution"] == [32]
+    tables = (tmp_path / "out/tables.md").read_text()
+    for title, name, count in (("CelebA-HQ", "celebamask-hq", 3), ("Cityscapes", "cityscapes", 2)):
+        report = json.loads((tmp_path / f"out/{name}.json").read_text())
+        assert report["protocol"]["n"] == report["protocol"]["n_with_labels"] == count
+        scores = report["variants"]["feedback: rounds=2"]["overall"]
+        of_set = tables.split(f"## {title}\n")[1].split("\n## ")[0]
+        assert f"| feedback: rounds=2 | {scores['lpips_alex']:.4f} |" in of_set and "| biharmonic |" in of_set
+        assert "LPIPS-Alex by the share" in of_set and "| 20-30% |" in of_set and "| telea | " in of_set
+        assert ("-5.89%" if name == "celebamask-hq" else "-6.15%") in of_set.splitlines()[-1]
+
+
+def test_what_cannot_be_reproduced_is_refused_before_any_training(faces, tmp_path):
+    rest = (tmp_path / "out", ["feedback"], ROOT / "configs", [], [], [])
+    with pytest.raises(InputError, match="no data: give --celebamask-hq or --cityscapes"):
+        reproduce({}, *rest)
+    with pytest.raises(InputError, match="sideways: no variant"):
+        reproduce({"celebamask-hq": faces}, rest[0], ["sideways"], *rest[2:])
+    shutil.copytree(faces, tmp_path / "data")
+    (tmp_path / "data/list_eval_partition.txt").unlink()
+    with pytest.raises(InputError, match="list_eval_partition.txt: cannot be read"):
+        reproduce({"celebamask-hq": tmp_path / "data"}, *rest)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ours_is_compared_with_all_that_is_in_the_report(photos, pipe, tmp_path):
+    other = FeedbackInpaintPipeline.from_networks(make_tiny_networks(seed=1), "cityscapes", sample_size=96)
+    settings = {"resolution": 32, "rounds": (0, 2), "baselines": ("telea",), "limit": 1}
+    report = compare({"unidirectional": other, "feedback": pipe}, photos, **settings).report
+    last = section("cityscapes", report).split("By how much")[1].splitlines()[2:]
+    others = [line.split(" | ")[0].removeprefix("| ") for line in last[2:]]
+    assert {"telea", "unidirectional: rounds=2", "feedback: rounds=0"} <= set(others)
+    assert last[-1].endswith("| -6.15% | - | +1.58% |")
