@@ -194,31 +194,32 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     evaluate.add_argument(
         "--data", type=Path, required=True, metavar="DIR",
-        help="holds images/ and, if any, labels/, or is CelebAMask-HQ or Cityscapes (with --split)",
+        help="holds images/ and, if any, labels/, or see --split",
     )  # fmt: skip
     evaluate.add_argument(
-        "--split", choices=("val", "test"), help="of an official data set; README says of which files (default: none)"
-    )
+        "--split", choices=("val", "test"), metavar="val|test",
+        help="of CelebAMask-HQ or Cityscapes as their owners have them (default: none)",
+    )  # fmt: skip
     evaluate.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
     evaluate.add_argument(
-        "--pairing", choices=("stem", "cycle"), default="stem",
-        help="of --masks: by name, or in turn, for masks that are of no photo",
+        "--pairing", choices=("stem", "cycle"), default="stem", metavar="stem|cycle",
+        help="of --masks: by name, or in turn",
     )  # fmt: skip
     evaluate.add_argument(
-        "--mask-kind", choices=("irregular", "centre", "thin", "medium", "thick"),
-        help="of made masks: of 10 to 60 %% of the photo, its centre, or LaMa's (default: irregular)",
+        "--mask-kind", choices=("irregular", "centre", "thin", "medium", "thick"), metavar="KIND",
+        help="of made masks: centre, LaMa's thin, medium or thick (default: irregular)",
     )  # fmt: skip
     evaluate.add_argument(
         "--output", type=Path, metavar="report.json",
-        help="a .csv is put beside it (default: none, with --export-protocol)",
+        help="with a .csv (default: none, with --export-protocol)",
     )  # fmt: skip
     evaluate.add_argument(
         "--export-protocol", type=Path, metavar="DIR",
-        help="write photos and masks as they are scored, for other tools to fill (default: none)",
+        help="photos and masks as scored, for other tools (default: none)",
     )  # fmt: skip
     evaluate.add_argument(
         "--results", nargs="+", type=_named_model, default=[], metavar="NAME=DIR",
-        help="other tools' fills of these, scored beside the model (default: none)",
+        help="other tools' fills, scored beside the model (default: none)",
     )  # fmt: skip
     evaluate.add_argument("--resolution", type=count, default=256, metavar="N", help="shorter side, pixels")
     evaluate.add_argument("--rounds", type=_counts, default=[0, 1, 2, 3], metavar="K,...", help="default: 0,1,2,3")

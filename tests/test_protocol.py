@@ -1,6 +1,8 @@
 """What `evaluate` scores beside its own protocol: official splits, the field's masks, and what other tools painted."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -406,6 +408,13 @@ def test_a_file_of_options_that_is_not_there_is_one_line(tmp_path, capsys):
 def test_configs_are_what_the_training_takes(name):
     args = parse_args(["--config", str(ROOT / f"configs/{name}.yaml"), "--train_data_dir", "d"])
     assert args.label_space == name and args.resolution == [256] and args.max_train_steps == 60000
+
+
+def test_recipes_are_what_the_training_takes(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = re.sub(r" \\\n\s+", " ", (ROOT / "docs/recipes.md").read_text())
+    commands = re.findall(r"accelerate launch .*train_accelerate.py (.*)", text)
+    assert [parse_args(shlex.split(command)).label_space for command in commands] == ["celebamask-hq", "cityscapes"]
 
 
 def make_reproduce(tmp_path: Path, *variables: str) -> subprocess.CompletedProcess:
