@@ -623,6 +623,8 @@ def evaluate_command(args: argparse.Namespace) -> int:
     if bool(scored) != bool(args.output):
         raise InputError("a report takes both --model (or --compare) and --output: give both, or neither")
     results = dict(args.results)
+    if results and not scored:
+        raise InputError("--results: are scored beside a model: give --model (or --compare) and --output, too")
     if len(results) < len(args.results):
         raise InputError("--results: two tools have the same name; give each its own")
     state = processes()  # before the model is loaded: this chooses the GPU of each process

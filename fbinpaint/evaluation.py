@@ -156,8 +156,8 @@ def load_sample(
 
     truth = None
     if label is not None:
+        ids = _read_label(label, label_space)  # whose errors name the file
         with naming(label if isinstance(label, Path) else pair.image):
-            ids = _read_label(label, label_space)
             truth = to_index_map(ids, size, label_space.num_classes, label_space.ignored_ids)
         truth = truth if (truth != IGNORE).any() else None
     return Sample(pair.stem, photo, hole, truth)
@@ -313,6 +313,8 @@ class Photos:
         pairing: str = "stem",
         mask_kind: str | None = None,
     ):
+        if resolution < metrics.LPIPS_MIN_SIDE:
+            raise InputError(f"resolution {resolution} is too low: LPIPS needs {metrics.LPIPS_MIN_SIDE} pixels or more")
         if split not in (None, *SPLITS):
             raise InputError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
         if pairing not in PAIRINGS:
@@ -446,8 +448,6 @@ def evaluate(
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
     """
-    if resolution < metrics.LPIPS_MIN_SIDE:
-        raise InputError(f"resolution {resolution} is too low: LPIPS needs {metrics.LPIPS_MIN_SIDE} pixels or more")
     for name in baselines:
         if name not in (*BASELINES, BIHARMONIC):
             raise InputError(f"unknown baseline {name!r}: use {', '.join((*BASELINES, BIHARMONIC))}")

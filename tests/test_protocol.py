@@ -138,6 +138,16 @@ def test_a_split_is_scored_with_its_owners_labels(streets, pipe):
     assert np.array_equal(truth, np.asarray(ids))  # which the fixture fills with train ids, at the same size
 
 
+def test_a_broken_label_of_a_split_is_named(streets, tmp_path):
+    data = shutil.copytree(streets, tmp_path / "data")
+    photos = Photos(data, split="val", resolution=32)
+    (pair, _), labels = photos.pairs, photos.labels()
+    path = Path(labels[pair.stem]["semantic_map"]["path"])
+    path.unlink()
+    with pytest.raises(InputError, match=f"^{path}"):
+        photos.sample(pair, labels[pair.stem], CITYSCAPES)
+
+
 def test_labels_of_a_split_are_of_the_photo_size(faces):
     """The owners' photos have twice the size of their labels."""
     photos = Photos(faces, split="val", resolution=32)
@@ -185,6 +195,7 @@ def test_masks_in_turn_are_stretched_to_the_photos(photos, tmp_path):
         ({"pairing": "random"}, "random"),
         ({"mask_kind": "enormous"}, "enormous"),
         ({"split": "train"}, "train"),
+        ({"resolution": 0}, "too low"),
         ({"masks": Path("m"), "mask_kind": "thin"}, "leave one"),
     ],
 )
@@ -332,7 +343,15 @@ def test_an_export_that_fails_leaves_nothing(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "given", [[], ["--model", "m"], ["--output", "r.json"], ["--export-protocol", "d", "--model", "m"]], ids=len
+    "given",
+    [
+        [],
+        ["--model", "m"],
+        ["--output", "r.json"],
+        ["--export-protocol", "d", "--model", "m"],
+        ["--export-protocol", "d", "--results", "a=b"],
+    ],
+    ids=" ".join,
 )
 def test_a_report_takes_a_model_and_a_name(given, tmp_path, capsys):
     assert main(["evaluate", "--data", str(tmp_path), *given]) == 1
