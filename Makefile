@@ -3,11 +3,13 @@
 # make lowest: the tests of the core with the lowest versions that pyproject.toml allows
 # make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo's page,
 # whose browser wants both cores
+# make reproduce CELEBA=DIR CITYSCAPES=DIR: trains on the official data sets, scores their splits, writes the tables of
+# the paper (docs/recipes.md); REPRODUCE= takes more options of benchmarks.reproduce
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup browser demo test lint package lowest
+.PHONY: setup browser demo test lint package lowest reproduce
 
 setup: $(VENV)/.installed
 
@@ -39,6 +41,10 @@ package: setup
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/twine check --strict dist/*
 	deploy/check_package.sh dist/*.whl checkpoints/streets
+
+reproduce: setup
+	$(BIN)/python -m benchmarks.reproduce $(if $(CELEBA),--celebamask-hq "$(CELEBA)") \
+		$(if $(CITYSCAPES),--cityscapes "$(CITYSCAPES)") $(REPRODUCE)
 
 # In an environment of its own, made anew each time.
 lowest: setup

@@ -184,20 +184,46 @@ def _parser() -> argparse.ArgumentParser:
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
         "--model checkpoints/streets --data examples/streets --output report.json",
     )  # fmt: skip
-    models = evaluate.add_mutually_exclusive_group(required=True)
-    models.add_argument("--model", metavar="DIR|HUB_ID")
+    models = evaluate.add_mutually_exclusive_group()
+    models.add_argument("--model", metavar="DIR|HUB_ID", help="default: none, with --compare or --export-protocol")
     models.add_argument(
         "--compare", nargs="+", type=_named_model, metavar="NAME=DIR",
-        help="several models in one report; adds a table (.md) and curves (.png)",
+        help="several models in one report; adds a table (.md) and curves (.png) (default: none)",
     )  # fmt: skip
-    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and, if any, labels/")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, metavar="DIR",
+        help="holds images/ and, if any, labels/, or see --split",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--split", choices=("val", "test"), metavar="val|test",
+        help="of CelebAMask-HQ or Cityscapes as their owners have them (default: none)",
+    )  # fmt: skip
     evaluate.add_argument("--masks", type=Path, metavar="DIR", help="masks by name (default: made, from a fixed seed)")
-    evaluate.add_argument("--output", type=Path, required=True, metavar="report.json", help="a .csv is put beside it")
+    evaluate.add_argument(
+        "--pairing", choices=("stem", "cycle"), default="stem", metavar="stem|cycle",
+        help="of --masks: by name, or in turn",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--mask-kind", choices=("irregular", "centre", "thin", "medium", "thick"), metavar="KIND",
+        help="of made masks: centre, LaMa's thin, medium or thick (default: irregular)",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--output", type=Path, metavar="report.json",
+        help="with a .csv (default: none, with --export-protocol)",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--export-protocol", type=Path, metavar="DIR",
+        help="photos and masks as scored, for other tools (default: none)",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--results", nargs="+", type=_named_model, default=[], metavar="NAME=DIR",
+        help="other tools' fills, scored beside the model (default: none)",
+    )  # fmt: skip
     evaluate.add_argument("--resolution", type=count, default=256, metavar="N", help="shorter side, pixels")
     evaluate.add_argument("--rounds", type=_counts, default=[0, 1, 2, 3], metavar="K,...", help="default: 0,1,2,3")
     evaluate.add_argument(
         "--baselines", type=names, default=["telea", "navier-stokes"], metavar="NAME,...",
-        help="default: telea,navier-stokes",
+        help="also biharmonic (default: telea,navier-stokes)",
     )  # fmt: skip
     evaluate.add_argument(
         "--controls", type=names, default=[], metavar="NAME,...",
@@ -279,7 +305,7 @@ def _counts(text: str) -> list[int]:
 
 def _named_model(text: str) -> tuple[str, str]:
     name, equals, model = text.partition("=")
-    if not (name and equals and model):
+    if not (name and equals and model) or " vs " in name:  # a report calls its comparisons "a vs b"
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR")
     return name, model
 
@@ -586,10 +612,26 @@ def batch_size(asked: int | None) -> int:
 
 def evaluate_command(args: argparse.Namespace) -> int:
     """`evaluate`: writes the report and its CSV, and prints the overall scores; also under `accelerate launch`."""
-    from fbinpaint.evaluation import compare, evaluate, processes
+    from fbinpaint.evaluation import compare, evaluate, export_protocol, processes
     from fbinpaint.report import markdown, plain_table, plot, sentence
 
+    scored = args.model or args.compare
+    if not args.export_protocol and not (scored and args.output):
+        raise InputError("give --model (or --compare) and --output for a report, or --export-protocol, or both")
+    if bool(scored) != bool(args.output):
+        raise InputError("a report takes both --model (or --compare) and --output: give both, or neither")
+    results = dict(args.results)
+    if results and not scored:
+        raise InputError("--results: are scored beside a model: give --model (or --compare) and --output, too")
+    if len(results) < len(args.results):
+        raise InputError("--results: two tools have the same name; give each its own")
     state = processes()  # before the model is loaded: this chooses the GPU of each process
+    inputs = {key: getattr(args, key) for key in ("masks", "resolution", "limit", "split", "pairing", "mask_kind")}
+    if args.export_protocol and state.is_main_process:
+        number = export_protocol(args.export_protocol, args.data, **inputs)
+        print(f"{args.export_protocol}: {number} photos and masks; save what it makes of images/NAME.png as NAME.png")
+    if not scored:
+        return 0
 
     if args.output.suffix != ".json" or os.path.isdir(args.output):
         raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
@@ -598,8 +640,8 @@ def evaluate_command(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"{args.output.parent}: folder cannot be made ({error.strerror}); choose another") from error
 
-    names = ("masks", "resolution", "rounds", "baselines", "limit", "controls")
-    settings = {name: getattr(args, name) for name in names}
+    settings = inputs | {name: getattr(args, name) for name in ("rounds", "baselines", "controls")}
+    settings["results"] = {name: Path(folder) for name, folder in results.items()}
     if args.compare:
         if len(dict(args.compare)) < len(args.compare):
             raise InputError("--compare: two models have the same name; give each its own")

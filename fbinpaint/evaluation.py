@@ -4,8 +4,9 @@
     evaluation.report["variants"]["rounds=2"]["overall"]["lpips_alex"]
     evaluation.save(Path("report.json"))                    # and report.csv: one row for each photo and variant
 
-A data folder holds images/ and, optionally, labels/ (index PNG, same stem; 255 = unknown, which is not scored). Under
-`accelerate launch` the processes share the photos, and each returns the evaluation of all.
+A data folder holds images/ and, optionally, labels/ (index PNG, same stem; 255 = unknown, which is not scored); of
+CelebAMask-HQ and Cityscapes as their owners have them a split is read (`fbinpaint.data.splits`). Under `accelerate
+launch` the processes share the photos, and each returns the evaluation of all.
 """
 
 import csv
@@ -13,7 +14,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,8 +31,9 @@ from tqdm import tqdm
 from fbinpaint import metrics
 from fbinpaint.controls import control_pipelines, shuffled_maps, true_map
 from fbinpaint.errors import InputError
+from fbinpaint.exchange import check_results, read_result, write_protocol
 from fbinpaint.files import whole_file
-from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem
+from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem, photo_size
 from fbinpaint.images import (
     PHOTO_SUFFIXES,
     check_hole,
@@ -42,10 +44,11 @@ from fbinpaint.images import (
     to_index_map,
     to_mask,
     to_rgb,
+    upright,
     working_size,
 )
 from fbinpaint.labels import IGNORE, LabelSpace
-from fbinpaint.masks import protocol_mask
+from fbinpaint.masks import MASK_KINDS, evaluation_mask
 from fbinpaint.origin import read_origin
 from fbinpaint.processes import check_processes
 
@@ -56,6 +59,10 @@ BATCH_SIZE = 8
 RATIO_EDGES = (0, 10, 20, 30, 40, 50, 60, 100)  # per cent of the photo that is hole; bins are [low, high)
 BASELINES = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 BASELINE_RADIUS = 3  # pixels
+BIHARMONIC = "biharmonic"  # of scikit-image, where asked for
+BIHARMONIC_PIXELS = 2**19  # of a photo as it is scored; at this size a hole of a quarter takes 3 seconds and 0.7 GB
+PAIRINGS = ("stem", "cycle")
+SPLITS = ("val", "test")
 BOOTSTRAP_RESAMPLES = 2000
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole")
 LIBRARIES = ("torch", "torchvision", "diffusers", "lpips", "torchmetrics", "opencv-python-headless", "pillow", "numpy")
@@ -111,9 +118,19 @@ class PhotoScore:
 
 
 def load_sample(
-    pair: Pair, label: Path | None, index: int, resolution: int, seed: int, label_space: LabelSpace
+    pair: Pair,
+    label: Path | dict | None,
+    index: int,
+    resolution: int,
+    seed: int,
+    label_space: LabelSpace,
+    mask_kind: str = "irregular",
+    any_shape: bool = False,
 ) -> Sample:
-    """Reads and resizes one photo with its mask (the protocol mask `index` where the pair has none) and label.
+    """Reads and resizes one photo with its mask (the evaluation mask `index` where the pair has none) and label.
+
+    label:     index image, or row of an official data set (`fbinpaint.data.rows`)
+    any_shape: whether the mask may have another shape than the photo, which then stretches it
 
     Raises InputError, naming the file, for what cannot be read, a hole of no pixel, and ids that are no class.
     """
@@ -124,20 +141,35 @@ def load_sample(
     photo = resize_image(photo, size)
 
     if pair.mask is None:
-        hole = protocol_mask(size[1], size[0], index, seed)
+        hole = evaluation_mask(mask_kind, size[1], size[0], index, seed)
     else:
         with naming(pair.mask):
-            hole = to_mask(load_image(pair.mask), size, photo=original)
+            mask = load_image(pair.mask)
+            if any_shape:
+                hole = to_mask(mask, upright(mask, "mask").size).astype(np.uint8)
+                hole = cv2.resize(hole, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+            else:
+                hole = to_mask(mask, size, photo=original)
             if not hole.any():
                 raise InputError(f"no hole at {size[0]}x{size[1]}, so nothing to score; draw one in white")
             check_hole(hole, str(pair.mask))
 
     truth = None
     if label is not None:
-        with naming(label):
-            truth = to_index_map(load_image(label), size, label_space.num_classes, label_space.ignored_ids)
+        ids = _read_label(label, label_space)  # whose errors name the file
+        with naming(label if isinstance(label, Path) else pair.image):
+            truth = to_index_map(ids, size, label_space.num_classes, label_space.ignored_ids)
         truth = truth if (truth != IGNORE).any() else None
     return Sample(pair.stem, photo, hole, truth)
+
+
+def _read_label(label: Path | dict, label_space: LabelSpace) -> Image.Image | np.ndarray:
+    """The ids at their own size, as `to_index_map` takes them."""
+    if isinstance(label, Path):
+        return load_image(label)
+    from fbinpaint.data.photos import read_labels  # training's readers, which take a second to import
+
+    return read_labels(label, label_space)
 
 
 def fill_with_pipeline(
@@ -170,7 +202,13 @@ def fill_with_pipeline(
 
 
 def fill_with_baseline(name: str, sample: Sample) -> Fill:
-    """The classical methods of OpenCV, "telea" or "navier-stokes", which know nothing but the hole's border."""
+    """The classical methods, which know nothing but the hole's border: "telea" and "navier-stokes" of OpenCV,
+    "biharmonic" of scikit-image."""
+    if name == BIHARMONIC:
+        from skimage.restoration import inpaint_biharmonic  # for this row alone
+
+        filled = inpaint_biharmonic(sample.photo, sample.hole, split_into_regions=True, channel_axis=-1)  # in [0,1]
+        return Fill(composite(sample.photo, np.rint(255 * filled).astype(np.uint8), sample.hole))
     filled = cv2.inpaint(sample.photo, sample.hole.astype(np.uint8), BASELINE_RADIUS, BASELINES[name])
     return Fill(composite(sample.photo, filled, sample.hole))
 
@@ -257,6 +295,102 @@ def _levels(images: Sequence[np.ndarray]) -> torch.Tensor:
 # ---------------------------------------------------------------------------------------------- all photos
 
 
+class Photos:
+    """What is scored: the photos of a folder or a split, in the order of their names, each with its hole. Arguments and
+    errors as of `evaluate`.
+
+    pairs: one for each photo; index: stem -> its number, from which a mask is made
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        masks: Path | None = None,
+        resolution: int = 256,
+        limit: int | None = None,
+        seed: int = 0,
+        split: str | None = None,
+        pairing: str = "stem",
+        mask_kind: str | None = None,
+    ):
+        if resolution < metrics.LPIPS_MIN_SIDE:
+            raise InputError(f"resolution {resolution} is too low: LPIPS needs {metrics.LPIPS_MIN_SIDE} pixels or more")
+        if split not in (None, *SPLITS):
+            raise InputError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
+        if pairing not in PAIRINGS:
+            raise InputError(f"unknown pairing {pairing!r}: use {', '.join(PAIRINGS)}")
+        if mask_kind not in (None, *MASK_KINDS):
+            raise InputError(f"unknown mask kind {mask_kind!r}: use {', '.join(MASK_KINDS)}")
+        if masks is not None and mask_kind:
+            raise InputError("masks are either made, by --mask-kind, or those of --masks: leave one of them out")
+        if masks is None and pairing != "stem":
+            raise InputError(f"--pairing {pairing} is for the masks of a folder: name it with --masks")
+        self.data, self.masks, self.resolution, self.seed = data, masks, resolution, seed
+        self.split, self.pairing, self.mask_kind = split, pairing, mask_kind or "irregular"
+        self.rows: dict[str, dict] = {}
+        by_stem = None if pairing == "cycle" else masks
+        if split is None:
+            self.pairs = _protocol_pairs(data, by_stem, limit)
+        else:
+            from fbinpaint.data.splits import load_split  # training's readers, which take a second to import
+
+            self.rows = dict(itertools.islice(load_split(data, split).items(), limit))
+            self.pairs = _pairs({stem: [Path(row["name"])] for stem, row in self.rows.items()}, by_stem)
+        if pairing == "cycle":
+            self.pairs = _in_turn(self.pairs, masks)
+        self.index = {pair.stem: i for i, pair in enumerate(self.pairs)}
+
+    def labels(self) -> dict[str, Path | dict]:
+        """Stem -> label, of the labelled ones."""
+        if self.split is None:
+            return _labels(self.data, self.pairs)
+        return {stem: row for stem, row in self.rows.items() if row["semantic_map"] is not None}
+
+    def sample(self, pair: Pair, label: Path | dict | None, label_space: LabelSpace | None) -> Sample:
+        """As `load_sample`; label_space: None = without a label."""
+        return load_sample(
+            pair, label, self.index[pair.stem], self.resolution, self.seed, label_space,
+            mask_kind=self.mask_kind, any_shape=self.pairing == "cycle",
+        )  # fmt: skip
+
+    def description(self, labelled_shares: Sequence[float]) -> dict:
+        """As `_describe_inputs`."""
+        masks = _describe_masks(self.masks, self.pairing, self.mask_kind, self.seed)
+        inputs = _describe_inputs(self.data, masks, len(self.pairs), labelled_shares, self.resolution, self.seed)
+        return inputs | {
+            "split": self.split,
+            "pairing": None if self.masks is None else self.pairing,
+            "mask_kind": self.mask_kind if self.masks is None else None,
+        }
+
+
+def _in_turn(pairs: Sequence[Pair], masks: Path) -> list[Pair]:
+    """The pairs with the masks of a folder, by name, over and over."""
+    files = [path for paths in files_by_stem(masks).values() for path in paths]
+    if not files:
+        raise InputError(f"{masks}: holds no mask; use {' '.join(PHOTO_SUFFIXES)}")
+    return [replace(pair, mask=files[i % len(files)]) for i, pair in enumerate(pairs)]
+
+
+def export_protocol(folder: Path, data: Path, **settings) -> int:
+    """Writes the photos and masks exactly as `evaluate` scores them, for other tools to fill; returns how many.
+
+    settings: as of `Photos`. Raises InputError as `evaluate`, and as `exchange.write_protocol`.
+    """
+    photos = Photos(data, **settings)
+
+    def samples() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        for pair in tqdm(photos.pairs, desc="export", unit="photo"):
+            sample = photos.sample(pair, None, None)
+            yield sample.stem, sample.photo, sample.hole
+
+    description = photos.description(())
+    for key in ("n_with_labels", "labelled_share"):  # labels are not handed on
+        description.pop(key)
+    write_protocol(folder, samples(), description)
+    return len(photos.pairs)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """report: what report.json holds. scores: method -> one score for each of its photos, in their order."""
@@ -290,38 +424,51 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     controls: Sequence[str] = (),
+    split: str | None = None,
+    pairing: str = "stem",
+    mask_kind: str | None = None,
+    results: Mapping[str, Path] | None = None,
 ) -> Evaluation:
     """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
 
-    data:       holds images/ and, optionally, labels/ (index PNG of the pipeline's label space, same stem)
-    masks:      folder of one mask for each photo, same stem, non-zero = hole; None = the protocol masks of `seed`
+    data:       holds images/ and, optionally, labels/ (index PNG of the pipeline's label space, same stem); with a
+                `split`, CelebAMask-HQ or Cityscapes as their owners distribute them
+    masks:      folder of masks, non-zero = hole; None = those of `mask_kind`, made from `seed`
     resolution: length of the shorter side, in pixels, at which photos are run and scored; they are worked on at this
                 size if it is at most the pipeline's `sample_size`, else at that one
     limit:      only the first so many photos, by name; None = all
     seed:       of the protocol masks, of the pipeline's generator, of the bootstrap and of random exemplars
     controls:   of `fbinpaint.controls`, run with the highest of `rounds`; wherever there is feedback, frozen-map is one
+    split:      "val" or "test" of an official data set; None = all of images/
+    pairing:    "stem" = the masks have the photos' names; "cycle" = they are of no photo and are used in turn, by name,
+                stretched to each photo
+    mask_kind:  one of `masks.MASK_KINDS`; None = "irregular", the protocol masks
+    results:    name -> folder of what another tool made of the same photos and holes (see `export_protocol`)
 
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
     """
-    if resolution < metrics.LPIPS_MIN_SIDE:
-        raise InputError(f"resolution {resolution} is too low: LPIPS needs {metrics.LPIPS_MIN_SIDE} pixels or more")
     for name in baselines:
-        if name not in BASELINES:
-            raise InputError(f"unknown baseline {name!r}: use {', '.join(BASELINES)}")
+        if name not in (*BASELINES, BIHARMONIC):
+            raise InputError(f"unknown baseline {name!r}: use {', '.join((*BASELINES, BIHARMONIC))}")
     if max(rounds) > 0 and pipe.config.variant == "feedback":
         controls = list(dict.fromkeys(["frozen-map", *controls]))
-    runner = Runner(pipe, rounds, baselines, controls, seed)
+    results = dict(results or {})
+    runner = Runner(pipe, rounds, baselines, controls, seed, results)
     state = processes()
     if "shuffled-map" in controls and state.num_processes > 1:
         raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
-    pairs = _protocol_pairs(data, masks, limit)
-    labels = _labels(data, pairs)
-    if "oracle" in controls and not any(map(_knows_a_pixel, labels.values())):
+    photos = Photos(data, masks, resolution, limit, seed, split, pairing, mask_kind)
+    pairs, labels = photos.pairs, photos.labels()
+    _check_label_format(labels, pipe, data)
+    check_results(results, pairs, resolution)
+    if BIHARMONIC in baselines:
+        _check_biharmonic(pairs, resolution)
+    if "oracle" in controls and not any(_knows_a_pixel(label, pipe.label_space) for label in labels.values()):
         raise InputError(f"{data}: has no labelled pixel, which the control oracle needs; leave the control out")
     lpips = _lpips(pipe.device)
 
-    index = {pair.stem: i for i, pair in enumerate(pairs)}
+    index = photos.index
     scores: dict[str, list[PhotoScore]] = {name: [] for name in runner.methods}
     intact: dict[str, np.ndarray] = {}  # stem -> confusion (C,C)
     labelled_shares: list[float] = []
@@ -335,10 +482,7 @@ def evaluate(
         total=sum(map(len, batches)), desc="evaluate", unit="photo", disable=not state.is_main_process
     ) as progress:
         for batch in batches:
-            samples = [
-                load_sample(pair, labels.get(pair.stem), index[pair.stem], resolution, seed, pipe.label_space)
-                for pair in batch
-            ]
+            samples = [photos.sample(pair, labels.get(pair.stem), pipe.label_space) for pair in batch]
             for name, of_batch in runner.score(samples, lpips).items():
                 scores[name] += of_batch
             intact |= intact_confusions(pipe, samples)
@@ -352,17 +496,20 @@ def evaluate(
     for of_method in scores.values():
         of_method.sort(key=lambda one: index[one.photo])
 
-    protocol = _describe_inputs(data, masks, len(pairs), labelled_shares, resolution, seed) | {
+    protocol = photos.description(labelled_shares) | {
         "model": str(pipe.name_or_path),
         "label_space": pipe.label_space.name,
         "sample_size": pipe.config.sample_size,
         "rounds": list(rounds),
         "controls": list(controls),
-        "baselines": {name: f"cv2.inpaint, radius {BASELINE_RADIUS} px" for name in baselines},
+        "baselines": {name: _describe_baseline(name) for name in baselines},
+        "results": {name: _name(folder) for name, folder in results.items()},
         "metrics": _describe_metrics(),
         "paired": "(mean a - mean b) / mean b over the n photos that both have scores of; ci95: percentile bootstrap, "
         f"{BOOTSTRAP_RESAMPLES} resamples of photos",
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {
+            name: version(name) for name in (*LIBRARIES, *(["scikit-image"] if BIHARMONIC in baselines else []))
+        },
     }
     report = {
         "protocol": protocol,
@@ -374,11 +521,12 @@ def evaluate(
 
 
 class Runner:
-    """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, baselines.
+    """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, baselines,
+    results of other tools.
 
-    methods: the names in the report, in its order; others: those of controls and baselines.
+    methods: the names in the report, in its order; others: those of controls, baselines and other tools.
 
-    Raises InputError for an unknown control.
+    Raises InputError for an unknown control, and for a tool that has the name of a method.
     """
 
     def __init__(
@@ -388,13 +536,18 @@ class Runner:
         baselines: Sequence[str],
         controls: Sequence[str],
         seed: int,
+        results: Mapping[str, Path],
     ):
         self.pipe, self.rounds, self.baselines, self.seed = pipe, rounds, baselines, seed
         self.last = max(rounds)
         self.controls = control_pipelines(pipe, controls, seed)
         self.named = {control: f"rounds={self.last}, {control}" for control in self.controls}
-        self.others = [*self.named.values(), *baselines]
-        self.methods = [*(f"rounds={k}" for k in rounds), *self.others]
+        ours = [*(f"rounds={k}" for k in rounds), *self.named.values(), *baselines]
+        if taken := results.keys() & set(ours):
+            raise InputError(f"--results: {taken.pop()} is the name of a method of ours; choose another")
+        self.results = results
+        self.others = [*self.named.values(), *baselines, *results]
+        self.methods = [*ours, *results]
         self.spare_map = None  # one of another batch, for shuffled-map
 
     def score(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS]) -> dict[str, list[PhotoScore]]:
@@ -417,6 +570,8 @@ class Runner:
                 scores[name] = scorer(name, filled, before=before, only=only)
         for name in self.baselines:
             scores[name] = scorer(name, [fill_with_baseline(name, sample) for sample in samples])
+        for name, folder in self.results.items():
+            scores[name] = scorer(name, [Fill(read_result(folder, x.stem, x.photo, x.hole)) for x in samples])
         return scores
 
     def _shuffled(self, samples: Sequence[Sample], maps: list[np.ndarray]) -> list[np.ndarray]:
@@ -467,12 +622,14 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
         names = ", ".join(sorted(spaces.values()))
         raise InputError(f"models of different label spaces ({names}) cannot be compared")
     baselines = settings.pop("baselines", tuple(BASELINES))
+    results = settings.pop("results", None) or {}
     variants, paired, intact, scores, protocols = {}, {}, {}, {}, {}
     for number, (name, pipe) in enumerate(pipes.items()):
-        found = evaluate(pipe, data, baselines=() if number else baselines, **settings)
+        others = {} if number else {"baselines": baselines, "results": results}  # scored once
+        found = evaluate(pipe, data, **{"baselines": ()} | others, **settings)
 
         def called(variant: str, name: str = name) -> str:
-            return variant if variant in baselines else f"{name}: {variant}"
+            return variant if variant in baselines or variant in results else f"{name}: {variant}"
 
         protocols[name], intact[name] = found.report["protocol"], found.report["intact"]
         variants |= {called(variant): scored for variant, scored in found.report["variants"].items()}
@@ -491,6 +648,9 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
         for k in protocol["rounds"]:
             a, b = f"{later}: rounds={k}", f"{earlier}: rounds={k}"
             paired[f"{a} vs {b}"] = _plain(_comparison(scores[a], scores[b], protocol["seed"]))
+    for name, k, other in itertools.product(list(pipes)[1:], protocol["rounds"], (*baselines, *results)):
+        a = f"{name}: rounds={k}"
+        paired[f"{a} vs {other}"] = _plain(_comparison(scores[a], scores[other], protocol["seed"]))
     return Evaluation({"protocol": protocol, "variants": variants, "paired": paired, "intact": intact}, scores)
 
 
@@ -532,17 +692,45 @@ def _labels(data: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
     return labels
 
 
-def _knows_a_pixel(label: Path) -> bool:
-    return bool((np.asarray(load_image(label)) != IGNORE).any())
+def _knows_a_pixel(label: Path | dict, label_space: LabelSpace) -> bool:
+    return bool((np.asarray(_read_label(label, label_space)) != IGNORE).any())
+
+
+def _check_label_format(labels: Mapping[str, Path | dict], pipe: "FeedbackInpaintPipeline", data: Path) -> None:
+    rows = [label for label in labels.values() if isinstance(label, dict)]
+    if rows and rows[0]["label_format"] != pipe.label_space.name:
+        raise InputError(
+            f"{data}: has labels of {rows[0]['label_format']}, but {pipe.name_or_path} knows the classes of "
+            f"{pipe.label_space.name}; name a model of the same ones"
+        )
+
+
+def _check_biharmonic(pairs: Sequence[Pair], resolution: int) -> None:
+    for pair in pairs:
+        width, height = photo_size(pair.image, resolution)
+        if width * height > BIHARMONIC_PIXELS:
+            raise InputError(
+                f"{pair.image}: is scored at {width}x{height}, but {BIHARMONIC}, which solves for a whole hole at "
+                f"once, takes photos of up to {BIHARMONIC_PIXELS} pixels; leave it out, or lower --resolution"
+            )
 
 
 def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[Pair]:
     images = data / "images"
     if not os.path.isdir(images):
+        from fbinpaint.data.splits import LAYOUTS
+
+        if official := [name for name in LAYOUTS if os.path.isdir(data / name)]:
+            raise InputError(f"{data}: holds {official[0]}; say with --split {'|'.join(SPLITS)} which part is scored")
         raise InputError(f"{data}: has no folder images/; put the photos there (and index maps in labels/, if any)")
     photos = dict(itertools.islice(files_by_stem(images).items(), limit))
     if not photos:
         raise InputError(f"{images}: holds no photo; use {' '.join(PHOTO_SUFFIXES)}")
+    return _pairs(photos, masks)
+
+
+def _pairs(photos: dict[str, list[Path]], masks: Path | None) -> list[Pair]:
+    """By stem. Raises InputError for what cannot be paired."""
     pairs, problems = pair_by_stem(photos, None if masks is None else files_by_stem(masks))
     if problems:
         more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""
@@ -550,8 +738,24 @@ def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[P
     return pairs
 
 
+def _describe_baseline(name: str) -> str:
+    if name == BIHARMONIC:
+        return "skimage.restoration.inpaint_biharmonic, each connected region alone"
+    return f"cv2.inpaint, radius {BASELINE_RADIUS} px"
+
+
+def _describe_masks(masks: Path | None, pairing: str, kind: str, seed: int) -> str:
+    if masks:
+        return _name(masks) if pairing == "stem" else f"{_name(masks)}, in turn by name, stretched to each photo"
+    if kind == "irregular":
+        return f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are"
+    if kind == "centre":
+        return "centre: a box of half the sides"
+    return f"{kind} masks after LaMa's at 256, scaled with the shorter side, seed {seed}, numbered as the photos are"
+
+
 def _describe_inputs(
-    data: Path, masks: Path | None, n: int, labelled_shares: Sequence[float], resolution: int, seed: int
+    data: Path, masks: str, n: int, labelled_shares: Sequence[float], resolution: int, seed: int
 ) -> dict:
     """What was scored. labelled_shares: of each photo with a label, the share of its pixels that are labelled."""
     return {
@@ -559,7 +763,7 @@ def _describe_inputs(
         "n": n,
         "n_with_labels": len(labelled_shares),
         "labelled_share": float(np.mean(labelled_shares)) if labelled_shares else None,
-        "masks": _name(masks) if masks else f"protocol masks of fbinpaint, seed {seed}, numbered as the photos are",
+        "masks": masks,
         "mask_ratio": "share of hole pixels at the scored resolution; bins are [low, high)",
         "resolution": resolution,
         "resize": "before inpainting, shorter side to the resolution, aspect kept: photos by area averages (bicubic if "

@@ -159,7 +159,7 @@ def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int
     At most `batch_size` photos and, beyond the first, BATCH_PIXELS pixels. Only headers are read; a file without a
     readable one comes alone, to fail alone when it is loaded.
     """
-    sized = sorted(((_photo_size(photo.image, resolution), photo) for photo in photos), key=lambda item: item[0])
+    sized = sorted(((photo_size(photo.image, resolution), photo) for photo in photos), key=lambda item: item[0])
     batches = []
     for (width, height), group in itertools.groupby(sized, key=lambda item: item[0]):
         members = [photo for _, photo in group]
@@ -168,7 +168,7 @@ def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int
     return batches
 
 
-def _photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
+def photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
     """(width, height) as the photo will be run, (0, 0) if the file cannot be read."""
     try:
         with open_image(path, str(path)) as image:

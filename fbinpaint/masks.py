@@ -3,6 +3,8 @@
 All return (H,W) bool arrays, True = hole.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -133,6 +135,72 @@ def protocol_mask(height: int, width: int, index: int, seed: int = 0) -> np.ndar
         if ratio[0] <= mask.mean() <= ratio[1]:
             return mask
     raise ValueError(f"no mask with an area in {ratio} on {width}x{height} pixels")
+
+
+@dataclass(frozen=True)
+class LamaMask:
+    """One of the three kinds of LaMa's (Suvorov et al., WACV 2022, and its configurations at 256 pixels): chains of
+    strokes, or, in 3 of 13 masks, boxes. Lengths are pixels where the shorter side has 256; ranges are [low, high).
+
+    strokes: how many chains, of one to five strokes each
+    boxes:   how many, with sides of `box_side`, `margin` away from the photo's edge; None = never
+    """
+
+    strokes: tuple[int, int]
+    width: tuple[int, int]
+    length: tuple[int, int]
+    boxes: tuple[int, int] | None = None
+    box_side: tuple[int, int] = (0, 0)
+    margin: int = 0
+
+
+LAMA_MASKS = {
+    "thin": LamaMask(strokes=(4, 51), width=(5, 15), length=(10, 50)),
+    "medium": LamaMask(strokes=(4, 6), width=(5, 55), length=(10, 110), boxes=(1, 6), box_side=(10, 50)),
+    "thick": LamaMask(
+        strokes=(1, 6), width=(5, 105), length=(10, 210), boxes=(1, 4), box_side=(30, 150), margin=10
+    ),
+}
+MASK_KINDS = ("irregular", "centre", *LAMA_MASKS)
+
+
+def evaluation_mask(kind: str, height: int, width: int, index: int, seed: int = 0) -> np.ndarray:
+    """The mask of photo number `index`, of one of MASK_KINDS, drawn from (seed, index) alone: "irregular" is
+    `protocol_mask`, "centre" `centre_mask`, the others are LaMa's, drawn anew where they cover over half of the photo.
+    """
+    if kind == "irregular":
+        return protocol_mask(height, width, index, seed)
+    if kind == "centre":
+        return centre_mask(height, width)
+    generator = np.random.default_rng((seed, index))
+    while True:  # a chain of one narrow stroke never covers half, so this ends
+        mask = lama_mask(height, width, generator, LAMA_MASKS[kind])
+        if 0 < mask.mean() <= 0.5:
+            return mask
+
+
+def lama_mask(height: int, width: int, generator: np.random.Generator, kind: LamaMask) -> np.ndarray:
+    """A mask of one of LAMA_MASKS."""
+    canvas, scale = np.zeros((height, width), np.uint8), min(height, width) / 256
+    if kind.boxes and generator.random() < 3 / 13:
+        margin = round(kind.margin * scale)
+        for _ in range(generator.integers(*kind.boxes)):
+            h, w = (max(1, round(generator.integers(*kind.box_side) * scale)) for _ in range(2))
+            top = generator.integers(margin, height - margin - h + 1)
+            left = generator.integers(margin, width - margin - w + 1)
+            canvas[top : top + h, left : left + w] = 1
+        return canvas.astype(bool)
+    for chain in range(generator.integers(*kind.strokes)):
+        x, y = generator.integers(width), generator.integers(height)
+        for _ in range(generator.integers(1, 6)):
+            angle = (0.01 + generator.integers(4)) * (-1 if chain % 2 == 0 else 1)  # one of four, in radians
+            length = generator.integers(*kind.length) * scale
+            brush = max(1, round(generator.integers(*kind.width) * scale))
+            start = int(x), int(y)
+            x = int(np.clip(x + length * np.sin(angle), 0, width))
+            y = int(np.clip(y + length * np.cos(angle), 0, height))
+            cv2.line(canvas, start, (x, y), 1, brush)
+    return canvas.astype(bool)
 
 
 def grow_mask(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -3,7 +3,10 @@
     CelebA-HQ-img/N.jpg                                       30,000 faces, 1024x1024
     CelebAMask-HQ-mask-anno/<N // 2000>/NNNNN_<part>.png      masks of its parts, 512x512, non-zero = part
 
-A part that is not seen has no file.
+A part that is not seen has no file. The split of a photo is that of the CelebA photo which it was made from:
+
+    CelebA-HQ-to-CelebA-mapping.txt     its owners' list; after a line of titles: N, number and file name in CelebA
+    list_eval_partition.txt             of CelebA (Eval/), put beside it; file name, 0 = train, 1 = val, 2 = test
 """
 
 from pathlib import Path
@@ -19,10 +22,16 @@ from .rows import count_bytes, rows_from_files
 PHOTOS_PER_FOLDER = 2000
 
 
-def load_celebamask_hq(folder: str | Path) -> Dataset:
+MAPPING, PARTITION = "CelebA-HQ-to-CelebA-mapping.txt", "list_eval_partition.txt"
+SPLITS = {"train": "0", "val": "1", "test": "2"}  # by their numbers in PARTITION
+
+
+def load_celebamask_hq(folder: str | Path, split: str = "train") -> Dataset:
     """Rows as in `rows.FEATURES`, in the order of N. All are labelled, or none where there are no annotations.
 
-    Raises InputError where there is no photo, or one whose name is no number.
+    split: one of SPLITS; without the list of partitions, which the data set comes without, train is all photos
+
+    Raises InputError where there is no photo, or one whose name is no number, and for lists that lack a photo.
     """
     images, annotations = Path(folder) / "CelebA-HQ-img", Path(folder) / "CelebAMask-HQ-mask-anno"
     photos = list(images.glob("*.jpg"))
@@ -31,11 +40,41 @@ def load_celebamask_hq(folder: str | Path) -> Dataset:
     if odd := [path for path in photos if not path.stem.isdecimal()]:
         raise InputError(f"{odd[0]}: the name is no number; photos of CelebA-HQ are called 0.jpg, 1.jpg, ...")
     photos.sort(key=lambda path: int(path.stem))
+    if split != "train" or (Path(folder) / PARTITION).exists():
+        photos = photos_of_split(Path(folder), photos, split)
     labels = [None] * len(photos)
     if annotations.is_dir():
         numbers = (int(path.stem) for path in photos)
         labels = [annotations / f"{number // PHOTOS_PER_FOLDER}" / f"{number:05d}_*.png" for number in numbers]
     return rows_from_files(photos, labels, CELEBAMASK_HQ.name)
+
+
+def photos_of_split(folder: Path, photos: list[Path], split: str) -> list[Path]:
+    """Those of one of SPLITS. Raises InputError where the lists are not there, are broken, or lack a photo."""
+    originals = {row[0]: row[-1] for row in _rows(folder / MAPPING, 3, "it comes with CelebAMask-HQ")}
+    parts = dict(_rows(folder / PARTITION, 2, "it comes with CelebA, in Eval/; copy it there"))
+    of_split = []
+    for path in photos:
+        original = originals.get(str(int(path.stem)))
+        if parts.get(original) not in SPLITS.values():
+            where = MAPPING if original is None else PARTITION
+            raise InputError(f"{folder / where}: does not say where {path.name} belongs; copy the owners' file again")
+        if parts[original] == SPLITS[split]:
+            of_split.append(path)
+    if not of_split:
+        raise InputError(f"{folder / 'CelebA-HQ-img'}: holds no photo of the split {split}; copy all photos there")
+    return of_split
+
+
+def _rows(path: Path, columns: int, advice: str) -> list[list[str]]:
+    """The lines of a list in so many columns, a line of titles included."""
+    try:
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{path}: cannot be read, but says which photos are of which split; {advice}") from error
+    if odd := [row for row in rows if len(row) != columns]:
+        raise InputError(f"{path}: {' '.join(odd[0])!r:.80} is no line of {columns} columns; {advice}")
+    return rows
 
 
 def merge_parts(pattern: str) -> np.ndarray:

@@ -2,8 +2,8 @@
 
     leftImg8bit/train/<city>/<frame>_leftImg8bit.png          with gtFine/train/<city>/<frame>_gtFine_labelIds.png
     leftImg8bit/train_extra/<city>/<frame>_leftImg8bit.png    unlabelled
-
-The splits val and test are never read.
+    leftImg8bit/val/<city>/<frame>_leftImg8bit.png            with gtFine/val, never read for training
+    leftImg8bit/test/<city>/<frame>_leftImg8bit.png           never read for training; gtFine/test is blank
 """
 
 from pathlib import Path
@@ -22,18 +22,21 @@ TRAIN_IDS = np.full(256, IGNORE, np.uint8)
 TRAIN_IDS[list(LABEL_IDS)] = np.arange(len(LABEL_IDS))
 
 
-def load_cityscapes(folder: str | Path) -> Dataset:
-    """Rows as in `rows.FEATURES`. All of split train are labelled, or none where there is no gtFine/train.
+def load_cityscapes(folder: str | Path, split: str = "train") -> Dataset:
+    """Rows as in `rows.FEATURES`. All of split train, or val, are labelled, or none where there is no gtFine/<split>.
 
-    Raises InputError where neither split train nor train_extra has a photo.
+    split: train, which brings train_extra, val or test
+
+    Raises InputError where the split has no photo.
     """
     folder = Path(folder)
-    fine = sorted((folder / "leftImg8bit" / "train").glob("*/*_leftImg8bit.png"))
-    extra = sorted((folder / "leftImg8bit" / "train_extra").glob("*/*_leftImg8bit.png"))
+    fine = sorted((folder / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+    extra = sorted((folder / "leftImg8bit" / "train_extra").glob("*/*_leftImg8bit.png")) if split == "train" else []
     if not fine and not extra:
-        raise InputError(f"{folder}: no photo in it; looked for leftImg8bit/train(_extra)/<city>/*_leftImg8bit.png")
+        looked = "train(_extra)" if split == "train" else split
+        raise InputError(f"{folder}: no photo in it; looked for leftImg8bit/{looked}/<city>/*_leftImg8bit.png")
     labels = [None] * len(fine)
-    if (truth := folder / "gtFine" / "train").is_dir():
+    if split != "test" and (truth := folder / "gtFine" / split).is_dir():
         frames = (path.name.removesuffix("_leftImg8bit.png") for path in fine)
         cities = (path.parent.name for path in fine)
         labels = [truth / city / f"{frame}_gtFine_labelIds.png" for city, frame in zip(cities, frames, strict=True)]

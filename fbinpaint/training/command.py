@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import sys
 import time
 from contextlib import closing
 from dataclasses import fields
@@ -34,6 +35,7 @@ from .checkpoints import (
     read_log,
     stream_state,
 )
+from .config import with_config
 from .cost import Cost
 from .output import OutputFolder, local_folder
 from .semi_supervised import STRATEGIES
@@ -53,6 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=HelpWithDefaults,
     )
     add = parser.add_argument
+    add("--config", metavar="FILE.yaml", help="options as keys, overruled by the command line; default: none")
     add(
         "--train_data_dir",
         nargs="+",
@@ -132,7 +135,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--report_to", help="a tracker that accelerate knows, such as tensorboard; default: none")
     add("--save_dtype", choices=("float32", "float16"), default="float32", help="of the saved pipelines")
     add("--seed", type=count, default=0, help="of all that is drawn at random")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_config(parser, sys.argv[1:] if argv is None else argv))
     if not args.train_data_dir + args.dataset_name:
         parser.error("no data: give --train_data_dir or --dataset_name")
     if args.revision and not args.dataset_name:
