@@ -13,10 +13,11 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -57,6 +58,7 @@ RATIO_EDGES = (0, 10, 20, 30, 40, 50, 60, 100)  # per cent of the photo that is 
 BASELINES = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 BASELINE_RADIUS = 3  # pixels
 BOOTSTRAP_RESAMPLES = 2000
+NO_FILLERS: Mapping[str, "Filler"] = MappingProxyType({})
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole")
 LIBRARIES = ("torch", "torchvision", "diffusers", "lpips", "torchmetrics", "opencv-python-headless", "pillow", "numpy")
 
@@ -86,6 +88,8 @@ class Fill:
     image: np.ndarray
     semantic_map: np.ndarray | None = None
 
+
+Filler = Callable[[Sequence[Sample]], list[Fill]]  # of samples of one size
 
 @dataclass(frozen=True)
 class PhotoScore:
@@ -290,6 +294,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     controls: Sequence[str] = (),
+    fillers: Mapping[str, Filler] = NO_FILLERS,
 ) -> Evaluation:
     """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
 
@@ -300,6 +305,7 @@ def evaluate(
     limit:      only the first so many photos, by name; None = all
     seed:       of the protocol masks, of the pipeline's generator, of the bootstrap and of random exemplars
     controls:   of `fbinpaint.controls`, run with the highest of `rounds`; wherever there is feedback, frozen-map is one
+    fillers:    name in the report -> what else fills the same samples, and is compared with `pipe` as baselines are
 
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
@@ -311,7 +317,7 @@ def evaluate(
             raise InputError(f"unknown baseline {name!r}: use {', '.join(BASELINES)}")
     if max(rounds) > 0 and pipe.config.variant == "feedback":
         controls = list(dict.fromkeys(["frozen-map", *controls]))
-    runner = Runner(pipe, rounds, baselines, controls, seed)
+    runner = Runner(pipe, rounds, baselines, controls, seed, fillers)
     state = processes()
     if "shuffled-map" in controls and state.num_processes > 1:
         raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
@@ -374,9 +380,10 @@ def evaluate(
 
 
 class Runner:
-    """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, baselines.
+    """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, baselines,
+    other fillers.
 
-    methods: the names in the report, in its order; others: those of controls and baselines.
+    methods: the names in the report, in its order; others: those of controls, baselines and fillers.
 
     Raises InputError for an unknown control.
     """
@@ -388,12 +395,14 @@ class Runner:
         baselines: Sequence[str],
         controls: Sequence[str],
         seed: int,
+        fillers: Mapping[str, Filler] = NO_FILLERS,
     ):
         self.pipe, self.rounds, self.baselines, self.seed = pipe, rounds, baselines, seed
+        self.fillers = fillers
         self.last = max(rounds)
         self.controls = control_pipelines(pipe, controls, seed)
         self.named = {control: f"rounds={self.last}, {control}" for control in self.controls}
-        self.others = [*self.named.values(), *baselines]
+        self.others = [*self.named.values(), *baselines, *fillers]
         self.methods = [*(f"rounds={k}" for k in rounds), *self.others]
         self.spare_map = None  # one of another batch, for shuffled-map
 
@@ -417,6 +426,8 @@ class Runner:
                 scores[name] = scorer(name, filled, before=before, only=only)
         for name in self.baselines:
             scores[name] = scorer(name, [fill_with_baseline(name, sample) for sample in samples])
+        for name, fill in self.fillers.items():
+            scores[name] = scorer(name, fill(samples))
         return scores
 
     def _shuffled(self, samples: Sequence[Sample], maps: list[np.ndarray]) -> list[np.ndarray]:
