@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_accelerate
-from benchmarks.peers import runs, training
+from benchmarks.peers import evaluation, runs, training
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.deepfill import contextual_attention
-from benchmarks.peers.evaluation import filler
 from benchmarks.peers.generator import masked_input
 from benchmarks.peers.lama import FourierUnit, LamaFourier
 from benchmarks.peers.registry import PEERS, load_peer, make_peer
@@ -187,7 +187,7 @@ def test_a_peer_fills_the_hole_alone_whatever_the_photo_measures(segmenter):
     photo = np.random.default_rng(0).integers(0, 256, (50, 75, 3), dtype=np.uint8)
     hole = np.zeros((50, 75), bool)
     hole[10:30, 20:75] = True
-    (fill,) = filler(make_peer(SMALLEST, segmenter).eval())([Sample("a", photo, hole, None)])
+    (fill,) = evaluation.filler(make_peer(SMALLEST, segmenter).eval())([Sample("a", photo, hole, None)])
     assert fill.image.shape == photo.shape and fill.semantic_map is None
     assert (fill.image[~hole] == photo[~hole]).all() and (fill.image[hole] != photo[hole]).any()
 
@@ -200,14 +200,14 @@ def test_fourier_unit_sees_the_whole_picture():
 
 
 def test_contextual_attention_takes_known_patches_alone():
-    x, mask = torch.zeros(1, 2, 16, 16), torch.zeros(1, 1, 64, 64)
+    x, mask = torch.zeros(1, 2, 16, 24), torch.zeros(1, 1, 64, 96)
     x[:, 0, :, :8], x[:, 1, :, 8:] = 1, 1
-    mask[..., 48:] = 1  # of the second kind only columns 8 to 11 are known
-    x[:, 1, :, 12:] = 5
+    mask[..., 72:] = 1  # what should be more of the second kind
+    x[:, 1, :, 18:] = 5
     filled = contextual_attention(x, mask)
     assert filled.shape == x.shape and filled.max() <= 1 + 1e-5
     assert (filled.sum(1) > 0.9).all()  # at the border as well, but for what patches of the border lack
-    assert (filled[0, 1, :, 13] > 2 * filled[0, 0, :, 13]).all()
+    assert (filled[0, 1, :, 20] > 5 * filled[0, 0, :, 20]).all()
 
 
 def test_fourier_transforms_are_counted():
@@ -284,6 +284,15 @@ def test_every_listed_run_parses(one, tmp_path):
     assert args.output_dir == str(tmp_path / one.name) and args.max_train_minutes == one.minutes
     earlier = [other.name for other in listed()[: listed().index(one)]]
     assert args.pretrained_model is None or args.pretrained_model.split("/")[-2] in earlier
+
+
+def test_commands_of_the_page_parse():
+    page = (Path(runs.__file__).parents[2] / "docs/peers.md").read_text()
+    commands = [line.split()[3:] for line in page.splitlines() if line.startswith("    python -m benchmarks.peers ")]
+    parsers = {"train": training.parse_args, "evaluate": evaluation.parse_args, "runs": runs.parse_args}
+    assert {name for name, *_ in commands} == parsers.keys()
+    for name, *arguments in commands:
+        parsers[name](arguments)
 
 
 def test_all_that_is_compared_is_listed():

@@ -12,7 +12,7 @@ from .generator import Generator
 
 
 class AotBlock(nn.Module):
-    """Split into dilated convolutions, merged by another one, gated: x * g + merged * (1 - g); their section 3.2."""
+    """Split into dilated convolutions, merged by another one, gated: x * g + merged * (1 - g)."""
 
     def __init__(self, channels: int, rates: tuple[int, ...]):
         super().__init__()

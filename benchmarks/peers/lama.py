@@ -29,7 +29,7 @@ class FourierUnit(nn.Module):
 
 
 class SpectralTransform(nn.Module):
-    """Global channels to global channels, at half the width; their figure 2, right."""
+    """Global channels to global channels, at half the width; their figure 2."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -48,7 +48,7 @@ def reflected(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class FastFourierConvolution(nn.Module):
-    """Local and global channels, each from both; their figure 2, middle. With norms and activations."""
+    """Local and global channels, each from both; their figure 2. With norms and activations."""
 
     def __init__(self, local: int, global_: int):
         super().__init__()

@@ -32,7 +32,7 @@ class Spade(nn.Module):
 
 
 class SpadeBlock(nn.Module):
-    """Their figure 4 (left): the shortcut is learned where the width changes."""
+    """Their figure 4: the shortcut is learned where the width changes."""
 
     def __init__(self, in_channels: int, out_channels: int, num_classes: int):
         super().__init__()

@@ -65,7 +65,7 @@ def expand(arguments: str, words: dict[str, list[str]]) -> list[str]:
     return expanded
 
 
-def run(argv: list[str]) -> None:
+def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers runs",
         description="Train what a file of runs lists, one after the other; what is finished is left alone, what was "
@@ -77,7 +77,11 @@ def run(argv: list[str]) -> None:
     parser.add_argument("--file", type=Path, default=FILE, help="default: benchmarks/peers/runs.txt")
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of all runs")
     parser.add_argument("--list", action="store_true", help="print the commands and which are finished, run nothing")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def run(argv: list[str]) -> None:
+    args = parse_args(argv)
     runs = {run.name: run for run in read_runs(args.file)}
     if unknown := [name for name in args.names if name not in runs]:
         raise InputError(f"{args.file}: has no run {unknown[0]}; --list shows all")
