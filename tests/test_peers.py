@@ -22,6 +22,8 @@ from fbinpaint.data.photos import Batch
 from fbinpaint.evaluation import Sample
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 
+from .test_help import help_of, silent_options
+
 # Millions of parameters. LaMa's table 1 has 27 for LaMa-Fourier and 15 for AOT-GAN, section 4 of DeepFill v2's paper
 # 4.1.
 PAPERS = {"lama-fourier": 27, "aot-gan": 15, "deepfill-v2": 4.1}
@@ -197,6 +199,8 @@ def test_fourier_unit_sees_the_whole_picture():
     unit, x = FourierUnit(4).eval(), torch.randn(1, 4, 8, 12, requires_grad=True)
     unit(x)[0, 0, 0, 0].backward()
     assert (x.grad != 0).all()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # which has no transform of its own
+        torch.testing.assert_close(unit(x.bfloat16()).float(), unit(x), atol=0.05, rtol=0.05)
 
 
 def test_contextual_attention_takes_known_patches_alone():
@@ -264,6 +268,12 @@ def test_without_a_command_the_commands_are_told(arguments, monkeypatch, capsys)
     assert run(monkeypatch, *arguments.split()) == (0 if "help" in arguments else 2)
     said = "".join(capsys.readouterr())
     assert all(f"python -m benchmarks.peers {name}" in said for name in ("train", "evaluate", "runs"))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "runs"])
+def test_help_says_defaults(command, capsys, monkeypatch):
+    text = help_of(main, [command], capsys, monkeypatch)
+    assert silent_options(text) == [] and f"example: python -m benchmarks.peers {command}" in text
 
 
 # ---------------------------------------------------------------------------------------------- the file of runs
