@@ -153,6 +153,7 @@ def plot(report: dict, path: Path) -> None:
             axis.scatter(cost["cpu_ms"], score)
             axis.annotate(name, (cost["cpu_ms"], score), xytext=(4, 4), textcoords="offset points", fontsize=8)
         axis.set(xlabel="CPU milliseconds", ylabel=COLUMNS[metric][0], xscale="log")
+        axis.margins(x=0.2)  # for the names
         axis.grid(alpha=0.3)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
