@@ -14,10 +14,11 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -64,6 +65,7 @@ BIHARMONIC_PIXELS = 2**19  # of a photo as it is scored; at this size a hole of 
 PAIRINGS = ("stem", "cycle")
 SPLITS = ("val", "test")
 BOOTSTRAP_RESAMPLES = 2000
+NO_FILLERS: Mapping[str, "Filler"] = MappingProxyType({})
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole")
 LIBRARIES = ("torch", "torchvision", "diffusers", "lpips", "torchmetrics", "opencv-python-headless", "pillow", "numpy")
 
@@ -93,6 +95,8 @@ class Fill:
     image: np.ndarray
     semantic_map: np.ndarray | None = None
 
+
+Filler = Callable[[Sequence[Sample]], list[Fill]]  # of samples of one size
 
 @dataclass(frozen=True)
 class PhotoScore:
@@ -428,6 +432,7 @@ def evaluate(
     pairing: str = "stem",
     mask_kind: str | None = None,
     results: Mapping[str, Path] | None = None,
+    fillers: Mapping[str, Filler] = NO_FILLERS,
 ) -> Evaluation:
     """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
 
@@ -444,6 +449,7 @@ def evaluate(
                 stretched to each photo
     mask_kind:  one of `masks.MASK_KINDS`; None = "irregular", the protocol masks
     results:    name -> folder of what another tool made of the same photos and holes (see `export_protocol`)
+    fillers:    name in the report -> what else fills the same samples, and is compared with `pipe` as baselines are
 
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
@@ -454,7 +460,7 @@ def evaluate(
     if max(rounds) > 0 and pipe.config.variant == "feedback":
         controls = list(dict.fromkeys(["frozen-map", *controls]))
     results = dict(results or {})
-    runner = Runner(pipe, rounds, baselines, controls, seed, results)
+    runner = Runner(pipe, rounds, baselines, controls, seed, results, fillers)
     state = processes()
     if "shuffled-map" in controls and state.num_processes > 1:
         raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
@@ -522,9 +528,9 @@ def evaluate(
 
 class Runner:
     """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, baselines,
-    results of other tools.
+    results of other tools, other fillers.
 
-    methods: the names in the report, in its order; others: those of controls, baselines and other tools.
+    methods: the names in the report, in its order; others: those of controls, baselines, other tools and fillers.
 
     Raises InputError for an unknown control, and for a tool that has the name of a method.
     """
@@ -537,8 +543,10 @@ class Runner:
         controls: Sequence[str],
         seed: int,
         results: Mapping[str, Path],
+        fillers: Mapping[str, Filler] = NO_FILLERS,
     ):
         self.pipe, self.rounds, self.baselines, self.seed = pipe, rounds, baselines, seed
+        self.fillers = fillers
         self.last = max(rounds)
         self.controls = control_pipelines(pipe, controls, seed)
         self.named = {control: f"rounds={self.last}, {control}" for control in self.controls}
@@ -546,8 +554,8 @@ class Runner:
         if taken := results.keys() & set(ours):
             raise InputError(f"--results: {taken.pop()} is the name of a method of ours; choose another")
         self.results = results
-        self.others = [*self.named.values(), *baselines, *results]
-        self.methods = [*ours, *results]
+        self.others = [*self.named.values(), *baselines, *results, *fillers]
+        self.methods = [*ours, *results, *fillers]
         self.spare_map = None  # one of another batch, for shuffled-map
 
     def score(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS]) -> dict[str, list[PhotoScore]]:
@@ -572,6 +580,8 @@ class Runner:
             scores[name] = scorer(name, [fill_with_baseline(name, sample) for sample in samples])
         for name, folder in self.results.items():
             scores[name] = scorer(name, [Fill(read_result(folder, x.stem, x.photo, x.hole)) for x in samples])
+        for name, fill in self.fillers.items():
+            scores[name] = scorer(name, fill(samples))
         return scores
 
     def _shuffled(self, samples: Sequence[Sample], maps: list[np.ndarray]) -> list[np.ndarray]:

@@ -103,6 +103,21 @@ def test_every_strategy_trains(strategy, mixed_data, tiny_pipeline_dir, vgg_file
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run" / "pipeline").values())
 
 
+def test_feedback_trains_without_exemplars(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+    """One that shows nothing is saved; the other networks learn as ever."""
+    options = ("--num_exemplars", "0", "--validation_steps", "2")
+    assert train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 2, *options) == 0
+    bank = FeedbackInpaintPipeline.from_pretrained(tmp_path / "run" / "pipeline").recorrector.bank
+    assert len(bank) == 1 and (bank.maps == 255).all() and not bank.counts.any()
+
+
+def test_streams_need_exemplars(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    options = ("--num_exemplars", "0", "--streaming")
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 2, *options)
+    assert "error: --num_exemplars 0: a stream's classes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("variant", ["unguided", "unidirectional"])
 def test_controls_train_and_remember_what_they_are(variant, mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     options = ("--variant", variant, "--label_fraction", "0.5", "--validation_steps", "9")

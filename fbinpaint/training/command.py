@@ -123,7 +123,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         add(f"--{field.name}_weight", type=float, default=field.default, help=f"of the {field.name} loss{no_vgg}")
     add("--perceptual_crop", type=positive, default=48, help="side of the window in each hole that VGG sees")
     add("--ema_decay", type=float, default=0.998, help="of the average of the weights, by step")
-    add("--num_exemplars", type=positive, default=200, help="labelled photos kept, as small maps, with the model")
+    add("--num_exemplars", type=count, default=200, help="labelled photos kept, as small maps, with the model; 0 = "
+        "feedback without exemplars, a control")  # fmt: skip
     add("--num_validation_images", type=positive, default=20, help="photos held out of training")
     add("--validation_steps", type=positive, default=500, help="from one validation to the next")
     add("--checkpointing_steps", type=positive, default=500, help="from one checkpoint to the next")
@@ -142,6 +143,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--revision: is of Hub data sets; give --dataset_name")
     if args.streaming and args.label_fraction < 1:
         parser.error("--label_fraction: a stream does not know how many labels it has; leave out --streaming")
+    if args.streaming and not args.num_exemplars:
+        parser.error("--num_exemplars 0: a stream's classes are counted in its exemplars; leave out --streaming")
     if odd := [side for side in args.resolution if side % 16]:
         parser.error(f"--resolution {odd[0]}: must be a multiple of 16")
     if args.frozen and not args.pretrained_model:
@@ -279,14 +282,17 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
     return over or not stopping
 
 
-def train(args: argparse.Namespace) -> bool:
-    """The whole run. False: it was asked to stop (SIGTERM), and has left a checkpoint."""
+def train(args: argparse.Namespace, make_trainer: type[Trainer] = Trainer) -> bool:
+    """The whole run. False: it was asked to stop (SIGTERM), and has left a checkpoint.
+
+    make_trainer: another kind trains other networks on the same crops by the same clock, as `benchmarks.peers` does.
+    """
     accelerator = start(args)
     output = OutputFolder(args.output_dir, accelerator)
     checkpoint = find_checkpoint(output, args.resume_from_checkpoint)
     accelerator.wait_for_everyone()  # before the first of them writes there
     output.folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(args, accelerator, output)
+    trainer = make_trainer(args, accelerator, output)
     first = resume(args, trainer, checkpoint)
     finished = run_steps(args, trainer, first)
     if finished and accelerator.is_main_process:

@@ -24,6 +24,7 @@ from ..files import save_folder
 from ..labels import load_label_space
 from ..loop import Networks
 from ..losses import PerceptualLoss, class_balance
+from ..models.exemplar_bank import no_exemplars
 from ..origin import NOT_STATED, inherited, named_origin, without_folders, write_origin
 from ..pipeline import FeedbackInpaintPipeline
 from ..saved import COMPONENTS
@@ -179,7 +180,10 @@ class Trainer:
 
         places = evenly_spaced(len(labelled), self.args.num_exemplars)
         photos = (read_first(rows_from(labelled, place), read, self.skip) for place in places)
-        bank = make_exemplars(self.ema.module.segmenter, self.label_space, photos)
+        if places:
+            bank = make_exemplars(self.ema.module.segmenter, self.label_space, photos)
+        else:
+            bank, names = no_exemplars(self.ema.module.recorrector.bank), [""]
         learner = self.accelerator.unwrap_model(self.learner)
         learner.exemplar_names = names
         for networks in (learner.networks, self.ema.module):
