@@ -376,7 +376,7 @@ def test_rows_that_are_written_again_are_dropped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", ["validation_steps", "checkpointing_steps", "num_validation_images", "num_exemplars", "train_batch_size"]
+    "option", ["validation_steps", "checkpointing_steps", "num_validation_images", "train_batch_size"]
 )
 def test_numbers_that_make_no_sense_are_refused(option, tmp_path, capsys):
     with pytest.raises(SystemExit):
