@@ -214,12 +214,7 @@ class Restoration(Task):
 
     def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
         photo = load_image(file)
-        mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
-        with naming(job.image):
-            height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
-            hole = to_mask(mask, (width, height), photo, warn)
-            check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
-        return Given(file, photo, hole)
+        return Given(file, photo, read_hole(job, photo, warn))
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[tuple[Image.Image, ...]]:
         photos, holes = [one.photo for one in given], [one.hole for one in given]
@@ -254,15 +249,7 @@ class Removing(Task):
 
     def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
         photo = load_image(file)
-        if job.mask is None:
-            return Given(file, photo)
-        mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
-        with naming(job.image):
-            height, width, _ = to_rgb(photo).shape
-            hole = to_mask(mask, (width, height), photo, warn)
-            if hole.any():
-                check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
-        return Given(file, photo, hole)
+        return Given(file, photo, None if job.mask is None else read_hole(job, photo, warn, may_be_empty=True))
 
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> "list[Removal]":
         from fbinpaint.removal import remove  # here, as it imports torch
@@ -318,6 +305,19 @@ class Segmentation(Task):
         output.save(made.result, done.job.result)
         for path in done.job.extras.values():
             output.save(made.result.convert("RGB"), path)
+
+
+def read_hole(
+    job: Job, photo: Image.Image, warn: Callable[[str], None], may_be_empty: bool = False
+) -> np.ndarray:
+    """The hole (H,W) bool of a job that has a mask. Raises InputError for what cannot be used."""
+    mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
+    with naming(job.image):
+        height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
+        hole = to_mask(mask, (width, height), photo, warn)
+        if hole.any() or not may_be_empty:
+            check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
+    return hole
 
 
 def generator(seed: int | None):

@@ -32,7 +32,7 @@ from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.schedule import Progress
 from fbinpaint.training.setup import build_data, build_networks
 from fbinpaint.training.step import LossWeights, Outcome
-from fbinpaint.training.trainer import MAX_GRADIENT, ROUND_ODDS, Trainer
+from fbinpaint.training.trainer import ROUND_ODDS, Trainer
 from fbinpaint.training.validation import GRID_PHOTOS, BatchScores, Validator
 
 from .generator import MIN_SIDE, Generator, masked_input
@@ -201,13 +201,7 @@ class PeerTrainer(Trainer):
         of_fill, features = self.losses_of_fill(batch, outcome, adversarial, of_batch)
         log |= of_fill
         self.accelerator.backward(self.weights.total(log))
-        if self.accelerator.sync_gradients:
-            log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), MAX_GRADIENT)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if self.accelerator.sync_gradients:
-            self.ema.update(self.accelerator.unwrap_model(self.learner).networks)
+        self.take_step(log)
         if adversarial:
             mistold = torch.zeros(0, dtype=torch.long, device=batch.image.device)
             log["discriminator"] = self.adversary.learn(batch, outcome, features, mistold, step)

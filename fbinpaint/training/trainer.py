@@ -127,17 +127,21 @@ class Trainer:
         with self.part("backward"):
             self.accelerator.backward(self.weights.total(log))
         with self.part("optimizer"):
-            if self.accelerator.sync_gradients:
-                log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), MAX_GRADIENT)
-            for optimizer in self.optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            if self.accelerator.sync_gradients:
-                self.ema.update(self.accelerator.unwrap_model(self.learner).networks)
+            self.take_step(log)
         if adversarial:
             with self.part("discriminator"):
                 log["discriminator"] = self.adversary.learn(batch, outcome, features, edits.wrong, step)
         return {name: value.detach() for name, value in log.items()}
+
+    def take_step(self, log: dict[str, Tensor]) -> None:
+        """Changes the weights by their gradients, and the average of the weights; `log` gets the gradients' norm."""
+        if self.accelerator.sync_gradients:
+            log["gradient"] = self.accelerator.clip_grad_norm_(self.learner.parameters(), MAX_GRADIENT)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self.accelerator.sync_gradients:
+            self.ema.update(self.accelerator.unwrap_model(self.learner).networks)
 
     def set_learning_rates(self, step: int, done: float) -> None:
         factor = self.progress.learning_rate_factor(step, done)
