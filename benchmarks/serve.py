@@ -69,7 +69,7 @@ class Server:
 
 @contextmanager
 def served(model: str, replicas: int) -> Iterator[Server]:
-    """A server of its own, once it answers. Whatever happens, its processes and its files are gone afterwards."""
+    """A server of its own, once it has said where it answers, and does. Its processes and files end with it."""
     # A folder with a short path: Ray puts sockets there, whose paths may have 107 letters.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         with served_in(Path(folder), model, replicas) as server:
@@ -107,8 +107,8 @@ def wait_until_answered(server: Server) -> None:
     deadline = time.monotonic() + START
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
-            if httpx.get(f"{server.url}/health", timeout=5).status_code == 200:
-                return
+            if httpx.get(f"{server.url}/health", timeout=5).status_code == 200 and server.url in server.log.read_text():
+                return  # its address is the last line of those that say where things are
         except httpx.HTTPError:
             pass
         time.sleep(0.2)

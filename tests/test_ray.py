@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
+from fbinpaint import cli
 from fbinpaint.data.scenes import street_scene
 
 ray = pytest.importorskip("ray")
@@ -58,8 +59,14 @@ def folder(tmp_path_factory, tiny_pipeline_dir) -> Path:
     images[BROKEN] = images[BROKEN][:300]
     columns = {"id": list(range(ROWS)), "image": images, "mask": [(folder / "mask.png").read_bytes()] * ROWS}
     pq.write_table(pa.table(columns), folder / "photos.parquet", row_group_size=50)
-    run = start(folder, tiny_pipeline_dir, folder / "scenes", folder / "expected", "--mask", folder / "mask.png")
-    assert run.wait(PATIENCE) == 0, said_by(run)
+    paths = {"image": "scenes", "mask": "mask.png", "output": "expected"}
+    options = [f"--{name}={folder / path}" for name, path in paths.items()]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert cli.main(["run", f"--model={tiny_pipeline_dir}", "--rounds=0", *options]) == 0
+    finally:
+        torch.set_num_threads(threads)
     return folder
 
 
@@ -141,10 +148,6 @@ def results(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if not name.startswith(".")) if folder.exists() else []
 
 
-def has_more(folder: Path, count: int) -> bool:
-    return len(results(folder)) > count
-
-
 def states(folder: Path) -> dict[str, tuple[int, int]]:
     found = {name: (folder / name).stat() for name in results(folder)}
     return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
@@ -168,9 +171,10 @@ def check_table(folder: Path, output: Path) -> None:
             assert row["image"]["bytes"] == expected[i % DIFFERENT] and row["error"] is None
 
 
-def test_a_worker_and_a_node_are_lost(folder, cluster, tiny_pipeline_dir):
+def test_a_run_whose_worker_node_and_driver_are_killed_is_resumed(folder, cluster, tiny_pipeline_dir):
     output = folder / "restored"
-    run = start(folder, tiny_pipeline_dir, folder / "photos", output, *options(folder, cluster))
+    arguments = folder, tiny_pipeline_dir, folder / "photos", output, *options(folder, cluster)
+    run = start(*arguments)
     try:
         wait_until(lambda: results(output), run)
         kill(next(worker for node in cluster.worker_nodes for worker in workers_of(node)))
@@ -181,35 +185,19 @@ def test_a_worker_and_a_node_are_lost(folder, cluster, tiny_pipeline_dir):
         psutil.wait_procs(workers, timeout=PATIENCE)
         assert not any(worker.is_running() for worker in workers) and run.poll() is None
         removed_at = len(results(output))
-        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)  # for the tests below
-        assert run.wait(PATIENCE) == 1
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        wait_until(lambda: len(results(output)) > removed_at, run)
+        run.kill()
+        assert run.wait(PATIENCE) == -signal.SIGKILL
     finally:
         run.kill()
-    assert 0 < killed_at <= removed_at < PHOTOS
-    check_photos(folder, output)
-    check_told(folder, output, run)
+    wait_for_workers_to_end(cluster)
+    before = states(output)
+    assert 0 < killed_at <= removed_at < len(before) < PHOTOS and not list(folder.glob("restored.errors.txt"))
 
-
-def test_a_driver_is_killed_then_interrupted_and_resumed(folder, cluster, tiny_pipeline_dir):
-    output = folder / "resumed"
-    before: dict[str, tuple[int, int]] = {}
-    for how, code, more in ((signal.SIGKILL, -9, ()), (signal.SIGINT, 130, ["--resume"]), (None, 1, ["--resume"])):
-        run = start(folder, tiny_pipeline_dir, folder / "photos", output, *options(folder, cluster), *more)
-        try:
-            if how:
-                wait_until(partial(has_more, output, len(before)), run)
-                run.send_signal(how)
-            assert run.wait(PATIENCE) == code, said_by(run)
-        finally:
-            run.kill()
-        wait_for_workers_to_end(cluster)
-        after = states(output)
-        assert before.items() <= after.items()  # what was there is left as it is
-        if how:
-            assert len(before) < len(after) < PHOTOS and not (folder / "resumed.errors.txt").exists()
-        before = after
-        if how == signal.SIGINT:
-            assert "interrupted: finished files are kept" in said_by(run) and "Traceback" not in said_by(run)
+    run = start(*arguments, "--resume")
+    assert run.wait(PATIENCE) == 1, said_by(run)
+    assert before.items() < states(output).items()  # what was there is left as it is
     assert "photos are done already, left alone" in said_by(run)
     check_photos(folder, output)
     check_told(folder, output, run)
@@ -225,7 +213,7 @@ def test_a_table_whose_worker_and_driver_are_killed_is_resumed(folder, cluster, 
         killed_at = len(results(output))
         wait_until(lambda: len(results(output)) > killed_at, run)
         run.kill()
-        assert run.wait(PATIENCE) == -9
+        assert run.wait(PATIENCE) == -signal.SIGKILL
     finally:
         run.kill()
     wait_for_workers_to_end(cluster)
@@ -239,6 +227,24 @@ def test_a_table_whose_worker_and_driver_are_killed_is_resumed(folder, cluster, 
     assert len(results(output)) == PARTS
     check_table(folder, output)
     assert (folder / "restored.parquet.errors.txt").read_text().count("\n") == 1
+
+
+def test_an_interrupted_run_keeps_what_is_done_and_leaves_the_cluster(folder, cluster, tiny_pipeline_dir):
+    output = folder / "interrupted"
+    run = start(folder, tiny_pipeline_dir, folder / "photos", output, *options(folder, cluster))
+    try:
+        wait_until(lambda: results(output), run)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(PATIENCE) == 130, said_by(run)
+    finally:
+        run.kill()
+    assert "interrupted: finished files are kept" in said_by(run) and "Traceback" not in said_by(run)
+    wait_for_workers_to_end(cluster)
+    done = results(output)
+    assert 0 < len(done) < PHOTOS and not list(folder.glob("interrupted.errors.txt"))
+    for name in done:
+        i = int(Path(name).stem) % DIFFERENT
+        assert (output / name).read_bytes() == (folder / f"expected/{i}.png").read_bytes()
 
 
 def test_what_cannot_be_is_refused_in_a_line(folder, cluster, tiny_pipeline_dir):
