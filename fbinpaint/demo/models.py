@@ -116,8 +116,8 @@ def devices() -> Devices:
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # of GPUs that torch knows as cuda: NVIDIA's, AMD's
 BUSY = "The server is busy with the photos of others; try again in a minute."
-# A photo of 12 megapixels and small ones: two of 12 at once would take 2.2 GB, one with one of 4 2.1.
-places = Places(pixels=13_000_000, waiting=16, seconds=50)
+# A photo of 12 megapixels goes alone: with another of 1 it would take 2.1 GB, for details are painted at 1024 pixels.
+places = Places(pixels=12_000_000, waiting=16, seconds=50)
 loading = threading.Lock()
 label_space_of_model = functools.cache(model_names.label_space_of_model)
 
