@@ -80,8 +80,8 @@ def filled(page: str) -> str:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{block['paths']}: cannot fill a table of {block['kind']} ({error}); it needs one report of one model "
-                f"(methods, scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea; removal: "
-                "some of benchmarks.removal"
+                f"(methods, scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea; "
+                "removal: some of benchmarks.removal"
             ) from error
 
     return BLOCK.sub(tables, page)

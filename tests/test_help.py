@@ -56,7 +56,8 @@ def test_an_option_without_its_default_is_found():
     assert silent_options(text) == ["--size"]
 
 
-PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in ("command-line", "evaluation", "hub", "training")))
+DOCS = ("command-line", "evaluation", "hub", "training")
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in DOCS))
 
 
 @pytest.mark.parametrize("page", PAGES)
