@@ -3,12 +3,12 @@
     accelerate launch train_accelerate.py --train_data_dir data/streets --label_space cityscapes \
         --encoder_weights lite0.safetensors --perceptual_weights vgg16.safetensors --output_dir runs/streets
 
-The label space is one of those built in, or a JSON file with classes of your own (README.md, Data). A data folder holds
-`images/` and, for labelled photos, `labels/` (same stem, index PNG), or CelebAMask-HQ, Cityscapes, parquet or
-WebDataset files as their owners distribute them (README.md, Data); give as many folders as you like, labelled and
-unlabelled. Stop it whenever you want: `--resume_from_checkpoint latest` goes on as if it had never stopped; on SIGTERM
-a checkpoint is written first. The result, `<output_dir>/pipeline`, and the best of the validated ones,
-`<output_dir>/best`, load with `FeedbackInpaintPipeline.from_pretrained`.
+The label space is one of those built in, or a JSON file with classes of your own. A data folder holds `images/` and,
+for labelled photos, `labels/` (same stem, index PNG), or CelebAMask-HQ, Cityscapes, parquet or WebDataset files as
+their owners distribute them (docs/training.md); give as many folders as you like, labelled and unlabelled. Stop it
+whenever you want: `--resume_from_checkpoint latest` goes on as if it had never stopped; on SIGTERM a checkpoint is
+written first. The result, `<output_dir>/pipeline`, and the best of the validated ones, `<output_dir>/best`, load with
+`FeedbackInpaintPipeline.from_pretrained`.
 
 A step takes `--gradient_accumulation_steps` batches on each process. The exemplars are made anew, by the averaged
 segmenter, at the start and at each validation.

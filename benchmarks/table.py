@@ -1,11 +1,11 @@
-"""Fill the tables of README.md, model_card.md and docs/results.md from reports of `fbinpaint evaluate`, and of
-`benchmarks.removal`.
+"""Fill the tables of our pages from reports of `fbinpaint evaluate`, and of `benchmarks.removal`.
 
-    python -m benchmarks.table README.md model_card.md docs/results.md
+    python -m benchmarks.table README.md model_card.md docs/results.md docs/scores.md
 
 A page says which reports belong where; whatever stands between these two lines is replaced:
 
     <!-- report docs/reports/streets.json -->     all scores of one report, and what two rounds change, with intervals
+    <!-- methods docs/reports/a.json ... -->      a row for each report: a column for each method, the models' own last
     <!-- scores docs/reports/a.json ... -->       a row for each report: a classical method, no rounds, two rounds
     <!-- feedback docs/reports/a.json ... -->     a column for each report: two rounds against none, and every control
     <!-- classes docs/reports/a.json -->          IoU by class
@@ -25,9 +25,11 @@ from fbinpaint.files import read_json, whole_file
 from fbinpaint.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>report|scores|feedback|classes|removal) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)", re.DOTALL
+    r"(<!-- (?P<kind>report|methods|scores|feedback|classes|removal) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)",
+    re.DOTALL,
 )
 ROUNDS = 2  # the pipeline's own number
+CLASSICAL = {"telea": "Telea", "navier-stokes": "Navier-Stokes"}
 CONTROLS = {
     "frozen-map": "map frozen at round 0 (`frozen-map`)",
     "resegmented": "map of the segmenter alone, anew each round (`resegmented`)",
@@ -78,8 +80,8 @@ def filled(page: str) -> str:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{block['paths']}: cannot fill a table of {block['kind']} ({error}); it needs one report of one model "
-                f"(scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea; removal: some of "
-                "benchmarks.removal"
+                f"(methods, scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea; "
+                "removal: some of benchmarks.removal"
             ) from error
 
     return BLOCK.sub(tables, page)
@@ -106,6 +108,21 @@ def worth_telling(pair: str) -> bool:
     return ours == rounds if control else ours.split(": ")[-1] == f"rounds={ROUNDS}"
 
 
+def methods_table(reports: list[dict]) -> str:
+    """LPIPS-Alex / PSNR of every method, a row for each report. Peers and other tools of a report have columns of their
+    own, with "-" in the rows of reports that lack them; controls have none."""
+    ours = {"rounds=0": "fbinpaint, one pass", f"rounds={ROUNDS}": f"fbinpaint, {ROUNDS} rounds of feedback"}
+    scored = [name for report in reports for name in report["variants"]]
+    others = {name: name for name in scored if not name.startswith("rounds=") and name not in CLASSICAL}
+    columns = CLASSICAL | others | ours
+    rows = [["photos", *columns.values()], ["---"] * (len(columns) + 1)]
+    for report in reports:
+        scores = {name: variant["overall"] for name, variant in report["variants"].items()}
+        shown = [scores[name] if name in ours else scores.get(name) for name in columns]
+        rows.append([of_photos(report), *(scores_cell(one) if one else "-" for one in shown)])
+    return markdown_table(rows)
+
+
 def scores_table(reports: list[dict]) -> str:
     """LPIPS-Alex / PSNR of a classical method and of the model, and the model's hole mIoU, a row for each report."""
     titles = ["photos", "Telea", "rounds=0", f"rounds={ROUNDS}", "mIoU in the hole, before", "after", "intact photos"]
@@ -116,10 +133,14 @@ def scores_table(reports: list[dict]) -> str:
         maps = [shown[-1]["miou_hole_before"], shown[-1]["miou_hole_after"], (report["intact"] or {}).get("miou")]
         rows.append(
             [of_photos(report)]
-            + [f"{one['lpips_alex']:.4f} / {one['psnr']:.2f}" for one in shown]
+            + [scores_cell(one) for one in shown]
             + ["-" if value is None else f"{value:.3f}" for value in maps]
         )
     return markdown_table(rows)
+
+
+def scores_cell(scores: dict) -> str:
+    return f"{scores['lpips_alex']:.4f} / {scores['psnr']:.2f}"
 
 
 def feedback_table(reports: list[dict]) -> str:
@@ -179,6 +200,7 @@ def removal_table(reports: list[dict]) -> str:
 
 KINDS: dict[str, Callable[[list[dict]], str]] = {
     "report": whole_report,
+    "methods": methods_table,
     "scores": scores_table,
     "feedback": feedback_table,
     "classes": classes,

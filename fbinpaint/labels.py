@@ -226,7 +226,7 @@ def parse_label_space(content: Any, origin: str | Path) -> LabelSpace:
             raise InputError(f"{origin}: {problem}")
 
     known = [field.name for field in fields(LabelSpace)]
-    require(isinstance(content, dict), f"is not an object of {', '.join(known)}; see Data in README.md")
+    require(isinstance(content, dict), f"is not an object of {', '.join(known)}; see docs/training.md")
     for key in content:
         require(key in known, f"has the key {key!r:.80}, which means nothing; the keys are {', '.join(known)}")
     for key in ("name", "classes", "palette"):

@@ -1,6 +1,7 @@
 """The figures on our pages are those of the reports that they name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from benchmarks.table import filled
 from fbinpaint.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": 2, "model_card.md": 2, "docs/results.md": 16}  # and how many tables each has
+PAGES = {"README.md": 1, "model_card.md": 2, "docs/results.md": 3, "docs/scores.md": 13}  # and how many tables each has
 
 
 @pytest.mark.parametrize("name, tables", PAGES.items())
@@ -49,7 +50,25 @@ def test_a_table_of_several_reports(monkeypatch):
     assert oracle.endswith("| - |")  # which faces/val has not: its labels are partial
 
 
-@pytest.mark.parametrize("kind", ["scores", "feedback", "classes"])
+def test_other_methods_have_columns_of_their_own(tmp_path):
+    """Of peers and of other tools, in the table of methods; controls have none, and a report may lack a method."""
+    score = {"lpips_alex": 0.1, "psnr": 20.0}
+    ours = {"rounds=0": {"overall": score}, "rounds=2": {"overall": {"lpips_alex": 0.25, "psnr": 21.5}}}
+    telea = {"telea": {"overall": {"lpips_alex": 0.5, "psnr": 19.0}}}
+    more = {"lama": {"overall": {"lpips_alex": 0.3, "psnr": 22.0}}, "rounds=2, frozen-map": {"overall": score}}
+    for name, variants in (("a", ours | telea), ("b", ours | telea | more)):
+        report = {"protocol": {"data": name, "n": 3, "resolution": 64}, "variants": variants}
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+    page = filled(f"<!-- methods {tmp_path}/a.json {tmp_path}/b.json -->\n<!-- /report -->\n").splitlines()
+    assert page[1:-1] == [
+        "| photos | Telea | Navier-Stokes | lama | fbinpaint, one pass | fbinpaint, 2 rounds of feedback |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| a, 3, at 64 | 0.5000 / 19.00 | - | - | 0.1000 / 20.00 | 0.2500 / 21.50 |",
+        "| b, 3, at 64 | 0.5000 / 19.00 | - | 0.3000 / 22.00 | 0.1000 / 20.00 | 0.2500 / 21.50 |",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["methods", "scores", "feedback", "classes"])
 def test_a_report_that_lacks_what_a_table_needs_is_refused(kind, monkeypatch):
     monkeypatch.chdir(ROOT)
     comparison = "docs/reports/ablation-streets.json"
@@ -60,3 +79,30 @@ def test_a_report_that_lacks_what_a_table_needs_is_refused(kind, monkeypatch):
 def test_a_page_without_tables_is_refused():
     with pytest.raises(InputError, match="<!-- report PATH -->"):
         filled("No table here.\n")
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_links_of_our_pages_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+    for link in links:
+        place, _, anchor = link.partition("#")
+        target = page.parent / place if place else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def test_the_index_names_every_document():
+    index = (ROOT / "docs/README.md").read_text()
+    for page in DOCUMENTS:
+        name = page.name if page.parent.name == "docs" else f"../{page.name}"
+        assert page == ROOT / "docs/README.md" or f"]({name})" in index, f"docs/README.md does not name {name}"

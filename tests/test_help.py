@@ -1,4 +1,4 @@
-"""What the command lines say of themselves is true, and README's commands are such as they take."""
+"""What the command lines say of themselves is true, and the commands of our pages are such as they take."""
 
 import importlib
 import re
@@ -56,13 +56,18 @@ def test_an_option_without_its_default_is_found():
     assert silent_options(text) == ["--size"]
 
 
-def test_commands_of_the_readme_are_understood():
-    text = re.sub(r" \\\n\s+", " ", (ROOT / "README.md").read_text())
+DOCS = ("command-line", "evaluation", "hub", "training")
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in DOCS))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_our_pages_are_understood(page):
+    text = re.sub(r" \\\n\s+", " ", (ROOT / page).read_text())
     commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("    ")]
-    ours = [command[3:] for command in commands if command[:3] == ["python", "-m", "fbinpaint"]]
-    trainings = [command[command.index("train_accelerate.py") + 1 :] for command in commands if "launch" in command]
-    assert len(ours) > 5 and len(trainings) > 3
-    for arguments in ours:
+    found = [command[3:] for command in commands if command[:3] == ["python", "-m", "fbinpaint"]]
+    launched = [command[command.index("train_accelerate.py") + 1 :] for command in commands if "launch" in command]
+    assert found or launched
+    for arguments in found:
         assert cli._parser().parse_args(arguments).name == arguments[0]
-    for arguments in trainings:
+    for arguments in launched:
         assert train_accelerate.parse_args(arguments).label_space

@@ -168,8 +168,8 @@ def test_a_label_space_that_makes_no_sense_is_one_line_with_its_file(content, pr
         load_label_space(str(path))
 
 
-def test_the_example_in_the_readme_is_a_label_space(tmp_path):
-    example = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+def test_the_example_in_the_docs_is_a_label_space(tmp_path):
+    example = re.search(r"```json\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)[1]
     space = load_label_space(str(write_json(tmp_path / "classes.json", example)))
     assert space.num_classes == 4 and space.flip(np.arange(4)).tolist() == [0, 1, 3, 2] and space.ignored_ids == (254,)
 

@@ -28,7 +28,7 @@ from fbinpaint.data.streams import Mark, StreamedCrops, rows_in_turn, set_aside
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 
-README = Path(train_accelerate.__file__).with_name("README.md")
+PAGE = Path(train_accelerate.__file__).with_name("docs") / "training.md"
 
 # id -> train id, as cityscapesscripts/helpers/labels.py lists them; -1, the license plate, is stored as 255.
 TRAIN_IDS = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14}
@@ -383,9 +383,9 @@ def test_a_stream_of_ten_thousand_photos_takes_no_more_memory(tmp_path):
 # --------------------------------------------------------------------------------------------------- training itself
 
 
-def readme_command(part: str) -> list[str]:
-    """The arguments of README.md's training command that contains `part`."""
-    commands = re.findall(r"accelerate launch train_accelerate.py (.*)", README.read_text())
+def command_of_the_docs(part: str) -> list[str]:
+    """The arguments of the training command in docs/training.md that contains `part`."""
+    commands = re.findall(r"accelerate launch train_accelerate.py (.*)", PAGE.read_text())
     return shlex.split(next(command for command in commands if part in command))
 
 
@@ -396,7 +396,7 @@ def train_like(command, output, model, vgg, *extra) -> int:
     return train_accelerate.main([*command, *sizes, *paths, *extra])
 
 
-def test_readme_commands_train_on_the_owners_layouts(tiny_pipeline_dir, vgg_file, tmp_path, monkeypatch):  # noqa: F811
+def test_commands_of_the_docs_train_on_the_owners_layouts(tiny_pipeline_dir, vgg_file, tmp_path, monkeypatch):  # noqa: F811
     write_celebamask_hq(tmp_path / "CelebAMask-HQ", [0, 1, 2, 3, 4, 2001])
     write_cityscapes(tmp_path / "cityscapes")
     photos, labels = encoded_streets(8)
@@ -404,7 +404,7 @@ def test_readme_commands_train_on_the_owners_layouts(tiny_pipeline_dir, vgg_file
     monkeypatch.chdir(tmp_path)
     for data in ("CelebAMask-HQ", "cityscapes", "cityscapes shards --streaming"):
         run = tmp_path / "runs" / data.split()[-1]
-        command = readme_command(f"--train_data_dir {data} --label_space")
+        command = command_of_the_docs(f"--train_data_dir {data} --label_space")
         assert train_like(command, run, tiny_pipeline_dir, vgg_file) == 0
         assert np.isfinite(json.loads((run / "log.jsonl").read_text().splitlines()[-1])["lpips_alex/2"])
 

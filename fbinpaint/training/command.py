@@ -60,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--train_data_dir",
         nargs="+",
         default=[],
-        help="folders or URLs: images/ (and labels/), or a layout README.md lists; default: none",
+        help="folders or URLs: images/ (and labels/), or a layout docs/training.md lists; default: none",
     )
     add(
         "--dataset_name",
