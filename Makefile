@@ -1,5 +1,6 @@
 # make demo: set up, then the demo at http://127.0.0.1:7860 with the bundled models
 # make package: wheel and sdist, checked, installed into an empty environment and run there
+# make lock: requirements-test.lock, every package of the test environment with its version, from requirements-test.txt
 # make lowest: the tests of the core with the lowest versions that pyproject.toml allows
 # make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo's page,
 # whose browser wants both cores
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup browser demo test lint package lowest reproduce
+.PHONY: setup browser demo test lint lock package lowest reproduce
 
 setup: $(VENV)/.installed
 
@@ -35,6 +36,12 @@ test: setup browser
 
 lint: setup
 	$(BIN)/ruff check .
+
+# For all systems, and Python 3.11, the oldest that the pinned numpy and scipy are for, or newer. From PyPI, and by
+# nothing that a machine is set up with: no mirror's address is to be in the file.
+lock: setup
+	$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --default-index https://pypi.org/simple \
+		--no-emit-index-url --custom-compile-command "make lock" --output-file requirements-test.lock requirements-test.txt
 
 package: setup
 	rm -rf build dist

@@ -14,14 +14,15 @@ bin=$folder/environment/bin
     --output restored.png
 "$bin/fbinpaint" segment --image "$here/examples/street.png" --model "$model" --output map.png
 test -s restored.png && test -s map.png
-GRADIO_TEMP_DIR=$folder/page "$bin/fbinpaint" demo --model "$model" --port 7999 > page.log 2>&1 &
+port=$("$bin/python" -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
+GRADIO_TEMP_DIR=$folder/page "$bin/fbinpaint" demo --model "$model" --port "$port" > page.log 2>&1 &
 server=$!
-"$bin/python" - << 'END' || { cat page.log; exit 1; }
-import time, urllib.request
+"$bin/python" - "$port" << 'END' || { cat page.log; exit 1; }
+import sys, time, urllib.request
 
 for attempt in range(120):
     try:
-        assert b"fbinpaint" in urllib.request.urlopen("http://127.0.0.1:7999/config", timeout=9).read()
+        assert b"fbinpaint" in urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/config", timeout=9).read()
         break
     except OSError:
         time.sleep(1)

@@ -3,6 +3,8 @@ one refuses ends in one line."""
 
 import argparse
 
+from fbinpaint.devices import FORM
+
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter):
     """Ends the help of an option with its default, unless it says what happens without it, in words of its own."""
@@ -67,3 +69,10 @@ def gpus(text: str) -> float:
     if not 0 <= number < 1000 or (number > 1 and number % 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs, as 0, 0.5, 1 or 2")
     return number
+
+
+def device(text: str) -> str:
+    """A name of one, whether it is there or not."""
+    if not FORM.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a device, as auto, cpu, cuda, cuda:1 or mps")
+    return text

@@ -16,7 +16,8 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fbinpaint import __version__
-from fbinpaint.arguments import HelpWithDefaults, count, gpus, names, percent, pixels, positive, seed
+from fbinpaint.arguments import HelpWithDefaults, count, device, gpus, names, percent, pixels, positive, seed
+from fbinpaint.devices import AUTO_DEVICE, DTYPES, check_device, find_device
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.files import save_folder, whole_file
 from fbinpaint.memory import keep_freed_memory
@@ -150,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     run.add_argument("--seed", type=seed, metavar="N", help="default: none")
     _batch_size(run)
+    _runtime(run)
     run.add_argument(
         "--ray", nargs="?", const="", metavar="HOST:PORT",
         help="on a Ray cluster; a new one unless one runs (default: no)",
@@ -170,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     segment.add_argument("--colour", action="store_true", help="write NAME_colour.png too, the map as an RGB picture")
     _batch_size(segment)
+    _runtime(segment)
 
     exemplars = _command(
         commands, exemplars_command, "exemplars",
@@ -231,6 +234,8 @@ def _parser() -> argparse.ArgumentParser:
         "no-exemplars; run with the highest number of rounds",
     )  # fmt: skip
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N photos (default: all)")
+    evaluate.add_argument("--batch-size", type=positive, default=8, metavar="N", help="photos of one size at once")
+    _runtime(evaluate)
 
     export = _command(
         commands, export_command, "export",
@@ -288,6 +293,16 @@ def _batch_size(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _runtime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", type=device, default=AUTO_DEVICE, metavar="auto|cpu|cuda|mps", help="cuda:1 = the second GPU"
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], metavar="|".join(DTYPES), help="of the networks"
+    )  # fmt: skip
+    parser.add_argument("--compile", action="store_true", help="torch.compile the networks: minutes at the start")
+
+
 def _place(text: str) -> Place:
     try:
         return place(text)
@@ -324,6 +339,9 @@ def run_command(args: argparse.Namespace) -> int:
     removal = removal_options(args)
     if args.ray is None and args.gpus_per_worker is not None:
         raise InputError("--gpus-per-worker: only for workers of Ray; add --ray")
+    if args.ray is not None and args.device != AUTO_DEVICE:
+        raise InputError(f"--device {args.device}: with --ray the cluster gives each worker its device; leave it out")
+    check_device(args.device)
     models = candidates(args.model, args.remove)
     if args.ray is not None or args.table:
         return _run_in_chunks(args, models)
@@ -384,7 +402,13 @@ def restorer_options(args: argparse.Namespace, batch_size: int) -> dict[str, Any
         "quality": args.quality,
         "provenance": not args.no_provenance,
         "batch_size": batch_size,
+        **runtime_options(args),
     }
+
+
+def runtime_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Of `load_pipeline`: where the networks run, and how."""
+    return {name: getattr(args, name) for name in ("device", "dtype", "compile")}
 
 
 def segment_command(args: argparse.Namespace) -> int:
@@ -392,6 +416,7 @@ def segment_command(args: argparse.Namespace) -> int:
     from fbinpaint.batch import Segmentation
     from fbinpaint.planning import plan_maps
 
+    check_device(args.device)
     return _process(args, candidates(args.model, None), plan_maps(args.image, args.output, args.colour), Segmentation)
 
 
@@ -454,9 +479,9 @@ def _process(
     listing = Listing(plan, lines.of_plan)
     if listing.is_empty():
         return lines.exit_code
-    pipes = {name: load_pipeline(model) for name, model in models.items()}
+    pipes = {name: load_pipeline(model, **runtime_options(args)) for name, model in models.items()}
     _tell_model(args, models, lines)
-    return _tell(args, lines, listing, run(task(pipes), listing, batch_size(args.batch_size)))
+    return _tell(args, lines, listing, run(task(pipes), listing, batch_size(args)))
 
 
 def _run_in_chunks(args: argparse.Namespace, models: dict[str, str]) -> int:
@@ -469,7 +494,7 @@ def _run_in_chunks(args: argparse.Namespace, models: dict[str, str]) -> int:
     args.mask = absolute(args.mask)
     plan = chunks_of(args)
     if args.ray is None:
-        size = batch_size(args.batch_size)
+        size = batch_size(args)
         with Lines.in_file(errors_of(args.output)) as lines:
             _tell_model(args, models, lines)
             run = chunks.Run(plan(size), restorer_options(args, size), lines.of_plan)
@@ -600,11 +625,9 @@ def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: 
     return lines.exit_code
 
 
-def batch_size(asked: int | None) -> int:
+def batch_size(args: argparse.Namespace) -> int:
     """Photos that are worked on together. On CPUs more than one take as long, and round otherwise."""
-    import torch
-
-    return asked or (GPU_BATCH_SIZE if torch.cuda.is_available() else 1)
+    return args.batch_size or (1 if find_device(args.device).type == "cpu" else GPU_BATCH_SIZE)
 
 
 # ---------------------------------------------------------------------------------------------- evaluate
@@ -612,6 +635,7 @@ def batch_size(asked: int | None) -> int:
 
 def evaluate_command(args: argparse.Namespace) -> int:
     """`evaluate`: writes the report and its CSV, and prints the overall scores; also under `accelerate launch`."""
+    check_device(args.device)
     from fbinpaint.evaluation import compare, evaluate, export_protocol, processes
     from fbinpaint.report import markdown, plain_table, plot, sentence
 
@@ -640,14 +664,15 @@ def evaluate_command(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"{args.output.parent}: folder cannot be made ({error.strerror}); choose another") from error
 
-    settings = inputs | {name: getattr(args, name) for name in ("rounds", "baselines", "controls")}
+    settings = inputs | {name: getattr(args, name) for name in ("rounds", "baselines", "controls", "batch_size")}
     settings["results"] = {name: Path(folder) for name, folder in results.items()}
     if args.compare:
         if len(dict(args.compare)) < len(args.compare):
             raise InputError("--compare: two models have the same name; give each its own")
-        evaluation = compare({name: load_pipeline(model) for name, model in args.compare}, args.data, **settings)
+        pipes = {name: load_pipeline(model, **runtime_options(args)) for name, model in args.compare}
+        evaluation = compare(pipes, args.data, **settings)
     else:
-        evaluation = evaluate(load_pipeline(args.model), args.data, **settings)
+        evaluation = evaluate(load_pipeline(args.model, **runtime_options(args)), args.data, **settings)
     if not state.is_main_process:
         return 0
     evaluation.save(args.output)

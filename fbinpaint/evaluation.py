@@ -433,6 +433,7 @@ def evaluate(
     mask_kind: str | None = None,
     results: Mapping[str, Path] | None = None,
     fillers: Mapping[str, Filler] = NO_FILLERS,
+    batch_size: int = BATCH_SIZE,
 ) -> Evaluation:
     """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
 
@@ -450,6 +451,7 @@ def evaluate(
     mask_kind:  one of `masks.MASK_KINDS`; None = "irregular", the protocol masks
     results:    name -> folder of what another tool made of the same photos and holes (see `export_protocol`)
     fillers:    name in the report -> what else fills the same samples, and is compared with `pipe` as baselines are
+    batch_size: photos of one size that are filled and scored together, and whose maps shuffled-map swaps
 
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
@@ -480,7 +482,7 @@ def evaluate(
     labelled_shares: list[float] = []
     # In no order: neighbours in a folder are often frames of one film, whose maps shuffled-map must not swap.
     order = np.random.default_rng(seed).permutation(len(pairs))
-    batches = equal_size_batches([pairs[i] for i in order], BATCH_SIZE, resolution)
+    batches = equal_size_batches([pairs[i] for i in order], batch_size, resolution)
     batches = batches[state.process_index :: state.num_processes]
     if "shuffled-map" in controls and len(batches) > 1 and len(batches[0]) == 1:
         runner.spare_map = pipe.segment(load_image(batches[-1][0].image), output_type="np")
@@ -506,6 +508,8 @@ def evaluate(
         "model": str(pipe.name_or_path),
         "label_space": pipe.label_space.name,
         "sample_size": pipe.config.sample_size,
+        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "batch_size": batch_size,
         "rounds": list(rounds),
         "controls": list(controls),
         "baselines": {name: _describe_baseline(name) for name in baselines},

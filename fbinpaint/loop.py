@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from .errors import InputError
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from .models.exemplar_bank import Layout
-from .models.layers import downsample_mask, hole_window, one_hot
+from .models.layers import Window, downsample_mask, hole_window, one_hot
 from .models.recorrector import RecorrectorOutput
 
 # What guides the passes: no map, the segmenter's own map (never corrected), or the map that feedback corrects.
@@ -57,6 +57,15 @@ class Networks(nn.Module):
     def paint_learns(self) -> bool:
         """Whether an inpainter is trained: if none is, the maps learn from labels alone, which is fast."""
         return is_trained(self.initial_inpainter, self.guided_inpainter)
+
+    def window(self, mask: Tensor) -> Window | None:
+        """Where the holes of a batch are (`hole_window`), as details are painted there alone; None = everywhere.
+
+        A graph that is exported cannot ask for the mask's values, and one that is compiled would be another one for
+        each window.
+        """
+        compiled = torch.compiler.is_compiling() or self.guided_inpainter._compiled_call_impl is not None
+        return None if compiled else hole_window(mask)
 
     @property
     def maps_learn(self) -> bool:
@@ -169,8 +178,7 @@ def feedback_rounds(
     feedback = networks.variant == "feedback"
     image = image * (1 - mask)
     # In training the known part is painted too: it is supervised as well.
-    # A graph that is compiled or exported cannot ask for the mask's values.
-    window = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else hole_window(mask)
+    window = None if torch.is_grad_enabled() else networks.window(mask)
     initial = networks.initial_inpainter(image, mask, window)
     first = composite(initial.image, image, mask)
     last, fill = first.detach(), first.detach()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fbinpaint.devices import AUTO_DEVICE, DTYPES, check_device, compile_networks, find_device
 from fbinpaint.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,8 +18,20 @@ NOT_BUNDLED = "no --model given, and the bundled ones are only in a clone; name 
 AUTO = "auto"  # instead of a model: the bundled one that suits the photo
 
 
-def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
-    """The pipeline of a folder or a Hub id, on the GPU if there is one. Raises InputError if it cannot be loaded."""
+def load_pipeline(
+    model: str, device: str = AUTO_DEVICE, dtype: str = "float32", compile: bool = False
+) -> "FeedbackInpaintPipeline":
+    """The pipeline of a folder or a Hub id.
+
+    device: as of `devices.find_device`; auto = the GPU if there is one
+    dtype: of the networks, one of `devices.DTYPES`
+    compile: whether torch.compile makes programs of the networks when they first run, which takes minutes
+
+    Raises InputError if it cannot be loaded, or not so.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r}: must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+    check_device(device)
     check_bundled(model)
     on_the_hub = not os.path.isdir(model)
     if on_the_hub:  # a mistyped one shall not wait for the import of torch, which takes seconds
@@ -33,9 +46,12 @@ def load_pipeline(model: str) -> "FeedbackInpaintPipeline":
 
     logging.disable_progress_bar()  # of loading; the commands have a bar of their own
     logging.set_verbosity_error()
-    pipe = FeedbackInpaintPipeline.from_pretrained(model, local_files_only=on_the_hub)
+    pipe = FeedbackInpaintPipeline.from_pretrained(model, dtype=getattr(torch, dtype), local_files_only=on_the_hub)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+    pipe.to(find_device(device))
+    if compile:
+        compile_networks(pipe)
+    return pipe
 
 
 def check_bundled(model: str) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .loop import Forbidden, Networks, composite
-from .models.layers import hole_window
 from .tensors import pad_to_multiple
 
 TILE = 256  # pixels, a multiple of 16
@@ -59,7 +58,7 @@ def refine(
         map_ = torch.cat([guide[..., rows, columns] for rows, columns in cells])
         # The fill is context like any other here: deep inside a large hole there would be none without it.
         context = networks.initial_inpainter(tile, torch.zeros_like(hole))
-        window, styles_of_tiles = hole_window(hole), styles.expand(len(some), -1, -1)
+        window, styles_of_tiles = networks.window(hole), styles.expand(len(some), -1, -1)
         conditioning = networks.guided_inpainter.prepare(
             tile, hole, context.context4, context.context8, map_, window, styles_of_tiles
         )

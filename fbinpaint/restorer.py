@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fbinpaint.batch import Memory, Removing, Restoration, run
+from fbinpaint.devices import AUTO_DEVICE
 from fbinpaint.errors import InputError
 from fbinpaint.image_io import ImageBytes
 from fbinpaint.images import ALPHA
@@ -44,9 +45,12 @@ class Restorer:
         quality: 1 to 100 of JPEG, AVIF and WebP files; None = 95, WebP lossless.
         provenance: whether the XMP of results says that a model painted in them.
         batch_size: photos that the networks work on together.
+        device: where they do: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
+        dtype: of the networks: "float32", "float16" or "bfloat16".
+        compile: whether torch.compile makes programs of the networks when they first run, which takes minutes.
 
     Raises:
-        InputError: an argument is not of this form, or the model cannot be loaded.
+        InputError: an argument is not of this form, the device is not there, or the model cannot be loaded.
     """
 
     def __init__(
@@ -62,12 +66,16 @@ class Restorer:
         quality: int | None = None,
         provenance: bool = True,
         batch_size: int = 1,
+        device: str = AUTO_DEVICE,
+        dtype: str = "float32",
+        compile: bool = False,
     ):
         if unknown := sorted(set(extras) - set(EXTRAS)):
             raise InputError(f"extras {', '.join(unknown)}: not known; choose from {', '.join(EXTRAS)}")
         classes = None if remove is None else [remove] if isinstance(remove, str | int) else list(remove)
         models = candidates(model, None if classes is None else [str(wanted) for wanted in classes])
-        pipes = {name: load_pipeline(folder) for name, folder in models.items()}
+        runtime = {"device": device, "dtype": dtype, "compile": compile}
+        pipes = {name: load_pipeline(folder, **runtime) for name, folder in models.items()}
         painters = {name: model_name(folder) if provenance else None for name, folder in models.items()}
         self.extras, self.batch_size = tuple(extras), batch_size
         if classes is None:

@@ -177,7 +177,7 @@ def test_one_photo_gets_the_model_that_suits_it_and_the_result_names_it(bundle, 
 
 def test_a_folder_gets_a_line_for_each_model_and_loads_each_once(bundle, tmp_path, capsys, monkeypatch):
     photos, loaded, load = tmp_path / "photos", [], cli.load_pipeline
-    monkeypatch.setattr(cli, "load_pipeline", lambda model: loaded.append(Path(model).name) or load(model))
+    monkeypatch.setattr(cli, "load_pipeline", lambda model, **_: loaded.append(Path(model).name) or load(model))
     pipes = {name: load(str(bundle / name)) for name in KINDS}
     for seed in range(6):
         save_photo(photos / f"{seed}.png", seed)
