@@ -68,7 +68,7 @@ def limit_places(demo: gr.Blocks) -> None:
             return False, TOO_MANY, "queue_full"
         return await push(body, request, username)
 
-    queue.push = push_if_fair  # type: ignore[method-assign]
+    queue.push = push_if_fair  # type: ignore[method-assign]  # Gradio has no hook for it
 
 
 def address(request: fastapi.Request) -> str | None:

@@ -42,14 +42,14 @@ def image_path(**settings) -> gr.Image:
     """An image that reaches the functions as the path of its file, unopened: Gradio would refuse a broken file without
     telling the visitor why."""
     image = gr.Image(**settings)
-    image.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign, assignment, return-value]
+    image.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign, assignment, return-value]  # Gradio has no hook for it
     return image
 
 
 def as_sent(component: gr.components.Component) -> gr.components.Component:
     """The component, whose values reach the functions as programs sent them: of text where a number belongs, Gradio
     would not tell them what is wrong."""
-    component.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    component.preprocess = lambda payload: payload  # type: ignore[method-assign]  # Gradio has no hook for it
     return component
 
 

@@ -66,7 +66,7 @@ class LeanInvertedResidual(InvertedResidual):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height * width < LARGE:
-            return super().forward(x)  # type: ignore[misc]  # timm leaves out its type
+            return super().forward(x)
         depthwise = self.conv_dw
         (kernel, _), (step, _) = depthwise.kernel_size, depthwise.stride
         rows, columns = (max((-(-side // step) - 1) * step + kernel - side, 0) for side in (height, width))

@@ -316,4 +316,3 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}")
         return 1
-
