@@ -4,13 +4,15 @@
 # make lowest: the tests of the core with the lowest versions that pyproject.toml allows
 # make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo's page,
 # whose browser wants both cores
+# make coverage: the same, with the share of lines and branches that each file's tests went through
+# make lint: ruff, and mypy, whose settings are in pyproject.toml
 # make reproduce CELEBA=DIR CITYSCAPES=DIR: trains on the official data sets, scores their splits, writes the tables of
 # the paper (docs/recipes.md); REPRODUCE= takes more options of benchmarks.reproduce
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup browser demo test lint lock package lowest reproduce
+.PHONY: setup browser demo test coverage lint lock package lowest reproduce
 
 setup: $(VENV)/.installed
 
@@ -34,8 +36,15 @@ test: setup browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore-glob 'tests/test_page_*.py'
 	$(BIN)/python -m pytest tests/test_page_*.py
 
+# The tests, with the lines and branches of each file that they went through, those in other processes as well.
+coverage: setup browser
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= --ignore-glob 'tests/test_page_*.py'
+	$(BIN)/python -m pytest --cov --cov-append --cov-report=term tests/test_page_*.py
+
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # For all systems, and Python 3.11, the oldest that the pinned numpy and scipy are for, or newer. From PyPI, and by
 # nothing that a machine is set up with: no mirror's address is to be in the file.

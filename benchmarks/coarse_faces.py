@@ -42,10 +42,10 @@ def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
     pairs, problems = pair_by_stem(photos, labels)
     if problems or not pairs:
         raise InputError(problems[0] if problems else f"{data}/images: holds no photo")
-    confusions = {k: [] for k in rounds}
+    confusions: dict[int, list[np.ndarray]] = {k: [] for k in rounds}
     for start in tqdm(range(0, len(pairs), BATCH_SIZE), unit="batch"):
         samples = [
-            load_sample(replace(pair, mask=None), pair.mask, start + i, resolution, SEED, CELEBAMASK_HQ)
+            load_sample(replace(pair, mask=None), Path(str(pair.mask)), start + i, resolution, SEED, CELEBAMASK_HQ)
             for i, pair in enumerate(pairs[start : start + BATCH_SIZE])
         ]
         for pair, sample in zip(pairs[start:], samples, strict=False):
@@ -56,6 +56,7 @@ def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
             continue
         for k, fills in fill_with_pipeline(pipe, samples, rounds, SEED).items():
             for sample, fill in zip(samples, fills, strict=True):
+                assert sample.truth is not None, "the others were left out"
                 predicted = GROUP_OF[fill.semantic_map]
                 confusions[k].append(confusion_matrix(sample.truth, predicted, sample.hole, len(GROUPS)))
     counts = {k: np.stack(of_round) for k, of_round in confusions.items()}

@@ -86,6 +86,7 @@ def own_photo(page: Page, photo: Path, share: float) -> tuple[float, float, floa
     opened = wait_until(page, "document.querySelector('#map img').naturalWidth > 1")
     wait_until(page, "document.querySelector('.editor').ariaBusy !== 'true'")
     box = page.locator("#photo").bounding_box()
+    assert box is not None, "it is on the page"
     x, y, reach = box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.6, share * box["width"] / 2
     page.mouse.move(x - reach, y)
     page.mouse.down()

@@ -13,6 +13,7 @@ compared with none: mIoU and accuracy of the pixels of the holes after two round
 import argparse
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -54,21 +55,21 @@ def accuracy(confusions: np.ndarray) -> np.ndarray:
 def compared(scores: list[PhotoScore], without: list[PhotoScore]) -> dict:
     """A bank's scores, and by how much they differ from those without exemplars, on the labelled photos."""
     pairs = [(a, b) for a, b in zip(scores, without, strict=True) if a.after is not None]
-    after, before = (np.stack([pair[side].after for pair in pairs]) for side in (0, 1))
+    after, before = (np.array([pair[side].after for pair in pairs]) for side in (0, 1))
     draws = np.random.default_rng(SEED).integers(len(pairs), size=(BOOTSTRAP_RESAMPLES, len(pairs)))
     gains = [accuracy(after[draw]) - accuracy(before[draw]) for draw in draws]
-    lpips = [[one.lpips_alex for one in side] for side in (scores, without)]
+    of_bank, of_none = (np.array([one.lpips_alex for one in side]) for side in (scores, without))
     return {
         "miou": float(metrics.miou_from_confusion(after.sum(0))),
         "accuracy": float(accuracy(after)),
-        "lpips_alex": float(np.mean(lpips[0])),
+        "lpips_alex": float(np.mean(of_bank)),
         "against none": {
             "miou": metrics.paired_relative_miou(after, before, SEED, BOOTSTRAP_RESAMPLES),
             "accuracy": {
                 "difference": float(accuracy(after) - accuracy(before)),
                 "ci95": np.percentile(gains, [2.5, 97.5]).round(6).tolist(),
             },
-            "lpips_alex": metrics.paired_relative(*lpips, SEED, BOOTSTRAP_RESAMPLES),
+            "lpips_alex": metrics.paired_relative(of_bank, of_none, SEED, BOOTSTRAP_RESAMPLES),
         },
     }
 
@@ -84,7 +85,8 @@ def measure(
     for folder in folders:
         for number in NUMBERS:
             pipes[f"{number} of {'/'.join(folder.resolve().parts[-2:])}"] = with_photos_of(pipe, folder, number)
-    settings = {"masks": masks, "resolution": resolution, "rounds": (ROUNDS,), "baselines": (), "limit": limit}
+    settings: dict[str, Any] = {"masks": masks, "resolution": resolution, "rounds": (ROUNDS,), "limit": limit}
+    settings["baselines"] = ()
     found = {name: evaluate(one, data, **settings) for name, one in pipes.items()}
     scores = {name: evaluation.scores[f"rounds={ROUNDS}"] for name, evaluation in found.items()}
     if not any(score.after is not None for score in scores["none"]):

@@ -14,8 +14,10 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -28,7 +30,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.export import WholeLoop, export_onnx
-from fbinpaint.loop import Networks, feedback_rounds
+from fbinpaint.loop import Networks, Round, feedback_rounds
 from fbinpaint.masks import centre_mask, free_form_mask
 from fbinpaint.memory import keep_freed_memory
 from fbinpaint.tensors import mask_to_tensor, to_tensor
@@ -86,6 +88,10 @@ def compiled(networks: Networks, num_rounds: int, image: Tensor, mask: Tensor) -
 
 
 @torch.no_grad()
+def all_rounds(networks: Networks, image: Tensor, mask: Tensor, num_rounds: int) -> list[Round]:
+    return list(feedback_rounds(networks, image, mask, num_rounds))
+
+
 def print_times(
     networks: Networks,
     session: onnxruntime.InferenceSession,
@@ -105,10 +111,10 @@ def print_times(
         expected = list(feedback_rounds(networks, image, mask, num_rounds))[-1].image
         apart = (graph(image, mask)[0] - expected).abs().max().item()
         inputs = {"image": image.numpy(), "mask": mask.numpy()}
-        works = {
-            "eager": lambda image=image, mask=mask: list(feedback_rounds(networks, image, mask, num_rounds)),
-            "torch.compile": lambda graph=graph, image=image, mask=mask: graph(image, mask),
-            "ONNX Runtime": lambda inputs=inputs: session.run(None, inputs),
+        works: dict[str, Callable[[], object]] = {
+            "eager": partial(all_rounds, networks, image, mask, num_rounds),
+            "torch.compile": partial(graph, image, mask),
+            "ONNX Runtime": partial(session.run, None, inputs),
         }
         found = in_turns(works, repeats)
         times = " | ".join(f"{1000 * time / batch:.0f}" for time, _ in found.values())
@@ -123,7 +129,7 @@ def compare(models: Sequence[str], rounds: Sequence[int], size: int, threads: in
     print(f"{platform.machine()}, {threads} threads, {versions}, fp32\n")
     print("| model | K | batch | fill, largest difference | other class before | other class after | of pixels |")
     print("|---|---|---|---|---|---|---|")
-    timed = None
+    timed: Any = None
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
             pipe = FeedbackInpaintPipeline.from_pretrained(model)
@@ -138,7 +144,8 @@ def compare(models: Sequence[str], rounds: Sequence[int], size: int, threads: in
                     print(f"| {' | '.join(map(str, cells))} |", flush=True)
                 if model == models[0] and num_rounds == max(rounds):
                     timed = pipe.networks, session
-    print_times(*timed, max(rounds), size, repeats)
+    networks, session = timed
+    print_times(networks, session, max(rounds), size, repeats)
 
 
 def main() -> int:

@@ -97,7 +97,7 @@ def main() -> int:
 def measure(args: argparse.Namespace) -> None:
     versions = {"now": Path.cwd()} | ({} if args.before is None else {"before": args.before.resolve()})
     with tempfile.TemporaryDirectory() as folder:
-        sets = {"few": (FEW, TINY, 1), "many": (args.many, TINY, 1)}
+        sets: dict[str, tuple[int, tuple[int, int] | None, int]] = {"few": (FEW, TINY, 1), "many": (args.many, TINY, 1)}
         sets |= {"small": (args.small, SMALL, args.small), "large": (args.large, None, args.large)}
         for name, (count, size, _) in sets.items():
             make_photos(Path(folder, name), count, size)

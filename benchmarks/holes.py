@@ -13,6 +13,7 @@ the maximum absolute error in the hole, grey levels.
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,7 +94,7 @@ def error(fill: np.ndarray, photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def restore(pipe: FeedbackInpaintPipeline, photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """(H,W,3) uint8, one-way, for rounds hardly move the picture; the hole is blanked out before."""
-    blank = np.where(hole[..., None], np.uint8([255, 0, 255]), photo)
+    blank = np.where(hole[..., None], np.array([255, 0, 255], np.uint8), photo)
     return np.asarray(pipe(Image.fromarray(blank), hole, num_feedback_rounds=0).images[0])
 
 
@@ -107,7 +108,7 @@ def measure_thin(pipe: FeedbackInpaintPipeline) -> list[dict]:
             for pattern in PATTERNS:
                 for thickness in THICKNESSES:
                     hole = thin_mask(pattern, thickness, size)
-                    row = {"pattern": pattern, "thickness": thickness, "size": "{}x{}".format(*size)}
+                    row: dict[str, Any] = {"pattern": pattern, "thickness": thickness, "size": "{}x{}".format(*size)}
                     row["error"] = round(float(error(restore(pipe, photo, hole), photo, hole).mean()), 3)
                     for name, flag in BASELINES.items():
                         theirs = cv2.inpaint(photo, hole.astype(np.uint8), BASELINE_RADIUS, flag)
@@ -160,7 +161,7 @@ def measure_plain(pipe: FeedbackInpaintPipeline) -> dict[str, dict[str, float]]:
 
 def measure(models: list[str]) -> dict:
     """The report, by model. Raises InputError for a model that is not there or broken."""
-    report = {}
+    report: dict[str, dict] = {}
     for model in models:
         pipe = load_pipeline(model)
         pipe.set_progress_bar_config(disable=True)

@@ -31,7 +31,7 @@ LEARNING_RATE, ENCODER_LEARNING_RATE = 2e-3, 2e-4
 WARMUP_STEPS, MAX_GRADIENT, DECAY = 50, 5.0, 0.998
 
 
-def train(crops: PhotoCrops, segmenter: Segmenter, steps: int, first_seed: int) -> nn.Module:
+def train(crops: PhotoCrops, segmenter: Segmenter, steps: int, first_seed: int) -> Segmenter:
     """The averaged segmenter after so many steps."""
     generator = torch.Generator().manual_seed(first_seed)
     parts = nn.ModuleDict({"segmenter": segmenter}).train().to(memory_format=torch.channels_last)

@@ -75,7 +75,7 @@ def print_rates(step_seconds: float | None, steps: int, of_training: list[str]) 
         trainer.train_step(batch.to(accelerator.device), number, number, 0.5)
 
     def pause(batch: Batch, number: int) -> None:
-        time.sleep(step_seconds)
+        time.sleep(step_seconds or 0)
 
     for num_workers in (1, 2):
         _, seconds = measure(load(num_workers), lambda batch, number: None, steps)

@@ -7,6 +7,7 @@ sixth of 4000x3000, to be restored (`/inpaint`) or rid of cars and people (`/rem
 """
 
 import argparse
+import math
 import socket
 import tempfile
 import time
@@ -36,7 +37,7 @@ def size_of(request: int) -> tuple[int, int]:
         return LARGEST
     generator = np.random.default_rng(request)
     while True:
-        width, height = np.exp(generator.uniform(*np.log(SIDES), 2)).astype(int).tolist()
+        width, height = np.exp(generator.uniform(math.log(SIDES[0]), math.log(SIDES[1]), 2)).astype(int).tolist()
         if width * height <= LARGEST[0] * LARGEST[1]:
             return width, height
 

@@ -62,8 +62,8 @@ def build_page(ours: Path, other: Path, output: Path) -> gr.Blocks:
         if visit["at"] == len(visit["photos"]):
             return visit, None, None, THANKS
         photo, left = visit["photos"][visit["at"]], visit["left"][visit["at"]]
-        shown = [to_rgb(load_image(files[photo][SIDES.index(side)])) for side in (left, opposite(left))]
-        return visit, *shown, f"{visit['at'] + 1} of {len(visit['photos'])}"
+        one, other = (to_rgb(load_image(files[photo][SIDES.index(side)])) for side in (left, opposite(left)))
+        return visit, one, other, f"{visit['at'] + 1} of {len(visit['photos'])}"
 
     def start() -> tuple[dict, np.ndarray | None, np.ndarray | None, str]:
         return show(draw_visit(list(files), np.random.default_rng()))
@@ -99,8 +99,8 @@ def build_page(ours: Path, other: Path, output: Path) -> gr.Blocks:
 
 def pairs_of(ours: Path, other: Path) -> dict[str, tuple[Path, Path]]:
     """Stem -> our result and the other. Raises InputError for what one folder alone has, or has twice, and for none."""
-    found = [files_by_stem(folder) for folder in (ours, other)]
-    for mine, theirs, folder in ((*found, other), (*found[::-1], ours)):
+    found = of_us, of_other = files_by_stem(ours), files_by_stem(other)
+    for mine, theirs, folder in ((of_us, of_other, other), (of_other, of_us, ours)):
         if lacking := sorted(mine.keys() - theirs.keys()):
             more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
             raise InputError(f"{folder}: lacks {lacking[0]}{more}; put the same results into both folders")

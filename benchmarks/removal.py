@@ -122,7 +122,7 @@ def measure(
 
     lpips = LPIPS("alex", device=pipe.device)
     cases, moved, moved_pixels, seen_by_itself = [], [], 0, []
-    seen = {folder: {name: [] for name in ("intact", *METHODS)} for folder in judges}
+    seen: dict[str, dict[str, list]] = {folder: {name: [] for name in ("intact", *METHODS)} for folder in judges}
     wrong: dict[str, list[int]] = {folder: [] for folder in judges}
     for number, row in enumerate(tqdm(rows, desc="remove", unit="photo")):
         photo, label = read_photo(row, resolution, pipe.label_space)

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -92,7 +93,7 @@ def measure(count: int, alone: int, every: float) -> None:
         print(f"{count} photos written in {time.time() - began:.0f} s", flush=True)
         before = rate_of_one(folder, alone, "before")
         os.environ |= {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}  # as that of one process, not 15
-        up = ray.init("local", num_cpus=WORKERS, include_dashboard=False, object_store_memory=256 * MEGABYTE)
+        up: Any = ray.init("local", num_cpus=WORKERS, include_dashboard=False, object_store_memory=256 * MEGABYTE)
         output = folder / "restored"
         run = start(folder, folder / "photos", output, f"--ray={up.address_info['gcs_address']}")
         driver, connected, told = psutil.Process(run.pid), None, time.monotonic()
@@ -114,6 +115,7 @@ def measure(count: int, alone: int, every: float) -> None:
             raise InputError(f"the run failed: {(folder / 'said').read_text()[-500:]}")
         first, last, made = times_of(output)
         rate = (made - 1) / (last - first)
+        assert connected is not None, "a run with results was connected"
         print(f"{made} of {count} photos; the first result {first - connected:.1f} s after the cluster was connected")
         print(f"{WORKERS} workers: {rate:.1f} photos a second")
         half = [driver for driver, _ in memory[len(memory) // 2 :]]

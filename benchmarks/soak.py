@@ -16,7 +16,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -154,7 +154,7 @@ def by_endpoint(server: Answers, folder: Path, photo: Path, hole: np.ndarray, le
     paths = (server.upload(path.name, path.read_bytes()) for path in (photo, mask))
     pictures = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
     answer = server.call("inpaint", [*pictures, "auto", 1, None, ""], leave)
-    return answer and server.get(answer[0]["path"], folder / f"{photo.stem}_restored.png")
+    return server.get(answer[0]["path"], folder / f"{photo.stem}_restored.png") if answer else None
 
 
 def by_page(server: Answers, folder: Path, photo: Path, hole: np.ndarray, leave: bool) -> Path | None:
@@ -229,7 +229,8 @@ def main() -> None:
     parser.add_argument("--restorations", type=positive, default=500, help="that are asked for")
     parser.add_argument("--clients", type=positive, default=4, help="at once")
     args = parser.parse_args()
-    peak, over = Counter(), threading.Event()
+    peak: dict[str, float] = defaultdict(float)
+    over = threading.Event()
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder, "cache")
         os.environ["GRADIO_TEMP_DIR"] = str(cache)  # of the process that is started

@@ -49,7 +49,12 @@ def main() -> int:
     )
     parser.add_argument("page", type=Path, nargs="+", help="with lines <!-- report PATH --> and <!-- /report -->")
     pages = parser.parse_args().page
-    return exit_code(lambda: [fill(page) for page in pages])
+
+    def fill_all() -> None:
+        for page in pages:
+            fill(page)
+
+    return exit_code(fill_all)
 
 
 def fill(page: Path) -> None:

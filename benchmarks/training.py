@@ -17,9 +17,10 @@ import os
 import platform
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -44,7 +45,8 @@ class Operations(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.part, self.counts = REST, Counter()
+        self.part = REST
+        self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.counts[self.part] += not function.is_view
@@ -86,7 +88,9 @@ def measure(trainer: Trainer, batches: list[Batch]) -> dict:
 
     run("warm-up")  # the first steps allocate, choose kernels and compile
     seconds = run("as they are")
-    times, operations, flops = Counter(), Operations(), Counter()
+    times: dict[str, float] = defaultdict(float)
+    flops: dict[str, float] = defaultdict(float)
+    operations = Operations()
 
     @contextmanager
     def timed(name: str):
@@ -97,7 +101,7 @@ def measure(trainer: Trainer, batches: list[Batch]) -> dict:
         times[name] += time.perf_counter() - began
 
     trainer.part = timed
-    times[REST] = run("by the clock") - times.total()
+    times[REST] = run("by the clock") - sum(times.values())
 
     @contextmanager
     def counted(name: str):
@@ -117,7 +121,7 @@ def measure(trainer: Trainer, batches: list[Batch]) -> dict:
         "gflop_per_second": round(counter.get_total_flops() / seconds / 1e9, 1),
         "parts": {
             name: {
-                "share_of_time": round(times[name] / times.total(), 3),
+                "share_of_time": round(times[name] / sum(times.values()), 3),
                 "operations_per_step": round(operations.counts[name] / len(batches)),
                 "gflop_per_photo": round(flops[name] / size / 1e9, 2),
             }
@@ -140,9 +144,10 @@ def main() -> int:
     def report() -> dict:
         with tempfile.TemporaryDirectory() as folder:
             trainer = make_trainer(Path(folder), options)
+            crops: Any = trainer.crops  # of folders
             count = trainer.args.train_batch_size
             batches = [
-                collate([trainer.crops[i % len(trainer.crops), i] for i in range(first, first + count)])
+                collate([crops[i % len(crops), i] for i in range(first, first + count)])
                 for first in range(0, args.steps * count, count)
             ]
             device = trainer.accelerator.device

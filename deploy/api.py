@@ -37,7 +37,7 @@ from fbinpaint.demo.models import AUTO, MAX_RETRIES, MAX_ROUNDS, Busy, Places, l
 from fbinpaint.demo.rendering import present_classes, round_share, size_and_hole
 from fbinpaint.errors import InputError, printable
 from fbinpaint.image_io import MAX_PIXELS, decode_image, open_image
-from fbinpaint.images import to_rgb
+from fbinpaint.images import name_of, to_rgb
 from fbinpaint.memory import bound_freed_memory
 from fbinpaint.modes import fit_to_format
 
@@ -176,7 +176,7 @@ def opened(upload: UploadFile, field: str) -> Image.Image:
     """The header of a picture is read, not yet its pixels. Messages name it as the sender did."""
     name = printable(Path(upload.filename or field).name) or field
     image = open_image(upload.file, name)
-    image.filename = name
+    image.filename = name  # type: ignore[attr-defined]  # as an ImageFile has it
     return image
 
 
@@ -228,8 +228,8 @@ class Api:
         photo, drawn = opened(image, "image"), opened(mask, "mask")
         notes: list[str] = []
         with self.places.take(pixels(photo, drawn)):
-            rgb = to_rgb(decode_image(photo, photo.filename))
-            hole = read_hole(decode_image(drawn, drawn.filename), rgb.shape[1::-1], photo, notes.append)
+            rgb = to_rgb(decode_image(photo, name_of(photo, "image")))
+            hole = read_hole(decode_image(drawn, name_of(drawn, "image")), rgb.shape[1::-1], photo, notes.append)
             model, ids = self.endpoints.fitting(model, rgb, forbidden, hole)
             restored = self.result(Task(self.models[model], Inpaint(rounds, tuple(ids)), photo, hole))
             return self.restored(restored, hole, model, {"notes": notes} if notes else {})
@@ -246,7 +246,7 @@ class Api:
         if grow is not None:
             grow = whole_number(grow, "grow", max(photo.size))
         with self.places.take(pixels(photo)):
-            rgb = to_rgb(decode_image(photo, photo.filename))
+            rgb = to_rgb(decode_image(photo, name_of(photo, "image")))
             model, ids = self.endpoints.fitting(model, rgb, classes)
             work = Remove(tuple(ids), rounds, grow, shadow, retries)
             removal = self.result(Task(self.models[model], work, photo))
@@ -259,7 +259,7 @@ class Api:
         self.endpoints.check_model(model)
         photo = opened(image, "image")
         with self.places.take(pixels(photo)):
-            rgb = to_rgb(decode_image(photo, photo.filename))
+            rgb = to_rgb(decode_image(photo, name_of(photo, "image")))
             model, _ = self.endpoints.fitting(model, rgb)
             found = self.result(Task(self.models[model], Segment(), photo))
             buffer = io.BytesIO()

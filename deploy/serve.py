@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.errors import InputError, one_line, printable
@@ -78,7 +79,8 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
         machines = [node for node in ray.nodes() if node["Alive"]]
         replicas, resources = share([machine["Resources"] for machine in machines], args.replicas)
         serve.start(http_options={"host": args.host, "port": args.port})
-        api = Api.options(num_replicas=replicas, ray_actor_options=resources)
+        deployment: Any = Api  # as `serve.deployment` leaves it
+        api = deployment.options(num_replicas=replicas, ray_actor_options=resources)
         serve.run(api.bind(models), name=NAME, route_prefix="/")
         ended = threading.Event()
         end_at_signals(lambda *_: ended.set())

@@ -12,9 +12,11 @@ class HelpWithDefaults(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=26)  # so that most options begin their text on their own line
 
-    def _get_help_string(self, action: argparse.Action) -> str:  # what argparse's own formatters override
+    def _get_help_string(self, action: argparse.Action) -> str | None:  # what argparse's own formatters override
         default = action.default
-        if "default" in action.help or default is None or default is False or default in ([], argparse.SUPPRESS):
+        if default is None or default is False or default in ([], argparse.SUPPRESS):
+            return action.help
+        if action.help is None or "default" in action.help:
             return action.help
         shown = " ".join(map(str, default)) if isinstance(default, list) else "%(default)s"
         return f"{action.help} (default: {shown})"

@@ -146,7 +146,7 @@ class Memory(dict):
     def save(self, image: Image.Image, path: Place, quality: int | None = None) -> None:
         self[path] = encode_image(image, path, quality)
 
-    def copy(self, source: Path | ImageBytes, path: Place) -> None:
+    def copy(self, source: Path | ImageBytes, path: Place) -> None:  # type: ignore[override]  # as `Files` has it
         self[path] = read_bytes(source)
 
 
@@ -178,13 +178,13 @@ class Task(ABC):
         choices = [self.choose(one) for one in given]
         first = next(iter(self.pipes))
         names = [choice.name if choice else first for choice in choices]
-        made: list[Made | None] = [None] * len(given)
+        made: dict[int, Made] = {}
         for name in dict.fromkeys(names):
             places = [i for i, other in enumerate(names) if other == name]
             results = self.results(self.pipes[name], [given[i] for i in places])
             for i, result in zip(places, results, strict=True):
                 made[i] = Made(name, choices[i], result)
-        return made
+        return [made[i] for i in range(len(given))]
 
     def choose(self, given: Given) -> "Choice | None":
         if len(self.pipes) == 1:
@@ -219,10 +219,11 @@ class Restoration(Task):
     def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> list[tuple[Image.Image, ...]]:
         photos, holes = [one.photo for one in given], [one.hole for one in given]
         with not_warned():  # `read` has told of these holes
-            out = pipe(photos, holes, num_feedback_rounds=self.rounds, generator=generator(self.seed))
+            out: Any = pipe(photos, holes, num_feedback_rounds=self.rounds, generator=generator(self.seed))
         return list(zip(out.images, out.semantic_before, out.semantic_after, strict=True))
 
     def write(self, done: Done, given: Given, made: Made, output: Files | Memory) -> None:
+        assert given.hole is not None, "`read` has read one"
         job, (result, before, after) = done.job, made.result
         save_extras(job, {"before": before, "after": after, "mask": mask_image(given.hole)}, output)
         done.notes += read_notes(given.file, given.photo, result)
@@ -311,12 +312,13 @@ def read_hole(
     job: Job, photo: Image.Image, warn: Callable[[str], None], may_be_empty: bool = False
 ) -> np.ndarray:
     """The hole (H,W) bool of a job that has a mask. Raises InputError for what cannot be used."""
-    mask = ALPHA if job.mask == ALPHA else load_image(fetched(job.mask))
+    assert job.mask is not None, "such a job has no hole"
+    mask = ALPHA if isinstance(job.mask, str) else load_image(fetched(job.mask))
     with naming(job.image):
         height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
         hole = to_mask(mask, (width, height), photo, warn)
         if hole.any() or not may_be_empty:
-            check_hole(hole, name_of(photo if mask == ALPHA else mask, "the mask"), warn)
+            check_hole(hole, name_of(photo if isinstance(mask, str) else mask, "the mask"), warn)
     return hole
 
 
@@ -419,7 +421,7 @@ class Run:
             while left and len(self.reading) < 2 * batch_size:
                 number, job = next(numbered, (0, None))
                 left = job is not None
-                if left:
+                if job is not None:
                     self.reading.append(self.readers.submit(self._read, number, job))
             ready = self._next_batch(batch_size)
             made = iter(work(self.task, [(done, given) for done, given in ready if given is not None]))
@@ -468,7 +470,7 @@ class Run:
         return done, None
 
     def _write(self, done: Done, given: Given | None, made: Made | None) -> Done:
-        if made is not None:
+        if given is not None and made is not None:
             done.model, done.choice = made.model, made.choice
             try:
                 self.task.write(done, given, made, self.output)
@@ -518,7 +520,7 @@ def pixels_of(given: Given | None) -> int:
     return 0 if given is None else given.photo.width * given.photo.height
 
 
-def work(task: Task, ready: Sequence[tuple[Done, Given]]) -> list[Made | None]:
+def work(task: Task, ready: Sequence[tuple[Done, Given]]) -> Sequence[Made | None]:
     """What the models make of photos that were read, all at once; None where that fails, with its error in `Done`."""
     if not ready:
         return []

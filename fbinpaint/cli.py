@@ -32,6 +32,7 @@ from fbinpaint.threads import openmp_settings
 from fbinpaint.urls import Place, is_folder, place
 
 if TYPE_CHECKING:
+    from fbinpaint import chunks, on_ray
     from fbinpaint.batch import Done, Task
     from fbinpaint.chunks import Chunks
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -58,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     if argv[:1] == ["demo"]:
-        from fbinpaint.demo.server import main
+        from fbinpaint.demo import server
 
-        return main(argv[1:])
+        return server.main(argv[1:])
     if argv[:1] == ["train"]:
-        from fbinpaint.training.command import main
+        from fbinpaint.training import command
 
-        return main(argv[1:])
+        return command.main(argv[1:])
     args = _parser().parse_args(argv)
     keep_freed_memory()
     os.environ.update(openmp_settings())
@@ -83,9 +84,9 @@ def _run(argv: list[str]) -> int:
 @contextmanager
 def warnings_in_lines() -> Iterator[None]:
     """Says every InputWarning on a line of stderr, above a progress bar, and the same only once."""
-    said = set()
+    said: set[str] = set()
 
-    def show(message, category, *where) -> None:
+    def show(message: Any, category: type[Warning], *where: Any) -> None:
         line = printable(f"warning: {message}")
         if not issubclass(category, InputWarning):
             usual(message, category, *where)
@@ -97,7 +98,7 @@ def warnings_in_lines() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
-        usual, warnings.showwarning = warnings.showwarning, show
+        usual, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]  # `*where` is the rest
         yield
 
 
@@ -453,7 +454,8 @@ def exemplars_command(args: argparse.Namespace) -> int:
             copy = target / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
-        pipe.recorrector.to(stored).save_pretrained(target / "recorrector")
+        recorrector = pipe.recorrector.to(dtype=stored)  # type: ignore[call-arg]  # diffusers wraps `to`
+        recorrector.save_pretrained(target / "recorrector")
         write_origin(target, pipe.origin)
 
     save_folder(args.output, write)
@@ -585,7 +587,9 @@ def _tell_model(args: argparse.Namespace, models: dict[str, str], lines: Lines) 
         lines.say("note", f"model {next(iter(models))}, the only one {reason}")
 
 
-def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: "Iterable[Done]") -> int:
+def _tell(
+    args: argparse.Namespace, lines: Lines, listing: "Listing | chunks.Run | on_ray.Run", outcomes: "Iterable[Done]"
+) -> int:
     """Says what becomes of photos as they are done, with a progress bar; the exit code.
 
     listing: knows their total, sooner or later
@@ -602,7 +606,7 @@ def _tell(args: argparse.Namespace, lines: Lines, listing: "Listing", outcomes: 
         for done in outcomes:
             progress.total = listing.total  # once it is known
             progress.update()
-            if done.choice:
+            if done.model and done.choice:
                 photos[done.model] += 1
                 if not many:
                     suits = f"model {done.model} suits it best ({done.choice})"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.exchange import check_results, read_result, write_protocol
 from fbinpaint.files import whole_file
 from fbinpaint.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem, photo_size
+from fbinpaint.image_io import fetched
 from fbinpaint.images import (
     PHOTO_SUFFIXES,
     check_hole,
@@ -93,7 +94,7 @@ class Fill:
     """What one variant made of a sample: image (H,W,3) uint8, composited; semantic_map (H,W) ids or None."""
 
     image: np.ndarray
-    semantic_map: np.ndarray | None = None
+    semantic_map: np.ndarray = None  # type: ignore[assignment]  # of a baseline, whose map nobody looks at
 
 
 Filler = Callable[[Sequence[Sample]], list[Fill]]  # of samples of one size
@@ -127,7 +128,7 @@ def load_sample(
     index: int,
     resolution: int,
     seed: int,
-    label_space: LabelSpace,
+    label_space: LabelSpace | None,
     mask_kind: str = "irregular",
     any_shape: bool = False,
 ) -> Sample:
@@ -139,7 +140,7 @@ def load_sample(
     Raises InputError, naming the file, for what cannot be read, a hole of no pixel, and ids that are no class.
     """
     with naming(pair.image):
-        original = load_image(pair.image)
+        original = load_image(fetched(pair.image))
         photo = to_rgb(original)
     size = shorter_side((photo.shape[1], photo.shape[0]), resolution)  # (width, height)
     photo = resize_image(photo, size)
@@ -148,7 +149,7 @@ def load_sample(
         hole = evaluation_mask(mask_kind, size[1], size[0], index, seed)
     else:
         with naming(pair.mask):
-            mask = load_image(pair.mask)
+            mask = load_image(fetched(pair.mask))
             if any_shape:
                 hole = to_mask(mask, upright(mask, "mask").size).astype(np.uint8)
                 hole = cv2.resize(hole, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
@@ -159,7 +160,7 @@ def load_sample(
             check_hole(hole, str(pair.mask))
 
     truth = None
-    if label is not None:
+    if label is not None and label_space is not None:
         ids = _read_label(label, label_space)  # whose errors name the file
         with naming(label if isinstance(label, Path) else pair.image):
             truth = to_index_map(ids, size, label_space.num_classes, label_space.ignored_ids)
@@ -188,12 +189,12 @@ def fill_with_pipeline(
     One call with the highest number holds all of them, unless photos are larger than the networks work at: only the
     last round of a call gets details then.
     """
-    sizes = {sample.hole.shape[::-1] for sample in samples}
-    shrunk = any(working_size(*size, pipe.config.sample_size) != size for size in sizes)
+    sizes = {sample.hole.shape for sample in samples}
+    shrunk = any(working_size(width, height, pipe.config.sample_size) != (width, height) for height, width in sizes)
     calls = set(rounds) if shrunk else {max(rounds)}
     fills = {}
     for last in calls:
-        out = pipe(
+        out: Any = pipe(
             [Image.fromarray(sample.photo) for sample in samples],
             [sample.hole for sample in samples],
             num_feedback_rounds=last,
@@ -242,7 +243,7 @@ class Scorer:
         places = slice(None) if only is None else list(only)
         samples = self.samples if only is None else [self.samples[i] for i in only]
         result, truth = _levels([fill.image for fill in fills]), self.truth[places]  # (B,3,H,W)
-        columns = {
+        columns: dict[str, Any] = {
             "psnr": metrics.psnr(result, truth),
             "ssim": metrics.ssim(result, truth),
             "psnr_hole": metrics.psnr_hole(result, truth, self.holes[places]),
@@ -250,10 +251,15 @@ class Scorer:
         for net, lpips in self.lpips.items():
             of_truth = [level[places] for level in self.truth_features[net]]
             columns[f"lpips_{net}"] = lpips.distance(lpips.features(result / 127.5 - 1), of_truth)
-        nothing = [None] * len(fills)
+        nothing: list[np.ndarray | None] = [None] * len(fills)
         after = nothing if before is None else self._confusions(samples, fills)
-        harm = [(None, None)] * len(fills) if before is None else self._harm(samples, before, fills)
+        harm: list[tuple[int | None, int | None]] = [(None, None)] * len(fills)
+        harm = harm if before is None else self._harm(samples, before, fills)
         before = nothing if before is None else self._confusions(samples, before)
+        pictures: list[dict[str, Any]] = [
+            {name: float(columns[name][i]) if name in columns else None for name in IMAGE_METRICS}
+            for i in range(len(samples))
+        ]
         return [
             PhotoScore(
                 photo=sample.stem,
@@ -263,7 +269,7 @@ class Scorer:
                 after=after[i],
                 fixed=harm[i][0],
                 broken=harm[i][1],
-                **{name: float(columns[name][i]) if name in columns else None for name in IMAGE_METRICS},
+                **pictures[i],
             )
             for i, sample in enumerate(samples)
         ]
@@ -280,7 +286,7 @@ class Scorer:
     def _harm(
         samples: Sequence[Sample], before: Sequence[Fill], after: Sequence[Fill]
     ) -> list[tuple[int | None, int | None]]:
-        counts = []
+        counts: list[tuple[int | None, int | None]] = []
         for sample, old, new in zip(samples, before, after, strict=True):
             if sample.truth is None:
                 counts.append((None, None))
@@ -340,11 +346,11 @@ class Photos:
 
             self.rows = dict(itertools.islice(load_split(data, split).items(), limit))
             self.pairs = _pairs({stem: [Path(row["name"])] for stem, row in self.rows.items()}, by_stem)
-        if pairing == "cycle":
+        if pairing == "cycle" and masks is not None:
             self.pairs = _in_turn(self.pairs, masks)
         self.index = {pair.stem: i for i, pair in enumerate(self.pairs)}
 
-    def labels(self) -> dict[str, Path | dict]:
+    def labels(self) -> Mapping[str, Path | dict]:
         """Stem -> label, of the labelled ones."""
         if self.split is None:
             return _labels(self.data, self.pairs)
@@ -560,7 +566,7 @@ class Runner:
         self.results = results
         self.others = [*self.named.values(), *baselines, *results, *fillers]
         self.methods = [*ours, *results, *fillers]
-        self.spare_map = None  # one of another batch, for shuffled-map
+        self.spare_map: np.ndarray | None = None  # one of another batch, for shuffled-map
 
     def score(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS]) -> dict[str, list[PhotoScore]]:
         """The scores of some photos of one size, by method."""
@@ -572,7 +578,7 @@ class Runner:
             if control == "oracle":  # of labelled photos alone
                 only = [i for i, sample in enumerate(samples) if sample.truth is not None]
                 some, before = [samples[i] for i in only], [before[i] for i in only]
-                maps = [true_map(sample.truth, sample.hole) for sample in some]
+                maps = [true_map(sample.truth, sample.hole) for sample in some if sample.truth is not None]
             elif control == "shuffled-map":
                 maps = self._shuffled(samples, [fill.semantic_map for fill in fills[self.last]])
             name = self.named[control]
@@ -603,6 +609,7 @@ def intact_confusions(pipe: "FeedbackInpaintPipeline", samples: Sequence[Sample]
     return {
         sample.stem: metrics.confusion_matrix(sample.truth, found, np.ones_like(sample.hole), classes)
         for sample, found in zip(some, maps, strict=True)
+        if sample.truth is not None
     }
 
 
@@ -637,7 +644,10 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
         raise InputError(f"models of different label spaces ({names}) cannot be compared")
     baselines = settings.pop("baselines", tuple(BASELINES))
     results = settings.pop("results", None) or {}
-    variants, paired, intact, scores, protocols = {}, {}, {}, {}, {}
+    variants: dict[str, Any] = {}
+    paired: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
+    intact, protocols = {}, {}
     for number, (name, pipe) in enumerate(pipes.items()):
         others = {} if number else {"baselines": baselines, "results": results}  # scored once
         found = evaluate(pipe, data, **{"baselines": ()} | others, **settings)
@@ -829,10 +839,10 @@ def _summaries(scores: dict[str, list[PhotoScore]], label_space: LabelSpace) -> 
 def _harm_summary(scores: list[PhotoScore]) -> dict | None:
     """Shares of the labelled hole pixels of all photos; None without maps, or where there are none."""
     known = [one for one in scores if one.after is not None]
-    pixels = sum(int(one.after.sum()) for one in known)
+    pixels = sum(int(one.after.sum()) for one in known if one.after is not None)
     if not pixels:
         return None
-    return {name: sum(getattr(one, name) for one in known) / pixels for name in ("fixed", "broken")}
+    return {name: sum(int(getattr(one, name)) for one in known) / pixels for name in ("fixed", "broken")}
 
 
 def _summary(scores: list[PhotoScore], label_space: LabelSpace) -> dict:
@@ -842,7 +852,7 @@ def _summary(scores: list[PhotoScore], label_space: LabelSpace) -> dict:
         **{name: None if None in column else float(np.mean(column)) for name, column in columns.items()},
         "miou_hole_before": _miou([one.before for one in scores]),
         "miou_hole_after": _miou(after),
-        "iou_hole_by_class": _iou_by_class(sum(after), label_space) if after else None,
+        "iou_hole_by_class": _iou_by_class(np.sum(after, axis=0), label_space) if after else None,
         "n": len(scores),
     }
 
@@ -856,13 +866,13 @@ def _iou_by_class(confusion: np.ndarray, label_space: LabelSpace) -> dict[str, f
 def _intact_summary(confusions: list[np.ndarray], label_space: LabelSpace) -> dict | None:
     if not confusions:
         return None
-    by_class = _iou_by_class(sum(confusions), label_space)
+    by_class = _iou_by_class(np.sum(confusions, axis=0), label_space)
     return {"miou": _miou(confusions), "iou_by_class": by_class, "n": len(confusions)}
 
 
 def _miou(confusions: Sequence[np.ndarray | None]) -> float | None:
     known = [confusion for confusion in confusions if confusion is not None]
-    return float(metrics.miou_from_confusion(sum(known))) if known else None
+    return float(metrics.miou_from_confusion(np.sum(known, axis=0))) if known else None
 
 
 def _comparisons(

@@ -20,7 +20,8 @@ def make_exemplars(
 ) -> Exemplars:
     """labelled: photos (H,W,3) uint8 at the size that the networks work at, and their maps (H,W) uint8, 255 = unknown.
     """
-    statistics, maps = None, []
+    statistics: Statistics | None = None
+    maps = []
     for photo, semantic_map in labelled:
         image = pad_to_multiple(to_tensor(photo), 16).to(segmenter.device, segmenter.dtype)
         labels = pad_to_multiple(torch.from_numpy(semantic_map)[None, None].float(), 16)[:, 0].long()
@@ -29,5 +30,7 @@ def make_exemplars(
             statistics = Statistics(segmenter.config.num_classes, sum(level.shape[1] for level in pyramid))
         statistics.add(pyramid, in_cells(labels))
         maps.append(cv2.resize(semantic_map, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_NEAREST_EXACT))
+    if statistics is None:
+        raise ValueError("no photo, so there is nothing to make exemplars of")
     mirror = torch.from_numpy(label_space.flip(np.arange(label_space.num_classes, dtype=np.uint8)))
     return statistics.exemplars(torch.from_numpy(np.stack(maps)), mirror)

@@ -122,7 +122,7 @@ def to_onnx(loop: WholeLoop, size: int) -> "torch.onnx.ONNXProgram":
     # Two, as torch takes one for a constant. What the values are does not matter.
     image, mask = torch.zeros(2, 3, size, size), torch.zeros(2, 1, size, size)
     with quiet():
-        return torch.onnx.export(
+        program = torch.onnx.export(
             loop,
             (image, mask),
             dynamo=True,
@@ -132,6 +132,8 @@ def to_onnx(loop: WholeLoop, size: int) -> "torch.onnx.ONNXProgram":
             opset_version=OPSET,
             verbose=False,
         )
+    assert program is not None, "`dynamo=True` makes one"
+    return program
 
 
 @contextmanager

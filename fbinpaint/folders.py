@@ -3,19 +3,21 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from PIL import Image
 
 from fbinpaint.errors import InputError
+from fbinpaint.image_io import ImageBytes, fetched
 from fbinpaint.images import PHOTO_SUFFIXES, open_image, shorter_side
 from fbinpaint.urls import Place, Url, is_folder, lies_in, real
 
-Photo = TypeVar("Photo")
+Photo = TypeVar("Photo", bound="HasImage")
+Pictures = Mapping[str, Sequence[Path | Url]]  # by stem
 
 MASK_STEM = re.compile(r"(.+)_mask\d*")  # of the mask of the photo whose stem comes before
 BATCH_PIXELS = 1_500_000  # per batch: keeps the activations of eight large photos out of memory
@@ -31,6 +33,11 @@ class Pair:
     stem: str
     image: Place
     mask: Place | None
+
+
+class HasImage(Protocol):
+    @property
+    def image(self) -> Place: ...
 
 
 def walk(
@@ -99,7 +106,11 @@ def visible_files(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
 
     Raises InputError if there is no such folder, or if it or one below cannot be read.
     """
-    return sorted(place / name for place, names in walk(folder, leave_out) for name in names)
+    return sorted(
+        place / name  # type: ignore[misc]  # paths, as the folder is one
+        for place, names in walk(folder, leave_out)
+        for name in names
+    )
 
 
 def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, list[Path]]:
@@ -117,20 +128,24 @@ def masked_photo(stem: str, stems: Container[str]) -> str | None:
     return named[1] if named and named[1] in stems else None
 
 
-def pair_by_stem(photos: dict[str, list[Path]], masks: dict[str, list[Path]] | None) -> tuple[list[Pair], list[str]]:
+def pair_by_stem(photos: Pictures, masks: Pictures | None) -> tuple[list[Pair], list[str]]:
     """The photos with their one mask (`masks` None = none needed), and one line for every photo without."""
-    pairs, problems = [], []
+    pairs: list[Pair] = []
+    problems: list[str] = []
     for found in pairs_by_stem(photos, masks):
-        (pairs if isinstance(found, Pair) else problems).append(found)
+        if isinstance(found, Pair):
+            pairs.append(found)
+        else:
+            problems.append(found)
     return pairs, problems
 
 
-def pairs_by_stem(photos: dict[str, list[Place]], masks: dict[str, list[Place]] | None) -> Iterator[Pair | str]:
+def pairs_by_stem(photos: Pictures, masks: Pictures | None) -> Iterator[Pair | str]:
     """As `pair_by_stem`, one by one.
 
     The mask of the photo NAME is called NAME too, or NAME_mask, or NAME_mask001 with any number. No photo is its own.
     """
-    of_photo: dict[str, list[Path]] = {}
+    of_photo: dict[str, list[Place]] = {}
     for stem, paths in (masks or {}).items():
         photo = stem if stem in photos else masked_photo(stem, photos)
         of_photo.setdefault(photo or stem, []).extend(paths)
@@ -160,7 +175,7 @@ def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int
     readable one comes alone, to fail alone when it is loaded.
     """
     sized = sorted(((photo_size(photo.image, resolution), photo) for photo in photos), key=lambda item: item[0])
-    batches = []
+    batches: list[list[Photo]] = []
     for (width, height), group in itertools.groupby(sized, key=lambda item: item[0]):
         members = [photo for _, photo in group]
         step = max(1, min(batch_size, BATCH_PIXELS // (width * height))) if width else 1
@@ -168,10 +183,10 @@ def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int
     return batches
 
 
-def photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
+def photo_size(path: Place, resolution: int | None) -> tuple[int, int]:
     """(width, height) as the photo will be run, (0, 0) if the file cannot be read."""
     try:
-        with open_image(path, str(path)) as image:
+        with open_image(fetched(path), str(path)) as image:
             exif = Image.Image.getexif(image)  # that of PNG files would decode the pixels to look behind them
             size = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size  # lies on its side
     except Exception:  # PIL raises many kinds on broken files; `load_image` words it when the photo's turn comes
@@ -180,7 +195,7 @@ def photo_size(path: Path, resolution: int | None) -> tuple[int, int]:
 
 
 @contextmanager
-def naming(path: Place | str) -> Iterator[None]:
+def naming(path: Place | ImageBytes | str) -> Iterator[None]:
     """Puts the file in front of an InputError that does not name it."""
     try:
         yield

@@ -23,7 +23,7 @@ def add_grain(fill: np.ndarray, photo: np.ndarray, hole: np.ndarray, seed: Seque
 
     Returns (H,W,3) uint8, the fill with grain; only what lies in the hole is meant.
     """
-    inside = in_cells(hole).any((2, 3))
+    inside = np.any(in_cells(hole), (2, 3))
     of_photo, of_fill = noise_spectrum(photo, ~inside), noise_spectrum(fill, inside)
     if of_photo is None or of_fill is None:
         return fill

@@ -25,6 +25,7 @@ from fbinpaint.saved import COMPONENTS, CONFIG, WEIGHTS, check_pipeline
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
+    from huggingface_hub.hf_api import CommitOperation
 
 logger = logging.getLogger(__name__)
 
@@ -110,9 +111,9 @@ def publish(
 
     check_pipeline(folder, variant)
     card = None if (folder / "README.md").exists() else model_card(folder, repo_id, reports)
-    files = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
+    files: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
     files |= made_files(folder, handler, variant)
-    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+    operations: list[CommitOperation] = [CommitOperationAdd(name, content) for name, content in files.items()]
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -120,10 +121,10 @@ def publish(
         # An existing repository keeps its visibility, whatever was asked for.
         if private and not info.private:
             raise InputError(f"{repo_id}: exists and is public; make it private on the Hub or name another")
-        there = {file.rfilename for file in info.siblings}
+        there = {file.rfilename for file in info.siblings or ()}
         # A variant is an addition: what the card says of the other weights stays true.
         old = _readme(api, repo_id) if card and "README.md" in there and not variant else ""
-        if MARK in old and says_less(card, ModelCard(old)):
+        if card and MARK in old and says_less(card, ModelCard(old)):
             logger.warning(f"{repo_id}: its card is kept, as it states more than a new one would; give --report, or "
                            "licence and data in training.json, or remove it")  # fmt: skip
         elif card and ("README.md" not in there or MARK in old):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from fbinpaint.errors import InputError
 from fbinpaint.files import whole_file
@@ -32,7 +32,7 @@ BITS_PER_SAMPLE, XMP_TAG, STRIPS_OR_TILES = 258, 700, (273, 324)  # tags of TIFF
 READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 # What `save_image` writes. PNG, WebP, TIFF, JPEG 2000, BMP and PPM are lossless: they keep known pixels as they are.
-SAVE_FORMATS = {
+SAVE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     # 3: of 12 Mpx of streets half the time of 6, zlib's default, in 4 % more bytes (`python -m benchmarks.png`).
     ".png": ("PNG", {"compress_level": 3}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),  # 0: colours at full size, as known pixels have them
@@ -85,7 +85,7 @@ def load_image(file: str | os.PathLike | ImageBytes) -> Image.Image:
     """
     with open_image(file, str(file)) as image:
         image = decode_image(image, str(file))
-        image.filename = str(file)
+        image.filename = str(file)  # type: ignore[attr-defined]  # as an ImageFile has it
         return image
 
 
@@ -113,7 +113,6 @@ def read_bytes(file: Path | ImageBytes) -> bytes:
 
 def open_image(file: str | os.PathLike | BinaryIO | ImageBytes, name: str) -> Image.Image:
     """Reads the header of an image, not yet its pixels; `name` opens the message of the InputError."""
-    in_memory = io.BytesIO(file.data) if isinstance(file, ImageBytes) else None
     if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and not os.path.isfile(file):
         problem = "is a folder" if os.path.isdir(file) else "is no file but a pipe or a device"  # may never end
         raise InputError(f"{name}: {problem}; name an image file")
@@ -121,19 +120,21 @@ def open_image(file: str | os.PathLike | BinaryIO | ImageBytes, name: str) -> Im
         if not isinstance(file, (str, os.PathLike, ImageBytes)):
             return identify(file)
         with ExitStack() as stack:
-            opened = stack.enter_context(InSteps(in_memory or io.FileIO(file)))
+            raw = io.BytesIO(file.data) if isinstance(file, ImageBytes) else io.FileIO(file)
+            opened = stack.enter_context(InSteps(raw))
             if is_long_text(opened) or has_many_strips(opened):
                 raise OSError("it has too many parts")
             image = identify(opened)
             stack.pop_all()
-        image.filename, image._exclusive_fp = str(file), True  # as if PIL had opened it: it is to close it
+        # As if PIL had opened it: it is to close it.
+        image.filename, image._exclusive_fp = str(file), True  # type: ignore[attr-defined]  # an ImageFile
         return image
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first") from error
     except Image.UnidentifiedImageError as error:
-        if in_memory is not None:
+        if isinstance(file, ImageBytes):
             length = len(file.data)
         else:
             length = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
@@ -143,7 +144,7 @@ def open_image(file: str | os.PathLike | BinaryIO | ImageBytes, name: str) -> Im
         raise InputError(f"{name}: cannot be opened ({error}); check the file") from error
 
 
-def identify(file: BinaryIO) -> Image.Image:
+def identify(file: BinaryIO | io.BufferedReader) -> Image.Image:
     with OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
         return Image.open(file, formats=READ_FORMATS)
@@ -196,7 +197,7 @@ def decode_image(image: Image.Image, name: str) -> Image.Image:
         raise InputError(
             f"{name}: {width}x{height} is larger than {MAX_PIXELS // 10**6} megapixels; make it smaller first"
         )
-    if image.format in ("JPEG", "MPO") and getattr(image, "fp", None) and not has_few_scans(image.fp):
+    if image.format in ("JPEG", "MPO") and (file := getattr(image, "fp", None)) and not has_few_scans(file):
         raise InputError(f"{name}: has more than {MAX_SCANS} scans, which would take minutes; save it again")
     try:
         image.load()
@@ -229,8 +230,9 @@ def frames_and_bits(path: str | os.PathLike | ImageBytes) -> tuple[int, int]:
     The second picture in a JPEG file is no frame: telephones put gain and depth maps there.
     """
     with open_image(path, str(path)) as image:
-        arguments = image.tile[0].args if image.tile else ""
-        if image.format == "TIFF":
+        tiles = getattr(image, "tile", None)
+        arguments = tiles[0].args if tiles else ""
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
             bits = max(image.tag_v2.get(BITS_PER_SAMPLE) or (8,))
         elif image.format == "PPM" and isinstance(arguments, tuple) and len(arguments) == 2:  # the second: the maximum
             bits = arguments[1].bit_length()
@@ -305,9 +307,9 @@ def metadata_options(image: Image.Image, file_format: str) -> dict[str, Any]:
     kept = {key: value for key, value in kept.items() if _holds(file_format, key, image)}
     if file_format == "PNG":
         chunks = PngImagePlugin.PngInfo()
-        texts = {key: value for key, value in image.info.items() if isinstance(value, str) and is_text_key(key)}
-        for key, value in texts.items():
-            chunks.add_itxt(key, value)
+        for key, value in image.info.items():
+            if isinstance(key, str) and isinstance(value, str) and is_text_key(key):
+                chunks.add_itxt(key, value)
         if "xmp" in kept:
             chunks.add_itxt("XML:com.adobe.xmp", kept.pop("xmp").decode())
         kept["pnginfo"] = chunks

@@ -87,7 +87,7 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
             strip = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
         if strip.has_transparency_data:
             strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), to_rgba(strip))
-        pixels[top : top + STRIP] = strip.convert("RGB")
+        pixels[top : top + STRIP] = np.asarray(strip.convert("RGB"))
     return pixels
 
 
@@ -115,7 +115,9 @@ def to_mask(
     Raises InputError for other types, dtypes and shapes, for empty arrays, for values that are not finite, negative or
     above all ranges, for another shape than the photo's, and for "alpha" of a photo without a transparent part.
     """
-    if isinstance(mask, str) and mask == ALPHA:
+    if isinstance(mask, str):
+        if mask != ALPHA:
+            raise InputError(f"the mask is a str; give a PIL image or a numpy array, or {ALPHA!r}")
         return _transparent_part(photo)
     name = name_of(mask, "the mask")
     values, turn = _mask_values(mask, name)
@@ -276,7 +278,7 @@ def upright(image: Image.Image, name: str) -> Image.Image:
 def exif_turn(image: Image.Image) -> Image.Transpose | None:
     """The turn that makes an image upright, by its EXIF orientation; None where it is upright or does not say."""
     try:
-        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        return UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (SyntaxError, ValueError, struct.error):  # unreadable EXIF: the photo itself is still good
         return None
 

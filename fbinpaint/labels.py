@@ -71,13 +71,13 @@ class LabelSpace:
         if classes is None:
             return []
         try:
-            classes = [classes] if isinstance(classes, str | bytes) else list(classes)
+            wanted: list[Any] = [classes] if isinstance(classes, str | bytes | int) else list(classes)
         except TypeError:  # no iterable, or an array without axes, which says it were one
-            classes = [classes]
+            wanted = [classes]
         names = {name: i for i, name in reversed(list(enumerate(self.shown_names)))}
         names |= {name: i for i, name in enumerate(self.classes)} | {str(i): i for i in range(self.num_classes)}
         ids = []
-        for given in classes:
+        for given in wanted:
             name = given
             if not isinstance(given, str | bool):
                 with suppress(TypeError):

@@ -144,7 +144,8 @@ def as_the_user_wants(
     if semantic_map is None:
         return probabilities
     drawn = one_hot(semantic_map, probabilities.shape[1]).to(probabilities.dtype)
-    drawn = F.adaptive_avg_pool2d(drawn, probabilities.shape[-2:])
+    height, width = probabilities.shape[-2:]
+    drawn = F.adaptive_avg_pool2d(drawn, (height, width))
     return drawn + (1 - drawn.sum(1, keepdim=True)) * probabilities
 
 
@@ -204,7 +205,7 @@ def feedback_rounds(
         if index > 0 and (feedback or networks.variant in RESEGMENTED_VARIANTS):
             again = networks.segmenter(fill, mask)
             newest = again.logits.softmax(1)
-            if feedback:
+            if layout is not None:
                 consistency = networks.recorrector.recognise(again.pyramid, newest)
                 correction = networks.recorrector(
                     first=first_map,

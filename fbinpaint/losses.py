@@ -1,6 +1,7 @@
 """Losses: small pure functions. Images (B,3,H,W) in [-1,1], mask (B,1,H,W) with 1 = hole, labels (B,h,w) int64."""
 
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -70,6 +71,8 @@ class PerceptualLoss(nn.Module):
     """
 
     TAPS = (3, 8, 15, 22)
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, weights: str | Path | None = None):
         super().__init__()
@@ -108,7 +111,8 @@ class PerceptualLoss(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = self.taps(target)
-        return sum(((a - b) ** 2).sum(1).mean() for a, b in zip(self.taps(prediction), wanted, strict=True))
+        pairs = zip(self.taps(prediction), wanted, strict=True)
+        return reduce(torch.add, (((a - b) ** 2).sum(1).mean() for a, b in pairs))
 
 
 def rejection_hinge_loss(scores: Tensor, where: Tensor) -> Tensor:
@@ -130,7 +134,7 @@ def generator_hinge_loss(fake: Tensor, hole: Tensor) -> Tensor:
 
 def feature_matching_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """Mean L1 between the discriminator's features of the photo and of its restoration (Wang et al., CVPR 2018)."""
-    return sum(F.l1_loss(f, r.detach()) for r, f in zip(real, fake, strict=True)) / len(real)
+    return reduce(torch.add, (F.l1_loss(f, r.detach()) for r, f in zip(real, fake, strict=True))) / len(real)
 
 
 def r1_penalty(scores: Tensor, real: Tensor) -> Tensor:

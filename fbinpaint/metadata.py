@@ -124,6 +124,6 @@ def is_text_key(key: str) -> bool:
 
 def _iptc(photo: Image.Image) -> dict:
     try:
-        return IptcImagePlugin.getiptcinfo(photo) or {}
+        return IptcImagePlugin.getiptcinfo(photo) or {}  # type: ignore[arg-type]  # it need not be of a file
     except Exception:  # broken, which no reader of the photo would see
         return {}

@@ -57,9 +57,11 @@ def psnr_hole(result: torch.Tensor, truth: torch.Tensor, hole: torch.Tensor) -> 
 
 def ssim(result: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Structural similarity of each image, mean over pixels and RGB. (B,3,H,W) in [0,255] twice -> (B,)."""
-    return structural_similarity_index_measure(
+    of_each = structural_similarity_index_measure(
         result, truth, kernel_size=SSIM_WINDOW, sigma=SSIM_SIGMA, data_range=DATA_RANGE, reduction="none"
-    ).reshape(-1)
+    )
+    assert isinstance(of_each, torch.Tensor), "it is a tuple with `return_full_image` alone"
+    return of_each.reshape(-1)
 
 
 # ---------------------------------------------------------------------------------------------- LPIPS
@@ -194,7 +196,7 @@ def _draw_photos(n: int, seed: int, resamples: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
 
 
-def _relative(a: float, b: float, resampled_a: np.ndarray, resampled_b: np.ndarray) -> dict:
+def _relative(a: float | np.ndarray, b: float | np.ndarray, resampled_a: np.ndarray, resampled_b: np.ndarray) -> dict:
     with np.errstate(divide="ignore", invalid="ignore"):  # nothing is relative to 0 (a perfect LPIPS): nan or inf
         relative = np.divide(np.subtract(a, b), b)
         low, high = np.quantile(np.divide(resampled_a - resampled_b, resampled_b), [0.025, 0.975])

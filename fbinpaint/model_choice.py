@@ -36,7 +36,7 @@ class Choice:
     scores: dict[str, float]
 
     def __str__(self) -> str:
-        others = sorted(self.scores, key=self.scores.get, reverse=True)
+        others = sorted(self.scores, key=self.scores.__getitem__, reverse=True)
         return ", ".join(f"{name} {100 * self.scores[name]:.0f} %" for name in others)
 
 
@@ -67,7 +67,7 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     image = harmonic_fill(to_tensor(resize_image(pixels, size)), 1 - hole)
     distances = {name: distance(pipe, image, hole) for name, pipe in pipes.items()}
     shares = (-SHARPNESS * torch.tensor(list(distances.values()))).softmax(0).tolist()
-    return Choice(min(distances, key=distances.get), dict(zip(distances, shares, strict=True)))
+    return Choice(min(distances, key=distances.__getitem__), dict(zip(distances, shares, strict=True)))
 
 
 def distance(pipe: "FeedbackInpaintPipeline", image: Tensor, hole: Tensor) -> float:

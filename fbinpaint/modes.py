@@ -3,6 +3,7 @@ a file format cannot hold is converted, and said."""
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -46,7 +47,7 @@ PROFILED = {b"GRAY": ("1", "L", "LA", *DEEP, "I", "F"), b"RGB ": ("RGB", "RGBA")
 def as_photo(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Image.Image:
     """`in_mode_of`, with what the photo says of itself (`fbinpaint.metadata.carry_over`) in `info`."""
     image = in_mode_of(photo, pixels, hole)
-    image.info = carry_over(photo).info
+    image.info = cast("dict[str | tuple[int, int], Any]", carry_over(photo).info)
     return image
 
 
@@ -114,7 +115,7 @@ def fit_to_format(image: Image.Image, path: str | os.PathLike | Url) -> tuple[Im
 
 
 def _fits_16_bits(image: Image.Image) -> bool:
-    lowest, highest = image.getextrema()
+    lowest, highest = cast("tuple[float, float]", image.getextrema())  # of one channel
     return lowest >= 0 and highest < 2**16
 
 

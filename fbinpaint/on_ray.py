@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ class Run:
         self.chunks, self.options, self.workers, self.gpus, self.say = chunks, options, workers, gpus, say
         self.total: int | None = None
 
-    def __iter__(self) -> "Iterator[Done]":
+    def __iter__(self) -> "Generator[Done, None, None]":
         from ray.exceptions import RayError
 
         done = 0

@@ -100,15 +100,13 @@ class RoundOutput:
         for patch in self.patches:
             self._paste(pixels, patch, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
-            return PIL.Image.fromarray(pixels) if self.photo.source is None else self._like_source(pixels)
+            source = self.photo.source
+            return PIL.Image.fromarray(pixels) if source is None else as_photo(source, pixels, self.photo.painted)
         floats = pixels.astype(np.float32)
         floats /= 255
         if self.photo.original is not None:
             np.copyto(floats, self.photo.original, where=~self.photo.hole[..., None])
         return floats if self.output_type == "np" else torch.from_numpy(floats).permute(2, 0, 1).contiguous()
-
-    def _like_source(self, pixels: np.ndarray) -> PIL.Image.Image:
-        return as_photo(self.photo.source, pixels, self.photo.painted)
 
     @property
     def semantic_map(self) -> Any:

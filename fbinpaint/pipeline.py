@@ -14,7 +14,7 @@ import diffusers
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import CommitInfo
 from torch import Tensor
 from torch.nn import functional as F
@@ -82,6 +82,7 @@ class _Job:
     @cached_property
     def weight(self) -> Tensor:
         """(1,1,h,w) in [0,1]: how much of each small pixel this crop is to fill; 0 in the padding."""
+        assert self.part is not None, "an overview fills nothing"
         part = cv2.resize(self.part.astype(np.float32), self.size, interpolation=cv2.INTER_AREA)
         weight = torch.zeros_like(self.mask)
         weight[..., : self.size[1], : self.size[0]] = torch.from_numpy(part)
@@ -116,8 +117,12 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
     """
 
     # `enable_model_cpu_offload` keeps one network at a time on the accelerator, in this order.
-    model_cpu_offload_seq = "initial_inpainter->segmenter->recorrector->guided_inpainter"
+    model_cpu_offload_seq = "initial_inpainter->segmenter->recorrector->guided_inpainter"  # type: ignore[assignment]  # declared as None
     _callback_tensor_inputs = list(TENSORS)
+    initial_inpainter: InitialInpainter
+    segmenter: Segmenter
+    recorrector: Recorrector
+    guided_inpainter: GuidedInpainter
     _interrupt = False
     _origin: dict | None = None
 
@@ -163,11 +168,13 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         cls, networks: Networks, label_space: LabelSpace | str | None = None, sample_size: int = 256
     ) -> "FeedbackInpaintPipeline":
         """A pipeline of trained networks; they are put into evaluation mode."""
-        parts = dict(networks.named_children())
+        parts = {name: getattr(networks, name) for name in COMPONENTS}
         return cls(**parts, label_space=label_space, sample_size=sample_size, variant=networks.variant)
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike, **options: Any) -> "FeedbackInpaintPipeline":
+    def from_pretrained(  # type: ignore[override]  # a name of its own
+        cls, name: str | os.PathLike, **options: Any
+    ) -> "FeedbackInpaintPipeline":
         """The pipeline saved in a folder or a Hub repository.
 
         Args:
@@ -201,7 +208,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             self._origin = read_origin(Path(folder)) if folder else {}
         return self._origin
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]  # no option of sharing
         self,
         save_directory: str | os.PathLike,
         safe_serialization: bool = True,
@@ -224,7 +231,8 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         return super().to(*args, **{"silence_dtype_warnings": True} | options)
 
     @classmethod
-    def download(cls, name: str, variant: str | None = None, **options: Any) -> str:
+    def download(  # type: ignore[override]  # a name of its own
+        cls, name: str, variant: str | None = None, **options: Any) -> str:
         """Fetch a pipeline from the Hub; the folder it lies in afterwards. Raises InputError as `from_pretrained`.
 
         The base class looks for a Python file beside each component that is not its own; ours are installed.
@@ -233,7 +241,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         check_pipeline(folder, variant)
         return str(folder)
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # without options that make no sense here
         self,
         repo_id: str,
         private: bool = False,
@@ -418,7 +426,8 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         if len(maps) != 1:
             raise InputError(f"{len(maps)} semantic maps: give one")
         upright_map = upright(maps[0], "semantic map") if isinstance(maps[0], PIL.Image.Image) else maps[0]
-        size = np.shape(upright_map)[1::-1]
+        height, width = np.asarray(upright_map).shape[:2]
+        size = width, height
         labels = self._read_map(upright_map, size)
         if grow is not None and (not isinstance(grow, Integral) or isinstance(grow, bool) or grow < 0):
             raise InputError(f"grow {grow!r}: must be a whole number of pixels, 0 or more")
@@ -431,7 +440,7 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
                              "give the photo that the map is of")  # fmt: skip
         ids, point = self._read_selection(labels, classes, point)
         # Of the finest map of a photo, a cell of 4x4 pixels.
-        smallest = (4 * size[0] / pyramid(*size, self.config.sample_size)[-1][0]) ** 2
+        smallest = (4 * size[0] / pyramid(width, height, self.config.sample_size)[-1][0]) ** 2
         kind = semantic_map[0] if isinstance(semantic_map, list | tuple) else semantic_map
         return as_mask_like(kind, select_things(labels, ids, smallest, grow, point, pixels))
 
@@ -637,7 +646,8 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
         device, dtype = self._execution_device, self.segmenter.dtype
         image = torch.cat([job.image for job in jobs]).to(device, dtype)
         mask = torch.cat([job.mask for job in jobs]).to(device, dtype)
-        drawn = None if jobs[0].drawn is None else torch.cat([job.drawn for job in jobs]).to(device)
+        of_users = [job.drawn for job in jobs if job.drawn is not None]  # all of them, or none: see `batch_key`
+        drawn = torch.cat(of_users).to(device) if of_users else None
         wishes: dict[str, Any] = {"semantic_map": drawn}
         if forbidden is not None:
             forbidden = forbidden.to(device)
@@ -691,17 +701,17 @@ class FeedbackInpaintPipeline(WithoutPath, DiffusionPipeline):
             width, height = min(2 * width, largest[0]), min(2 * height, largest[1])
             pixels, hole = shrink(photo.pixels[crop.slices], photo.hole[crop.slices], (width, height))
             tensors = (to_tensor(pixels), mask_to_tensor(hole), to_tensor(fill))
-            tensors = (x.to(device, dtype) for x in tensors)
+            image, mask, filled = (x.to(device, dtype) for x in tensors)
             without = None
             if forbidden is not None:
                 without = Forbidden(forbidden, job.undecided((width, height)).to(device, dtype))
-            finer = refine(self.networks, *tensors, probabilities, job.size[::-1], styles, without)
+            finer = refine(self.networks, image, mask, filled, probabilities, job.size[::-1], styles, without)
             fill = to_uint8(finer)[0]
         return fill
 
 
 # `DiffusionPipeline.from_pretrained` looks for the classes that saved pipelines name among those of diffusers.
-diffusers.FeedbackInpaintPipeline = FeedbackInpaintPipeline
+setattr(diffusers, FeedbackInpaintPipeline.__name__, FeedbackInpaintPipeline)
 
 
 def agreed_label_space(given: LabelSpace | str | None, segmenter: Segmenter) -> LabelSpace:
@@ -757,6 +767,7 @@ def make_patches(jobs: list[_Job], round_: Round, labels: Tensor, before: Tensor
     fills, maps = to_uint8(round_.image), labels.cpu().numpy().astype(np.uint8)
     patches = []
     for i, job in enumerate(jobs):
+        assert job.part is not None, "an overview makes no patch"
         inside = slice(job.size[1]), slice(job.size[0])
         patches.append(
             Patch(
@@ -807,7 +818,7 @@ def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]
         return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
     planes = {"doubt": levels(round_.doubt).movedim(1, -1)}
-    if round_.correction is not None:
+    if round_.correction is not None and round_.consistency is not None and round_.layout is not None:
         planes["trust"] = levels(1 - round_.correction.gates[:, :1])[:, 0]
         planes["consistency"] = levels(round_.consistency).gather(1, labels[:, None])[:, 0]
         cells = in_cells(labels)  # (B, h, w); at the photo's size this would take as long as painting

@@ -16,7 +16,8 @@ def fill_plain_holes(photo: Photo, sample_size: int, grain_seed: int | None) -> 
     the photo, and a whole piece in plain surroundings.
     """
     drawn = np.zeros_like(photo.hole) if photo.drawn is None else photo.hole & (photo.drawn != IGNORE)
-    depth = thin_depth(*photo.hole.shape[::-1], sample_size)
+    height, width = photo.hole.shape
+    depth = thin_depth(width, height, sample_size)
     pixels, hole = fill_thin_holes(photo.pixels, photo.hole, drawn, depth)
     pixels, hole = continue_surfaces(pixels, hole, pieces_with(hole, drawn), grain_seed)
     if pixels is photo.pixels:

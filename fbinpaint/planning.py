@@ -11,8 +11,8 @@ from pathlib import PurePath
 
 from fbinpaint.errors import InputError
 from fbinpaint.folders import Pair, masked_photo, pairs_by_stem, walk
-from fbinpaint.image_io import PHOTO_SUFFIXES, SAVE_FORMATS, is_lossy
-from fbinpaint.urls import Place, Url, check_writable, exists, is_file, is_folder, lies_in, real
+from fbinpaint.image_io import PHOTO_SUFFIXES, SAVE_FORMATS, ImageBytes, is_lossy
+from fbinpaint.urls import Place, Url, below, check_writable, exists, is_file, is_folder, lies_in, real
 
 AHEAD = 10_000  # jobs that are listed before they are wanted
 
@@ -27,12 +27,13 @@ class Note(str):
 class Job:
     """One photo to work on: its files, and the file that the result goes to.
 
+    image:  ImageBytes = it is in no file of its own, as a row of a table has it; so may its mask be
     mask:   ALPHA = the photo's own transparent part; None = none is given
     extras: what is written beside the result, by the word that the file's name ends in: before, after, mask, colour
     """
 
-    image: Place
-    mask: Place | str | None
+    image: Place | ImageBytes
+    mask: Place | ImageBytes | str | None
     result: Place
     extras: dict[str, Place] = field(default_factory=dict)
 
@@ -72,9 +73,9 @@ def plan_restorations(
         check_output_folder(image, output, mask_files)
         plan = in_folders(image, mask, output, suffixes, keep_format, resume)
     else:
-        if mask_files and is_folder(mask):
+        if isinstance(mask, Place) and is_folder(mask):
             raise InputError(f"{mask}: is a folder, but {image} is one photo; name its mask")
-        if mask_files and real(mask) == real(image):
+        if isinstance(mask, Place) and real(mask) == real(image):
             raise InputError(f"{mask}: is the photo itself; name its mask, or `alpha` if its transparent part is meant")
         result = result_of_photo(image, output, keep_format)
         wanted = SAVE_FORMATS[result_suffix(image, keep_format).lower()]
@@ -100,7 +101,9 @@ def plan_maps(image: Place, output: Place, colour: bool) -> Plan:
     return of_one_photo(job(image, None, result, suffixes), output)
 
 
-def job(image: Place, mask: Place | str | None, result: Place, suffixes: Sequence[str]) -> Job:
+def job(
+    image: Place | ImageBytes, mask: Place | ImageBytes | str | None, result: Place, suffixes: Sequence[str]
+) -> Job:
     return Job(image, mask, result, {suffix: result.with_name(f"{result.stem}_{suffix}.png") for suffix in suffixes})
 
 
@@ -136,7 +139,7 @@ def with_format_notes(plan: Plan, keep_format: bool, quality: int | None) -> Pla
     """A plan, with what is to be said of the formats of its results before they are made."""
     lossy: set[str] = set()
     for item in plan:
-        if isinstance(item, Job):
+        if isinstance(item, Job) and not isinstance(item.image, ImageBytes):
             suffix = item.result.suffix.lower()
             if keep_format and suffix != item.image.suffix.lower():
                 yield Note(f"{item.image}: its result is a PNG file, as {item.image.suffix} files are not written")
@@ -195,9 +198,9 @@ def in_folders(
         files, others = by_stem(place, names, image)
         count["pictures"] += sum(map(len, files.values()))
         yield from (Note(f"{path}: is not a photo, left alone") for path in others)
-        photos, own_masks, notes = masks.share(place.relative_to(image), files)
+        photos, own_masks, notes = masks.share(below(place, image), files)
         yield from notes
-        results.enter(place.relative_to(image))
+        results.enter(below(place, image))
         for pair in pairs_by_stem(photos, own_masks):
             if not isinstance(pair, Pair):
                 lost.append(pair)
@@ -231,7 +234,7 @@ def by_stem(place: Place, names: Sequence[str], root: Place) -> tuple[Files, lis
     others = []
     for path in (place / name for name in names):
         if path.suffix.lower() in PHOTO_SUFFIXES:
-            files.setdefault(path.relative_to(root).with_suffix("").as_posix(), []).append(path)
+            files.setdefault(below(path, root).with_suffix("").as_posix(), []).append(path)
         else:
             others.append(path)
     return files, others
@@ -250,7 +253,7 @@ class Masks:
         self.image, self.output = image, output
         self.given = real(mask) if isinstance(mask, Place) else None
         self.beside = self.missing = self.given == real(image)
-        self.folder = mask if self.given and not self.beside and is_folder(mask) else None
+        self.folder = mask if isinstance(mask, Place) and not self.beside and is_folder(mask) else None
         self.elsewhere = () if self.folder is None else (self.folder,)
         self.visited: set[str] = set()
         self.masked = 0  # photos that lie beside their masks in that folder
@@ -262,28 +265,31 @@ class Masks:
             files = {stem: [path for path in paths if real(path) != self.given]
                      for stem, paths in files.items()}  # fmt: skip
         beside = {stem: paths for stem, paths in files.items() if masked_photo(stem, files)}
-        masks, notes = None, []
+        masks: Files | None = None
+        notes: list[Note] = []
         if self.beside:
             masks = beside
             self.missing = self.missing and not beside
         else:
             if self.folder is not None:
-                masks = self._in_folder(relative, files)
+                masks = self._in_folder(self.folder, relative, files)
                 # A mask of its very name makes it a photo; beside a mask of the photo's own name none could tell.
                 beside = {s: x for s, x in beside.items() if s not in masks or masked_photo(s, files) in masks}
             notes += [Note(f"{path}: is a mask by its name, left alone") for paths in beside.values() for path in paths]
         photos = {stem: paths for stem, paths in files.items() if paths and stem not in beside}
-        unused = [stem for stem in masks or () if stem not in photos and not masked_photo(stem, photos)]
-        notes += [Note(f"{path}: has no photo, not used") for stem in unused for path in masks[stem]]
+        unused = [
+            paths for stem, paths in (masks or {}).items() if stem not in photos and not masked_photo(stem, photos)
+        ]
+        notes += [Note(f"{path}: has no photo, not used") for paths in unused for path in paths]
         return photos, masks, notes
 
-    def _in_folder(self, relative: PurePath, files: Files) -> Files:
-        place = self.folder / relative
+    def _in_folder(self, folder: Place, relative: PurePath, files: Files) -> Files:
+        place = folder / relative
         self.visited.add(real(place))
         if not is_folder(place):
             return {}
         here = next(walk(place, (self.image, self.output)), None)
-        return self._but_photos(by_stem(*here, self.folder)[0], files) if here else {}
+        return self._but_photos(by_stem(*here, folder)[0], files) if here else {}
 
     def _but_photos(self, masks: Files, files: Files) -> Files:
         masked = {masked_photo(stem, masks) for stem in masks if stem not in files} - {None}
@@ -293,9 +299,11 @@ class Masks:
 
     def rest(self) -> Iterator[Note]:
         """Notes of masks in folders that hold no photo, and of the photos among the masks."""
-        for place, names in walk(self.folder, (self.image, self.output)) if self.folder else ():
-            if real(place) not in self.visited:
-                masks = self._but_photos(by_stem(place, names, self.folder)[0], {})
+        for folder in self.elsewhere:
+            for place, names in walk(folder, (self.image, self.output)):
+                if real(place) in self.visited:
+                    continue
+                masks = self._but_photos(by_stem(place, names, folder)[0], {})
                 yield from (Note(f"{path}: has no photo, not used") for paths in masks.values() for path in paths)
         if self.masked:
             yield Note(f"{self.folder}: holds {self.masked} photos beside their masks (NAME_mask.png); these are used")
@@ -361,7 +369,7 @@ class Listing:
     def __init__(self, plan: Plan, say: Callable[[str], None]):
         self.total: int | None = None
         self.found: queue.Queue[Job | Exception | None] = queue.Queue(AHEAD)
-        self.first: Job | Exception | None = None
+        self.first: Job | None = None
         threading.Thread(target=self._go_through, args=[plan, say], name="listing", daemon=True).start()
 
     def _go_through(self, plan: Plan, say: Callable[[str], None]) -> None:

@@ -71,7 +71,7 @@ def sizes(protocol: dict) -> str:
     """The size that photos were scored at, and the size that the networks worked at."""
     text = f"shorter side {protocol['resolution']} pixels"
     sample_size = protocol.get("sample_size")
-    worked_on = set(sample_size.values()) if isinstance(sample_size, dict) else {sample_size} - {None}
+    worked_on = set(sample_size.values()) if isinstance(sample_size, dict) else [sample_size] if sample_size else ()
     if not worked_on:  # a report of an earlier version
         return text
     return f"{text}, worked on at " + " or ".join(str(min(size, protocol["resolution"])) for size in sorted(worked_on))

@@ -78,10 +78,11 @@ class Restorer:
         pipes = {name: load_pipeline(folder, **runtime) for name, folder in models.items()}
         painters = {name: model_name(folder) if provenance else None for name, folder in models.items()}
         self.extras, self.batch_size = tuple(extras), batch_size
+        self.task: Restoration | Removing
         if classes is None:
             self.task = Restoration(pipes, rounds, seed, painters, quality)
         else:
-            options = {"classes": classes, "num_feedback_rounds": rounds}
+            options: dict[str, Any] = {"classes": classes, "num_feedback_rounds": rounds}
             options |= {"grow": grow, "shadow": shadow, "retries": retries}
             self.task = Removing(pipes, seed, painters, quality, **options)
 
@@ -137,6 +138,8 @@ class Restorer:
 
     def _job(self, number: int, name: str, image: Any, mask: Any, result: Any, in_file: bool) -> Job:
         photo = picture(image, f"row {name}")
+        assert photo is not None, "a photo may not be missing"
+        hole: Place | ImageBytes | str | None
         hole = ALPHA if isinstance(mask, str) and mask == ALPHA else picture(mask, f"mask of {photo}", missing=True)
         if hole is None and isinstance(self.task, Restoration):
             raise InputError(f"{photo}: has no mask; add a column mask, or name what is to go")

@@ -40,8 +40,10 @@ LAST_COMMITS = {0: "82617c5", 1: "a4fb447", 2: "9046780"}
 class WithoutPath:
     """A diffusers configuration that is saved without the path it was loaded from; to be named before ConfigMixin."""
 
+    config: Any  # diffusers declares a dict, but the entries are attributes as well
+
     def to_json_string(self) -> str:
-        config = json.loads(super().to_json_string())
+        config = json.loads(super().to_json_string())  # type: ignore[misc]  # it is ConfigMixin's
         config.pop("_name_or_path", None)
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
@@ -242,7 +244,7 @@ def fetch(name: str, subfolders: Iterable[str], variant: str | None = None, **op
     not_reached = None
     if not options.get("local_files_only"):
         try:
-            HfApi().model_info(repo_id, token=options.get("token"), timeout=(REACH, ANSWER, ANSWER, ANSWER))
+            HfApi().model_info(repo_id, token=options.get("token"), timeout=(REACH, ANSWER, ANSWER, ANSWER))  # type: ignore[arg-type]  # httpx takes it
         except (HTTPError, OSError) as error:
             if not hasattr(error, "response"):  # then what is in the cache must do
                 not_reached, options["local_files_only"] = one_line(error), True

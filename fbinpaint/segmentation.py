@@ -45,10 +45,12 @@ def segment_photos(
 
     def total(photo: int) -> Iterable[np.ndarray]:
         for of_class in range(label_space.num_classes):
-            mean = 0
+            mean: Tensor | None = None
             for weight, probabilities, size in zip(weights[:, photo], at_each, sizes, strict=True):
                 enlarged = in_pixels(probabilities[photo : photo + 1, of_class : of_class + 1], size)
-                mean = mean + weight * F.interpolate(enlarged, size=sizes[-1][::-1], mode="bilinear")
+                part = weight * F.interpolate(enlarged, size=sizes[-1][::-1], mode="bilinear")
+                mean = part if mean is None else mean + part
+            assert mean is not None, "there is a size at least"
             yield mean[0, 0].cpu().numpy()
 
     return [most_probable(total(photo), (width, height)) for photo in range(len(photos))]

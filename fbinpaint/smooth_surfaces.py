@@ -237,6 +237,7 @@ def is_smooth(
 
 def is_certain(surface: Surface, cells: Cells, places: np.ndarray) -> bool:
     """Whether the surface is told by its cells in the hole too, places (N,2), and does not shoot up or down there."""
+    assert surface.covariance is not None, "it was fitted"
     terms = surface.terms(places[:: -(-len(places) // 2000)])
     error = np.sqrt(np.einsum("np,pq,nq->n", terms, surface.covariance, terms).max()) * max(surface.misfit, 0.15)
     colours, known = terms @ surface.coefficients, surface(cells.places)

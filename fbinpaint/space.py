@@ -13,6 +13,7 @@ from fbinpaint.saved import check_repo_id, fetch, split_revision
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
+    from huggingface_hub.hf_api import CommitOperation
 
 PACKAGE = Path(__file__).resolve().parent
 OF_PACKAGE = ("*.py", "*.js", "*.css", "*.html", "*.jpg", "*.png")
@@ -58,7 +59,7 @@ def requirements(zero: bool = False) -> str:
     try:
         for requirement in metadata.requires("fbinpaint") or ():
             wanted, _, condition = requirement.partition(";")
-            name = re.match(r"[\w.-]+", wanted)[0]
+            name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
             # The Space's own card names gradio, with what else it brings.
             if ("extra" not in condition or re.search(r"""extra == ['"]demo['"]""", condition)) and name != "gradio":
                 version = ZERO_PINS.get(name) if zero else None
@@ -114,10 +115,11 @@ def publish_space(
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(
-            repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True, space_hardware=hardware
+            repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True,
+            space_hardware=hardware,  # type: ignore[arg-type]  # a name will do
         ).repo_id
-        there = {file.rfilename for file in api.space_info(repo_id).siblings}
-        operations = [CommitOperationAdd(name, data) for name, data in files.items()]
+        there = {file.rfilename for file in api.space_info(repo_id).siblings or ()}
+        operations: list[CommitOperation] = [CommitOperationAdd(name, data) for name, data in files.items()]
         old = (name for name in there if name.startswith("fbinpaint/") and name not in files)
         operations += [CommitOperationDelete(name) for name in sorted(old)]
         api.add_space_variable(repo_id, MODELS, " ".join(models))

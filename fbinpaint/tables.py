@@ -19,7 +19,7 @@ from fbinpaint.folders import walk
 from fbinpaint.image_io import PHOTO_SUFFIXES, ImageBytes
 from fbinpaint.images import ALPHA
 from fbinpaint.planning import Job, done_already, job
-from fbinpaint.urls import Place, Url, check_writable, exists, is_file, is_folder
+from fbinpaint.urls import Place, Url, below, check_writable, exists, is_file, is_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ def parquet_files(table: Place) -> Iterator[tuple[Place, PurePath]]:
     for folder, names in walk(table):
         for name in names:
             if name.endswith(SUFFIX):
-                yield folder / name, PurePath(folder.relative_to(table) / name.removesuffix(SUFFIX))
+                yield folder / name, PurePath(below(folder, table) / name.removesuffix(SUFFIX))
 
 
 def plan_table(

@@ -196,6 +196,11 @@ def is_file(where: Place) -> bool:
     return where.kind() == "file" if isinstance(where, Url) else os.path.isfile(where)
 
 
+def below(where: Place, folder: Place) -> PurePath:
+    """Where something lies in a folder, which is a URL, too, if that is one."""
+    return PurePath(where.relative_to(folder))  # type: ignore[arg-type]  # both are of one kind
+
+
 def real(where: Place) -> str:
     """What two names of one file or folder have in common: of paths the one without links, of URLs the URL."""
     # Not Path.resolve: before Python 3.13 it raises on links that go round in circles.

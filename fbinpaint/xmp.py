@@ -82,12 +82,14 @@ def _remove(document: minidom.Document, properties: set[tuple[str, str]]) -> Non
     """Takes out properties, (namespace, name), whether they are written as elements or as attributes."""
     for namespace, name in properties:
         for element in document.getElementsByTagNameNS(namespace, name):
-            element.parentNode.removeChild(element)
+            if element.parentNode is not None:
+                element.parentNode.removeChild(element)
         for description in document.getElementsByTagNameNS(RDF, "Description"):
             if description.hasAttributeNS(namespace, name):
                 description.removeAttributeNS(namespace, name)
 
 
 def _packet(document: minidom.Document) -> bytes:
+    assert document.documentElement is not None, "`_parse` refuses a document without elements"
     body = document.documentElement.toxml().encode()
     return b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>' + body + b'<?xpacket end="w"?>'

@@ -382,5 +382,3 @@ def test_drivers_are_imported_for_urls_alone(folder, tmp_path):
     places = [str(folder / "photos"), str(folder / "masks"), str(tmp_path)]
     said = subprocess.run([sys.executable, "-c", program, *places], cwd=ROOT, capture_output=True, text=True)
     assert said.stdout == f"{len(NAMES) + 1} []\n", said.stderr
-
-

@@ -3,24 +3,33 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import cv2
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from benchmarks.cost import flop_counter
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.evaluation import BASELINE_RADIUS, BASELINES
-from fbinpaint.loop import feedback_rounds
+from fbinpaint.loop import Networks, Round, feedback_rounds
 from fbinpaint.masks import centre_mask
 
 from .generator import Generator, masked_input
 
 
-def fourier_flop(shape: torch.Size, dims: list[int], *_args, out_shape: torch.Size = None, **_options) -> int:
+def all_rounds(networks: Networks, image: Tensor, hole: Tensor, num_rounds: int) -> list[Round]:
+    return list(feedback_rounds(networks, image, hole, num_rounds))
+
+
+def painted(peer: Generator, image: Tensor, hole: Tensor) -> Tensor:
+    return peer(masked_input(image, hole))
+
+
+def fourier_flop(shape: torch.Size, dims: list[int], *_args, out_shape: torch.Size, **_options) -> int:
     """Of n real values 5/2 n log2(n), as the FFTW project counts (https://www.fftw.org/speed/method.html); their other
     half is known by symmetry."""
     sizes = [max(shape[dim], out_shape[dim]) for dim in dims]  # one of the two is the half spectrum's
@@ -69,19 +78,19 @@ def costs(
     calls: dict[str, Callable[[], object]] = {}
     modules: dict[str, nn.Module] = {}
     for k in rounds:
-        calls[f"rounds={k}"] = lambda k=k: list(feedback_rounds(networks, image, hole, k))
+        calls[f"rounds={k}"] = partial(all_rounds, networks, image, hole, k)
         modules[f"rounds={k}"] = networks
     for name, peer in peers.items():
-        modules[name] = peer = peer.to("cpu", torch.float32).eval()
-        calls[name] = lambda peer=peer: peer(masked_input(image, hole))
+        modules[name] = peer = peer.cpu().float().eval()
+        calls[name] = partial(painted, peer, image, hole)
     for name in baselines:
-        calls[name] = lambda name=name: cv2.inpaint(photo, mask.astype(np.uint8), BASELINE_RADIUS, BASELINES[name])
+        calls[name] = partial(cv2.inpaint, photo, mask.astype(np.uint8), BASELINE_RADIUS, BASELINES[name])
     gflop = {}
     for name, call in calls.items():  # each once, which warms it up as well
         with flop_counter() as counter:
             call()
         gflop[name] = counter.get_total_flops() / 1e9
-    times = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
             began = time.perf_counter()

@@ -1,7 +1,8 @@
 """What all peers are: a photo with its hole and the mask in, a photo out; saved and loaded as our networks."""
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from fbinpaint.models.layers import cat_channels
@@ -11,7 +12,7 @@ MULTIPLE = 16  # of which height and width are
 MIN_SIDE = 48  # pixels; AOT-GAN mirrors a border of 32 of them
 
 
-class Generator(SafeLoading, ModelMixin, ConfigMixin):
+class Generator(SafeLoading, ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' `config_name`
     """forward: (B,4,H,W), as `masked_input` makes it -> (B,3,H,W) in [-1,1], not composited.
 
     H and W are multiples of 16, from 48 up.

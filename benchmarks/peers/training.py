@@ -8,6 +8,7 @@ import copy
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,7 +128,7 @@ class PeerValidator(Validator):
     def __init__(self, of_ours: Validator):
         vars(self).update(vars(of_ours), num_rounds=0)
 
-    def _validate(self, generator: Generator, where: slice) -> BatchScores:
+    def _validate(self, generator: Any, where: slice) -> BatchScores:
         photos, masks = self.images[where], self.masks[where]
         truth = torch.from_numpy(photos).permute(0, 3, 1, 2).float()
         image, hole = truth / 127.5 - 1, torch.from_numpy(masks)[:, None].float()
@@ -164,13 +165,13 @@ class PeerTrainer(Trainer):
         self.bases = [named_origin(args.pretrained_model)] if args.pretrained_model else []
         # Its encoder is what the discriminator sees through, and its segmenter that of the one-way pipeline.
         segmenter = build_networks(args, self.label_space, accelerator.print).segmenter
-        generator = make_peer(args.peer, segmenter).train().to(memory_format=torch.channels_last)
+        generator = make_peer(args.peer, segmenter).train()
+        generator.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # diffusers wraps `to`
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
         self.paint_learns = True
         if self.weights.perceptual:
-            self.perceptual = PerceptualLoss(args.perceptual_weights).to(
-                accelerator.device, memory_format=torch.channels_last
-            )
+            self.perceptual = PerceptualLoss(args.perceptual_weights).to(accelerator.device)
+            self.perceptual.to(memory_format=torch.channels_last)
         self.ema = PeerAverage(generator.to(accelerator.device), args.ema_decay)
         optimizers = build_optimizers(generator, args.learning_rate, args.encoder_learning_rate)
         self.peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
@@ -212,7 +213,7 @@ class PeerTrainer(Trainer):
 
     def save_pipeline(self, name: str) -> Path:
         """The averaged generator as `<output_dir>/<name>`, in `--save_dtype`."""
-        generator = copy.deepcopy(self.ema.module).to(getattr(torch, self.args.save_dtype))
+        generator: Any = copy.deepcopy(self.ema.module).to(getattr(torch, self.args.save_dtype))
 
         def write(folder: Path) -> None:
             generator.save_pretrained(folder)

@@ -5,6 +5,7 @@ Every call lays down a shape, its colour and, unless it is mere shading, its cla
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ def pick(generator: np.random.Generator, *codes: str) -> np.ndarray:
     return np.clip(rgb(codes[generator.integers(len(codes))]) * np.float32(generator.uniform(0.9, 1.1)), 0, 1)
 
 
-def ramp(start: float, end: float, value: np.ndarray) -> np.ndarray:
+def ramp(start: float | np.ndarray, end: float | np.ndarray, value: np.ndarray) -> np.ndarray:
     """Smooth step: 0 at `start`, 1 at `end` (which may be the smaller one)."""
     t = np.clip((value - start) / (end - start), 0, 1)
     return t * t * (3 - 2 * t)
@@ -74,7 +75,7 @@ class Noise:
 
     def __call__(self, x: np.ndarray, y: np.ndarray, octaves: int = 1) -> np.ndarray:
         """(h,w) coordinates, one random value a unit -> (h,w); each octave doubles the detail and halves the weight."""
-        total, weight = 0.0, 0.0
+        total, weight = np.zeros((), np.float32), 0.0
         for octave in range(octaves):
             at_x, at_y = (np.asarray(c * 2**octave + 37 * octave, dtype=np.float32) for c in (x, y))
             total = total + cv2.remap(self.table, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP) / 2**octave
@@ -151,7 +152,7 @@ class Canvas:
 
     def finish(self, generator: np.random.Generator, grain: float) -> tuple[Image.Image, np.ndarray]:
         """Down to the size asked for, with sensor grain (standard deviation in 0..1): the picture and its ids."""
-        picture = cv2.resize(self.rgb, self.size, interpolation=cv2.INTER_AREA)
+        picture: Any = cv2.resize(self.rgb, self.size, interpolation=cv2.INTER_AREA)
         picture += generator.normal(0, grain, picture.shape).astype(np.float32)
         picture = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
         centre, step = self.oversampling // 2, self.oversampling

@@ -42,7 +42,7 @@ def load_celebamask_hq(folder: str | Path, split: str = "train") -> Dataset:
     photos.sort(key=lambda path: int(path.stem))
     if split != "train" or (Path(folder) / PARTITION).exists():
         photos = photos_of_split(Path(folder), photos, split)
-    labels = [None] * len(photos)
+    labels: list[Path | None] = [None] * len(photos)
     if annotations.is_dir():
         numbers = (int(path.stem) for path in photos)
         labels = [annotations / f"{number // PHOTOS_PER_FOLDER}" / f"{number:05d}_*.png" for number in numbers]
@@ -55,9 +55,9 @@ def photos_of_split(folder: Path, photos: list[Path], split: str) -> list[Path]:
     parts = dict(_rows(folder / PARTITION, 2, "it comes with CelebA, in Eval/; copy it there"))
     of_split = []
     for path in photos:
-        original = originals.get(str(int(path.stem)))
+        original = originals.get(str(int(path.stem)), "")
         if parts.get(original) not in SPLITS.values():
-            where = MAPPING if original is None else PARTITION
+            where = PARTITION if original else MAPPING
             raise InputError(f"{folder / where}: does not say where {path.name} belongs; copy the owners' file again")
         if parts[original] == SPLITS[split]:
             of_split.append(path)

@@ -35,7 +35,7 @@ def load_cityscapes(folder: str | Path, split: str = "train") -> Dataset:
     if not fine and not extra:
         looked = "train(_extra)" if split == "train" else split
         raise InputError(f"{folder}: no photo in it; looked for leftImg8bit/{looked}/<city>/*_leftImg8bit.png")
-    labels = [None] * len(fine)
+    labels: list[Path | None] = [None] * len(fine)
     if split != "test" and (truth := folder / "gtFine" / split).is_dir():
         frames = (path.name.removesuffix("_leftImg8bit.png") for path in fine)
         cities = (path.parent.name for path in fine)

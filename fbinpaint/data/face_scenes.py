@@ -106,7 +106,8 @@ def _backdrop(canvas: Canvas, g: np.random.Generator, noise: Noise) -> None:
                     pick(g, *BACKDROPS), opacity=0.45, blur=0.09)
     for _ in range(g.integers(0, 14)):
         radius = g.uniform(0.06, 0.17)
-        canvas.fill(ellipse(*g.uniform(-2, 2, 2), radius, radius), pick(g, "ffe9c4", "fff6e6", "d7ecff"),
+        x, y = g.uniform(-2, 2, 2)
+        canvas.fill(ellipse(x, y, radius, radius), pick(g, "ffe9c4", "fff6e6", "d7ecff"),
                     opacity=g.uniform(0.1, 0.35), blur=0.025)
 
 
@@ -309,7 +310,7 @@ def _iris(canvas: Canvas, lid: np.ndarray, lower: np.ndarray, at: np.ndarray, to
         return mix(colour, rgb("ffffff"),
                    0.95 * ramp(0.24, 0.14, np.hypot(x - at[0] - 0.035, y - at[1] + 0.04) / radius))
 
-    disc = ellipse(*at, radius, radius)
+    disc = ellipse(at[0], at[1], radius, radius)
     edges = [np.interp(disc[:, 0], *edge[np.argsort(edge[:, 0])].T) for edge in (lid, lower)]
     canvas.fill(np.column_stack([disc[:, 0], np.clip(disc[:, 1], *edges)]), ring)
 

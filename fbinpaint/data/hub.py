@@ -190,4 +190,3 @@ def _tar_name(url: str, key: str, image: str) -> str:
 
 def _row_name(source: str | Path, index: int | str, path: str | None) -> str:
     return f"{source}: row {index}" + (f" ({path})" if path else "")
-

@@ -1,8 +1,9 @@
 """Batches made by worker processes, of photos at hand or streamed; bad photos end the run, or are named and counted."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
@@ -57,7 +58,7 @@ class BatchLoader:
     def __init__(
         self, crops: PhotoCrops | StreamedCrops, batches: MixedBatches, num_workers: int, bad_photos: BadPhotos
     ):
-        settings = {"batch_size": None, "num_workers": num_workers, "worker_init_fn": start_worker}
+        settings: dict[str, Any] = {"batch_size": None, "num_workers": num_workers, "worker_init_fn": start_worker}
         if isinstance(crops, StreamedCrops):
             self.loader = DataLoader(StreamedBatches(crops, batches), **settings)
         else:
@@ -70,7 +71,7 @@ class BatchLoader:
             self.marks = {reader: crops.marks[reader] for reader in own if reader in crops.marks}
         self.bytes_of_workers: dict[int, int] = {}
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         for made in self.loader:
             if isinstance(made, InputError):
                 raise made

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,15 +41,15 @@ class Batch:
     labels: Tensor
     has_label: Tensor
     names: tuple[str, ...]
-    labelled_share: Tensor | None = None
+    labelled_share: Tensor = None  # type: ignore[assignment]  # until it is counted
 
     def __post_init__(self) -> None:
         if self.labelled_share is None:
             self.labelled_share = (self.labels != IGNORE).float().mean((1, 2)).cpu()
 
     def to(self, device: torch.device) -> "Batch":
-        moved = (x.to(device, non_blocking=True) for x in (self.image, self.mask, self.labels))
-        return Batch(*moved, self.has_label, self.names, self.labelled_share)
+        image, mask, labels = (x.to(device, non_blocking=True) for x in (self.image, self.mask, self.labels))
+        return Batch(image, mask, labels, self.has_label, self.names, self.labelled_share)
 
     def resized(self, side: int) -> "Batch":
         """The same crops at a smaller size, side x side pixels."""
@@ -211,8 +212,9 @@ class PhotoCrops(TorchDataset):
         window = tuple(slice(start, start + self.resolution) for start in corner)
         image, labels = jitter_colours(image[window], generator, self.colour_jitter), labels[window]
         if generator.random() < 0.5:
-            image, labels = image[:, ::-1], self.label_space.flip(labels[:, ::-1])
-        mask = training_mask(*labels.shape, generator, labels)
+            image, labels = image[:, ::-1], np.asarray(self.label_space.flip(labels[:, ::-1]))
+        height, width = labels.shape
+        mask = training_mask(height, width, generator, labels)
         return {
             "image": image,
             "labels": labels,
@@ -248,7 +250,7 @@ class PhotoCrops(TorchDataset):
         return counts.sum(0).float(), counts.sum(0) / pixels, (counts > 0).float().mean(0)
 
 
-def collate(examples: list[dict[str, np.ndarray]]) -> Batch:
+def collate(examples: list[dict[str, Any]]) -> Batch:
     image = torch.from_numpy(np.stack([example["image"] for example in examples]))
     return Batch(
         image=image.permute(0, 3, 1, 2).float().div_(127.5).sub_(1),

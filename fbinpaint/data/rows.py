@@ -5,7 +5,7 @@ Undecoded, a row is cheap to pass over, and whoever decodes it knows the file's 
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,7 +37,7 @@ _bytes_read = 0  # a statistic of the process, as the operating system keeps oth
 MAX_BAD_IN_A_ROW = 100  # so many are no accident: a wrong label space, or a folder that is gone
 
 
-def rows_from_files(photos: list[Path | str], labels: list[Path | str | None], label_format: str) -> Dataset:
+def rows_from_files(photos: Sequence[Path | str], labels: Sequence[Path | str | None], label_format: str) -> Dataset:
     """Rows as in `FEATURES` of files named by paths or URLs; `labels` in the order of `photos`, None = unlabelled."""
     return Dataset.from_dict(
         {

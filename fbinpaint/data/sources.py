@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -29,7 +30,7 @@ LAYOUTS: dict[str, Callable[[str | Path], Dataset]] = {
 def find_layout(source: str | Path) -> Callable[[str | Path], Dataset]:
     """Who reads this folder or URL. Raises InputError where there is none, or no layout fits it."""
     if is_url(source):
-        return find_layout_of_url(source)
+        return find_layout_of_url(str(source))
     if not os.path.isdir(source):
         raise InputError(f"{source}: no such folder, or none that can be read; name one that holds photos")
     for pattern, load in LAYOUTS.items():
@@ -38,7 +39,7 @@ def find_layout(source: str | Path) -> Callable[[str | Path], Dataset]:
     raise InputError(f"{source}: no data in a known layout; looked for {', '.join(LAYOUTS)} in it")
 
 
-def find_layout_of_url(url: str) -> Callable[[str], Dataset]:
+def find_layout_of_url(url: str) -> Callable[[Any], Dataset]:
     """As `find_layout`. The owners' layouts, thousands of small files each, are read from local folders only."""
     files, root = open_url(url)
     with one_line_errors(url):
@@ -82,7 +83,8 @@ def stream_photos(
     Parquet, WebDataset and the Hub are streamed in the order in which they were written, as labelled where they have a
     column of labels; a row of theirs that lacks its label remains an unlabelled one. Folders of photos are shuffled.
     """
-    labelled, unlabelled = [], []
+    labelled: list[Any] = []
+    unlabelled: list[Any] = []
     for source, load in find_readers(folders, hub_names, options):
         if load is load_hub:
             stream = stream_hub(source, options)

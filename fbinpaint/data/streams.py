@@ -9,7 +9,7 @@ reader gets is a pure function of (seed, reader, number of readers), and a `Mark
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from datasets import Dataset
@@ -95,7 +95,8 @@ class StreamReader:
         """The rows of one pass after the other from `mark` on, in blocks that end with the pass."""
         empty = 0
         while empty < MAX_EMPTY_PASSES:
-            empty, block = empty + 1, []
+            empty += 1
+            block: list[dict] = []
             for turn, number, row in self._pass(mark):
                 if not block:
                     mark = mark._replace(turn=turn, row=number)
@@ -218,7 +219,7 @@ class StreamedCrops:
         """The examples of this process's batches of the steps `first`, `first` + `workers`, ... of a plan that mixes
         the two kinds of streams; the number of the reader, and the marks from which it can go on after this batch."""
         reader, readers = batches.process * workers + first % workers, batches.processes * workers
-        windows: list[RowWindow | None] = [None, None]
+        windows: list[Any] = [None, None]  # a RowWindow for each kind that a batch has
         starts = {source: position for source, position, _ in reversed(batches.places(first // workers))}
         for kind, start in starts.items():
             counts = counts_in_turn(start, len(self.streams[kind]))

@@ -1,6 +1,7 @@
 """Procedural streets, seen through a pinhole camera: facades, road and cars are textured in metres and foreshorten."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -268,7 +269,7 @@ def _tree(street: Street, x: float, z: float, height: float, g: np.random.Genera
 
 def _furniture(street: Street, g: np.random.Generator) -> list[tuple[float, Callable]]:
     """Trees, lamps, lights, signs, people and parked bicycles on the pavements, each with its distance."""
-    items = []
+    items: list[tuple[float, Callable]] = []
     kerb, depth = street.road + 0.45, street.building_line - street.road
     for side in (-1, 1):
         lined = g.random() < 0.4
@@ -280,7 +281,7 @@ def _furniture(street: Street, g: np.random.Generator) -> list[tuple[float, Call
         for draw, chance in ((_traffic_light, 0.6), (_sign, 0.85), (_sign, 0.5)):
             if g.random() < chance:
                 z = g.uniform(4, 22)
-                items.append((z, lambda z=z, side=side, draw=draw: draw(street, side * (kerb + 0.1), z, g)))
+                items.append((z, partial(draw, street, side * (kerb + 0.1), z, g)))
         for _ in range(g.integers(0, 6)):
             x, z = side * (street.road + g.uniform(0.25, 0.9) * depth), g.uniform(4.5, 30)
             items.append((z, lambda x=x, z=z: _person(street, x, z, STREET["person"], g)))
@@ -395,7 +396,8 @@ def _cycle(street: Street, x: float, z: float, kind: str, ridden: bool, g: np.ra
 
 def _traffic(street: Street, g: np.random.Generator) -> list[tuple[float, Callable]]:
     """Vehicles on the carriageway: parked along the kerb, driving ahead, coming towards us."""
-    items, lane = [], street.road / 2
+    items: list[tuple[float, Callable]] = []
+    lane = street.road / 2
     for side in (-1, 1):
         z = g.uniform(4.5, 20)
         while z < 45 and street.road > 4.2:  # parked
@@ -406,14 +408,13 @@ def _traffic(street: Street, g: np.random.Generator) -> list[tuple[float, Callab
             z = g.uniform(9, 26)
             kind = str(g.choice(["car", "car", "car", "truck", "bus", "train"]))
             x = side * (lane - (0.9 if street.road > 4.2 else 0.0))
-            draw = _car if kind == "car" else _box_vehicle
+            draw: Callable = _car if kind == "car" else _box_vehicle
             extra = () if kind == "car" else (kind,)
-            items.append((z, lambda z=z, x=x, side=side, draw=draw,
-                          extra=extra: draw(street, x, z, side > 0, g, *extra)))
+            items.append((z, partial(draw, street, x, z, side > 0, g, *extra)))
     if g.random() < 0.4:
         kind = str(g.choice(["bicycle", "bicycle", "motorcycle"]))
         x, z = g.uniform(-0.8, 0.8) * street.road, g.uniform(6, 16)
-        items.append((z, lambda: _cycle(street, x, z, kind, True, g)))
+        items.append((z, partial(_cycle, street, x, z, kind, True, g)))
     return items
 
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -167,7 +168,7 @@ def check_classes(classes: object, spaces: dict[str, LabelSpace]) -> None:
 
 def add_endpoints(models: dict[str, str], **queue) -> None:
     """Puts the endpoints on the page that is being built; nothing of them is seen there."""
-    hidden = {"visible": False}
+    hidden: dict[str, Any] = {"visible": False}
     image = image_path(label="Photo", **hidden)
     mask = image_path(label="Mask: white = restore", **hidden)
     semantic_map = image_path(label="Semantic map, 255 = undecided", **hidden)

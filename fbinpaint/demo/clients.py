@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fastapi
 import gradio as gr
@@ -27,7 +27,7 @@ class Gone(InputError):
 def client_is_gone() -> bool:
     """Of the client that this thread works for. Gradio 6.31 notices within moments that its connection broke, but then
     only lets go of a generator between two of its values, and of other functions not at all."""
-    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None) or ""
     event = blocks._queue.event_ids_to_events.get(event_id) if blocks is not None else None
     return event is not None and not event.alive
 
@@ -43,7 +43,7 @@ def stop(*_) -> None:
         raise Gone("The client is gone.")
 
 
-def close(demo: gr.Blocks) -> None:
+def close(demo: Any) -> None:
     """Deletes what visitors left, ends what is being done for them, then the server: a thread that is in the midst of
     torch when Python ends aborts the process."""
     shutil.rmtree(demo.storage.folder, ignore_errors=True)  # at once, for who ends us may not wait for the rest
@@ -68,7 +68,7 @@ def limit_places(demo: gr.Blocks) -> None:
             return False, TOO_MANY, "queue_full"
         return await push(body, request, username)
 
-    queue.push = push_if_fair
+    queue.push = push_if_fair  # type: ignore[method-assign]  # Gradio has no hook for it
 
 
 def address(request: fastapi.Request) -> str | None:

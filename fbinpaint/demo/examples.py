@@ -14,7 +14,7 @@ from ..masks import protocol_mask
 EXAMPLE_PHOTOS = Path(__file__).resolve().parent / "pictures"
 # By built-in label space; models of others have no examples. A photo of that folder, or the number of a procedural
 # scene and of its mask: small and medium holes.
-EXAMPLES = {"celebamask-hq": ("portrait", 0, 5), "cityscapes": (0, 1, 5)}
+EXAMPLES: dict[str, tuple[str | int, ...]] = {"celebamask-hq": ("portrait", 0, 5), "cityscapes": (0, 1, 5)}
 EXAMPLE_SIZES = {"celebamask-hq": (256, 256), "cityscapes": (256, 192)}  # of a scene, (width, height)
 EXAMPLE_SEED = 7
 # What they are called on the page.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -106,9 +107,10 @@ class Gate:
         if route.kind == "file" and not self.is_ours(path.partition("/file=")[2]):
             raise Refusal(403, "This file is none of the demo's.")
         if route.kind == "upload":
-            if length(headers) is None:  # a longer body would be found out only with a part of it on the disk
+            size = length(headers)
+            if size is None:  # a longer body would be found out only with a part of it on the disk
                 raise Refusal(411, "An upload says its length: send it with Content-Length.")
-            if length(headers) > MAX_UPLOAD:
+            if size > MAX_UPLOAD:
                 raise Refusal(413, f"An upload of more than {MAX_UPLOAD // 10**6} MB is not taken.")
             return receive
         body = await read_body(headers, receive, MAX_CALL if route.kind in ("call", "arguments") else 0)
@@ -145,7 +147,8 @@ class Gate:
 async def behind_gate(app: FastAPI) -> AsyncIterator[None]:
     """As lifespan of the application: puts the gate before it and before all that Gradio itself puts there. Gradio adds
     its middleware around that of `app_kwargs`, so that the headers of its answers could not be changed by one."""
-    app.middleware_stack = Gate(app.middleware_stack, app.uploaded_file_dir, app.get_blocks().fns)
+    gradio: Any = app  # an App of Gradio's
+    app.middleware_stack = Gate(gradio.middleware_stack, gradio.uploaded_file_dir, gradio.get_blocks().fns)
     yield
 
 
@@ -177,7 +180,8 @@ def refuse_number(name: str) -> None:
 
 def too_large(value: object) -> bool:
     """Whether more lists and dicts are in a value, or more of them in each other, than in any of ours."""
-    inner, parts = [value], 0
+    inner: list[Any] = [value]
+    parts = 0
     for _ in range(MAX_DEPTH):
         inner = [x for outer in inner for x in (outer.values() if isinstance(outer, dict) else outer)]
         inner = [x for x in inner if isinstance(x, list | dict)]

@@ -61,7 +61,7 @@ class Handlers:
         before, why = session, FORGOTTEN
         news: dict[str, Any] = {}
         if session is not None and session.closed:
-            session, why = None, session.closed
+            why, session = session.closed, None
         try:
             request, drawing = read_question(value)
             kind = request["kind"]
@@ -87,7 +87,7 @@ class Handlers:
                 traceback.print_exc()
                 news = {"message": told(FAULT, "error")}
         if session is not None and session.closed:  # meanwhile
-            session, news = None, {"message": told(session.closed, "error")}
+            news, session = {"message": told(session.closed, "error")}, None
         details = gr.skip() if session is before else gr.Column(visible=False)
         return {"view": self.view(session) | news}, session, details
 
@@ -147,7 +147,7 @@ class Handlers:
         if request["model"] not in (AUTO, *self.models):
             raise InputError(f"There is no model {request['model']!r:.40} here.")
         space_before = self.spaces.get(session.used)
-        session.model, session.used = request["model"], None
+        session.model, session.used = request["model"], ""
         said = self.see(session, session.now) or f"The map is now that of the model “{session.used}”."
         if self.spaces[session.used] == space_before:
             return {"message": told(said)}
@@ -250,7 +250,8 @@ class Handlers:
             _, drawing = read_question(value)
             self.storage.make_room()
             # A place for each step, none between them: a restoration that nobody goes on with would keep it for ever.
-            steps = self.steps(self.storage.use(session), drawing)
+            session = self.storage.use(session)
+            steps = self.steps(session, drawing)
             while True:
                 with places.take(session.pixels):
                     if (step := next(steps, None)) is None:
@@ -282,7 +283,8 @@ class Handlers:
             photo = np.load(recipe.base.pixels)
             known_map = self.see_by(session, recipe.base, recipe.model)
         edits = edits if (edits != IGNORE).any() else None
-        rounds, output, news = settings["rounds"], None, {}
+        rounds = settings["rounds"]
+        news: dict[str, Any] = {}
         load(self.models[recipe.model])  # here, not in `restore`: on ZeroGPU that runs in a process of its own
         for output in restore(self.models[recipe.model], photo, hole, rounds, edits, recipe.forbidden):
             done = len(output.rounds[0])
@@ -369,7 +371,7 @@ class Handlers:
         """Makes sure that the version has a map of the model in use, which is chosen first if it is to be; what was
         chosen, in words."""
         said = None
-        if session.used is None:
+        if not session.used:
             used = session.model
             if session.model == AUTO:
                 used = choose(self.models, np.load(session.versions[0].pixels))
@@ -383,18 +385,19 @@ class Handlers:
         if version.seen_by != model:
             labels = segment_photo(self.models[model], np.load(version.pixels))
             session.see(version, labels, model, self.spaces[model])
-        return np.load(version.labels)
+        return version.map()
 
     def labels(self, session: Session) -> np.ndarray:
         self.see(session, session.now)
-        return np.load(session.now.labels)
+        return session.now.map()
 
     def pixel(self, session: Session, request: dict) -> tuple[int, int]:
         """(x, y) of the photo."""
-        return tuple(
-            min(length - 1, max(0, int((float(x) + 0.5) * session.scale)))
-            for x, length in zip(request["at"], session.size, strict=True)
+        x, y = (
+            min(length - 1, max(0, int((float(at) + 0.5) * session.scale)))
+            for at, length in zip(request["at"], session.size, strict=True)
         )
+        return x, y
 
     @property
     def first_choice(self) -> str:
@@ -482,7 +485,7 @@ def told(text: str, kind: str = "info") -> dict:
 
 def read_settings(given: dict) -> dict:
     """Raises InputError for what no page of ours sends."""
-    settings = {"invert": given.get("invert") is True}
+    settings: dict[str, Any] = {"invert": given.get("invert") is True}
     for name, (lowest, highest) in LIMITS.items():
         value = given.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:

@@ -42,14 +42,14 @@ def image_path(**settings) -> gr.Image:
     """An image that reaches the functions as the path of its file, unopened: Gradio would refuse a broken file without
     telling the visitor why."""
     image = gr.Image(**settings)
-    image.preprocess = lambda payload: payload and payload.path
+    image.preprocess = lambda payload: payload and payload.path  # type: ignore[method-assign, assignment, return-value]  # Gradio has no hook for it
     return image
 
 
 def as_sent(component: gr.components.Component) -> gr.components.Component:
     """The component, whose values reach the functions as programs sent them: of text where a number belongs, Gradio
     would not tell them what is wrong."""
-    component.preprocess = lambda payload: payload
+    component.preprocess = lambda payload: payload  # type: ignore[method-assign]  # Gradio has no hook for it
     return component
 
 
@@ -63,7 +63,7 @@ def open_upload(path: str | Path, name: str | None = None) -> Image.Image:
         image = load_image(path)
     except InputError as error:
         raise InputError(str(error).replace(str(path), name)) from None
-    image.filename = name
+    image.filename = name  # type: ignore[attr-defined]  # as an ImageFile has it
     return image
 
 
@@ -71,7 +71,7 @@ def count_pixels(*paths: str | Path | None) -> int:
     """Of uploaded images together, as their headers have it; what is broken is found when it is opened. An AVIF file
     counts as the largest: what is in it may be larger than it says, and is found out only when it is decoded."""
     total = 0
-    for path in filter(None, paths):
+    for path in (path for path in paths if path):
         try:
             with open_image(path, Path(path).name) as image:
                 total += MAX_PIXELS if image.format == "AVIF" else image.width * image.height
@@ -89,8 +89,7 @@ def received_photo(path: str | None) -> Image.Image:
 
 def whole_number(value: object, name: str, highest: int) -> int:
     """A number that a program sent. Raises InputError, naming it, unless it is a whole one from 0 to the highest."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or value % 1 != 0 or not 0 <= value <= highest:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value % 1 != 0 or not 0 <= value <= highest:
         raise InputError(f"{name} {value!r:.40}: must be a whole number from 0 to {highest}")
     return int(value)
 

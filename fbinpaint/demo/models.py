@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -191,7 +191,7 @@ def remove_classes(
     model: str, photo: Image.Image, classes: Sequence[int], rounds: int, grow: int | None, shadow: bool, retries: int
 ) -> "Removal":
     """What becomes of a photo without the classes of these ids; the rest as for `removal.remove`."""
-    settings = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
+    settings: dict[str, Any] = {"num_feedback_rounds": rounds, "grow": grow, "shadow": shadow, "retries": retries}
     with devices().take() as device:
         pipeline = load(model, device)
         from fbinpaint.removal import remove  # after `load`, as in `choose`

@@ -1,6 +1,7 @@
 """The page: the editor, how its results came about, and what the models can and cannot do."""
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -67,7 +68,7 @@ COLOURS = """
 """
 # Not as `css`: Gradio 6.31 puts its own prefix into every selector, after each comma in `:is(...)`, too. Nested in
 # #editor, the editor's rules are stronger than Gradio's.
-STYLE = {
+STYLE: dict[str, Any] = {
     "theme": gr.themes.Default(primary_hue="teal", neutral_hue="slate", radius_size="lg", font=SYSTEM_FONTS),
     "head": f"<style>{COLOURS}#editor {{ {(HERE / 'editor.css').read_text(encoding='utf-8')} }}</style>",
 }

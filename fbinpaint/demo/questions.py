@@ -72,11 +72,11 @@ class Question(TypedDict):
 QUESTION = TypeAdapter(Question)
 
 
-def read_question(value: Any) -> tuple[dict, dict]:
+def read_question(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The editor's value -> what it asks, and all that is drawn and chosen. Raises InputError for what no page of ours
     sends."""
     try:
-        question = QUESTION.validate_python(value, strict=True)
+        question: Any = QUESTION.validate_python(value, strict=True)
     except (ValidationError, RecursionError):
         raise InputError(NOT_UNDERSTOOD) from None
     return question["request"], question["drawing"]

@@ -31,7 +31,7 @@ def hex_colours(space: LabelSpace) -> dict[str, str]:
 
 def with_hole(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """The (H,W,3) photo with its hole blanked out."""
-    return np.where(hole[..., None], np.uint8(HOLE_COLOUR), photo)
+    return np.where(hole[..., None], np.array(HOLE_COLOUR, np.uint8), photo)
 
 
 def annotate(picture: np.ndarray, labels: np.ndarray, space: LabelSpace) -> gr.AnnotatedImage:

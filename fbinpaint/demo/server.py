@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.middleware import Middleware
 
@@ -18,7 +19,7 @@ HOST, PORT = "127.0.0.1", "7860"
 KNOWN_VISITORS = 1000  # Gradio keeps 60 kB of each in memory, and never lets go of one before it has so many
 
 
-def serving() -> dict:
+def serving() -> dict[str, Any]:
     """What `launch` is to know wherever the page is served; new each time, for Gradio writes into `app_kwargs`."""
     from .gate import MAX_UPLOAD, behind_gate
     from .uploads import UploadsFit
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.exit(1, f"error: {error}\n")
     # Visitors do not wait for the models to be loaded.
     threading.Thread(target=lambda: [load(model) for model in models.values()], daemon=True).start()
-    address = {"server_name": args.host, "server_port": args.port}
+    address: dict[str, Any] = {"server_name": args.host, "server_port": args.port}
     for number in (signal.SIGINT, signal.SIGTERM):  # a regular exit, at which what visitors left is deleted
         signal.signal(number, lambda *_: sys.exit(0))
     try:
@@ -88,3 +89,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.exit(1, f"error: {args.host}:{args.port} is taken or no address of this machine; name another --port\n")
     finally:
         close(demo)
+    return 0

@@ -41,7 +41,7 @@ FORGOTTEN = "Your photo was forgotten: it lay here unused for an hour, or the se
 TAKEN_OVER = "This photo is open in another tab now: go on there, or open it here again."
 DISK_FULL = "This server's disk is full: nothing was kept of this step. Try again in a few minutes."
 THUMB = 120  # pixels high
-PREVIEW_OPTIONS = {"quality": 92, "subsampling": 0}
+PREVIEW_OPTIONS: dict[str, Any] = {"quality": 92, "subsampling": 0}
 MARK = (230, 0, 122)  # as in painter.js
 
 FOLDER = "visits"
@@ -78,6 +78,11 @@ class Version:
     seen_by: str | None = None
     shown: list[int] = field(default_factory=list)
 
+    def map(self) -> np.ndarray:
+        """(H,W) uint8; there is one once the version was seen by a model."""
+        assert self.labels is not None, "`Session.see` comes first"
+        return np.load(self.labels)
+
     @property
     def files(self) -> set[Path]:
         paths = self.pixels, self.preview, self.thumb, self.painted, self.drawing, self.labels, self.map_preview
@@ -87,14 +92,14 @@ class Version:
 @dataclass
 class Session:
     """name: of the visitor's file; model: what the visitor chose, "auto" = by the photo; used: the model that it came
-    to, None = not yet known."""
+    to, "" = not yet known."""
 
     folder: Path
     given: Path
     name: str
     size: tuple[int, int]
     model: str
-    used: str | None = None
+    used: str = ""
     versions: list[Version] = field(default_factory=list)
     at: int = 0
     closed: str = ""  # why, for its visitor
@@ -119,7 +124,7 @@ class Session:
             try:
                 pixels = to_rgb(picture)
             except InputError as error:  # its size; which file it is of is not said
-                raise InputError(f"{picture.filename}: {error}") from None
+                raise InputError(f"{Path(name).name}: {error}") from None
             session = cls(folder, given, name, pixels.shape[1::-1], model)
             session.append(pixels, "The photo as it came")
         except BaseException:
@@ -173,7 +178,7 @@ class Session:
             width = max(1, round(THUMB * self.size[0] / self.size[1]))
             thumb = self.save_preview(resize_image(pixels, (width, THUMB)))
             version = Version(self.save(pixels), preview, thumb, label)
-            if recipe:
+            if recipe is not None and hole is not None:
                 # What was drawn is in a file: half a million points are 80 MB of memory.
                 version.recipe, before = replace(recipe, marks=[], strokes=[]), recipe.base.painted
                 version.drawing = self.file(".json")
@@ -190,7 +195,7 @@ class Session:
 
     def recipe(self, version: Version) -> Recipe | None:
         """How the version was made, with all that was drawn."""
-        if version.recipe is None:
+        if version.recipe is None or version.drawing is None:
             return None
         marks, strokes = json.loads(version.drawing.read_text(encoding="utf-8"))
         return replace(version.recipe, marks=marks, strokes=strokes)
@@ -271,7 +276,7 @@ class Session:
         self.trim()
         with self.whole():
             path = self.named_file(f"{Path(self.name).stem}_map", ".png")
-            space.to_palette_image(np.load(self.now.labels)).save(path)
+            space.to_palette_image(self.now.map()).save(path)
         return path
 
     def own_suffix(self) -> str:

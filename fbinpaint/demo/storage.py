@@ -177,7 +177,9 @@ class Storage:
     def evict(self, too_much: float) -> None:
         """Deletes so many bytes, or all that is not in use."""
         unused_since = time.time() - min(IN_USE, self.keep)
-        unused = [(session.last_used, size_of(session.folder), session) for session in self.sessions.values()]
+        unused: list[tuple[float, int, Session | Path]] = [
+            (session.last_used, size_of(session.folder), session) for session in self.sessions.values()
+        ]
         unused += [(modified, size, path) for path, modified, size in self.files()]
         for last_used, size, what in sorted(unused, key=lambda entry: entry[0]):
             if too_much <= 0 or last_used > unused_since:

@@ -1,7 +1,7 @@
 """What a visitor has drawn, from the browser's list of strokes (painter.js) to pixels of the photo's full size."""
 
 from collections.abc import Callable, Sequence
-from numbers import Real
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ def painted_classes(strokes: Sequence[dict], size: tuple[int, int], scale: float
     """Strokes over a map -> (H,W) uint8 ids, 255 where nothing is painted. Raises InputError likewise."""
     canvas = np.full(size[::-1], IGNORE, np.uint8)
     for stroke in check(strokes, size, scale):
-        label = IGNORE if stroke.get("erase") else stroke.get("label")
+        label: Any = IGNORE if stroke.get("erase") else stroke.get("label")
         if stroke["kind"] == "mask" or label not in (*range(num_classes), IGNORE):
             raise InputError("The drawing on the map is not of this model's classes; reload the page and draw again.")
         draw(canvas, stroke, scale, label)
@@ -79,7 +79,7 @@ def work(stroke: dict, size: tuple[int, int], scale: float) -> float:
     return len(points) * disc + min(steps * across, len(points) * whole)
 
 
-def check(strokes: object, size: tuple[int, int], scale: float) -> Sequence[dict]:
+def check(strokes: Any, size: tuple[int, int], scale: float) -> Sequence[dict]:
     """The strokes, if they are such. Raises InputError otherwise, and for more than can be drawn in a moment."""
     try:
         total = needed = 0
@@ -92,8 +92,8 @@ def check(strokes: object, size: tuple[int, int], scale: float) -> Sequence[dict
                 right = stroke["kind"] in ("line", "area") and points.shape[1:] == (2,) and len(points) > 0
                 right = right and bool(np.isfinite(points).all()) and np.abs(points).max() < 2**15
                 if stroke["kind"] == "line":
-                    brush = stroke["size"]
-                    right = right and isinstance(brush, Real) and 0 < brush < 2**13
+                    brush: Any = stroke["size"]
+                    right = right and isinstance(brush, int | float) and 0 < brush < 2**13
             if not right or total > MAX_POINTS:
                 raise ValueError
             needed += work(stroke, size, scale)

@@ -31,7 +31,7 @@ def guard(demo: gr.Blocks) -> None:
         ]
         return await preprocess(block_fn, inputs, state, explicit_call)
 
-    demo.preprocess_data = guarded
+    demo.preprocess_data = guarded  # type: ignore[method-assign]  # Gradio has no hook for it
 
 
 def check_files(value: Any, uploaded: set[str]) -> None:

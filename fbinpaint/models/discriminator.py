@@ -1,8 +1,8 @@
 """The discriminator: judges restored photos, during training only."""
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,7 +10,7 @@ from .layers import conv3x3
 from .safe_loading import SafeLoading
 
 
-class Discriminator(SafeLoading, ModelMixin, ConfigMixin):
+class Discriminator(SafeLoading, ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' `config_name`
     """Four judges: one of pixels, a PatchGAN (Isola et al., CVPR 2017) that is shown the mask, with strides 2, 4, 8;
     and one for each of three levels of a frozen, pretrained encoder (after Projected GAN, Sauer et al., NeurIPS 2021),
     which know at once what things look like. All are told the classes and judge each cell as one of its own (projection

@@ -9,9 +9,9 @@ Two kinds of votes, as both inform where a mean prototype of each class does not
 The bank of a released model holds statistics and small maps, no pixels of any photo.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce, wraps
 from typing import Any
 
 import torch
@@ -153,7 +153,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 def without_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     """Votes are sums of hundreds of terms, some of them large: bfloat16, which autocast would take, is too coarse."""
 
-    @functools.wraps(function)
+    @wraps(function)
     def exact(first: Tensor | list[Tensor], *args: Any) -> Any:
         device = (first[0] if isinstance(first, list) else first).device.type
         with torch.autocast(device, enabled=False):
@@ -217,7 +217,8 @@ def retrieve_layout(
     asked = best.values >= 0
     chosen = maps[nearest].masked_fill(~asked[:, :, None, None], IGNORE)  # (B, K, S, S)
     number, num_classes = nearest.shape[1], probabilities.shape[1]
-    layout = sum(one_hot(chosen[:, k].long(), num_classes) for k in range(number)).to(probabilities.dtype)
+    layout = reduce(torch.add, (one_hot(chosen[:, k].long(), num_classes) for k in range(number)))
+    layout = layout.to(probabilities.dtype)
     layout = layout / asked.sum(1)[:, None, None, None].clamp_min(1)
     layout = (1 - FLOOR) * F.interpolate(layout, size=probabilities.shape[-2:], mode="bilinear")
     unknown = 1 - layout.sum(1, keepdim=True)

@@ -4,9 +4,10 @@ import functools
 from typing import Any
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 
 
-class GradientCheckpointing:
+class GradientCheckpointing(ModelMixin):
     """What ModelMixin's switch asks of a model; to be named before `ModelMixin` among the base classes.
 
     A network is recomputed as a whole: between rounds only its inputs are kept.
@@ -14,6 +15,7 @@ class GradientCheckpointing:
 
     _supports_gradient_checkpointing = True
     gradient_checkpointing = False
+    _gradient_checkpointing_func: Any  # set with it
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Conditioning:
     window: Window | None
 
 
-class GuidedInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
+class GuidedInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' `config_name`
     """A shallow U-Net on the first fill, modulated by map and styles, with same-class attention at stride 8.
 
     Every round adds its details to the first fill, so that what a later round changes is the map's doing: details added
@@ -129,7 +129,7 @@ class GuidedInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixi
         styles = self.pool_styles(context4, probabilities, mask) if styles is None else styles
         of_class, of_style = self.embed_guide.weight[:, :-1, 0, 0].T.split(styles.shape[1:])
         # Written out: of a convolution of one channel torch.compile does not foresee the memory layout (torch 2.14).
-        of_hole, bias = self.embed_guide.weight[:, -1], self.embed_guide.bias[:, None, None]
+        of_hole, bias = self.embed_guide.weight[:, -1], self.embed_guide.get_parameter("bias")[:, None, None]
         hole4 = torch.addcmul(bias, F.avg_pool2d(mask, 4), of_hole)
         stem2 = self.stem2(unshuffle(fill, mask))  # (B, c2, H/2, W/2)
         stem4 = self.down4(F.silu(stem2)) + self.context4(context4)  # (B, c4, H/4, W/4)

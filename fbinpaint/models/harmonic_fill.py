@@ -25,17 +25,17 @@ def harmonic_fill(image: Tensor, known: Tensor, window: Window | None = None) ->
     window = window or (slice(0, height), slice(0, width))
     image, share = image * known, F.avg_pool2d(known, 2, ceil_mode=True)
     mean = F.avg_pool2d(image, 2, ceil_mode=True) / share.clamp_min(1e-6)
-    halved = tuple(slice(side.start // 2, -(-side.stop // 2)) for side in window)
-    coarse = harmonic_fill(mean, (share > 0).to(image.dtype), halved)
+    rows, columns = (slice(side.start // 2, -(-side.stop // 2)) for side in window)
+    coarse = harmonic_fill(mean, (share > 0).to(image.dtype), (rows, columns))
     hole = 1 - known
     fill = torch.addcmul(image, F.interpolate(coarse, size=(height, width), mode="bilinear"), hole)
     # A pixel more at each side, known or beyond the picture's border: what the hole's outermost pixels continue.
-    place = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in window)
-    inside, painted, quarter = (x[(..., *place)] for x in (image, fill, hole / 4))
+    rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in window)
+    inside, painted, quarter = (x[..., rows, columns] for x in (image, fill, hole / 4))
     for _ in range(SWEEPS):
         padded = F.pad(painted, (1, 1, 1, 1), mode="replicate")
-        rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
-        neighbours = rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:]
+        upright, across = padded[..., 1:-1], padded[..., 1:-1, :]
+        neighbours = upright[..., :-2, :] + upright[..., 2:, :] + across[..., :-2] + across[..., 2:]
         painted = torch.addcmul(inside, neighbours, quarter)
-    fill[(..., *place)] = painted
+    fill[..., rows, columns] = painted
     return fill

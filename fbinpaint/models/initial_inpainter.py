@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +23,7 @@ class InitialInpainterOutput(BaseOutput):
     context8: Tensor
 
 
-class InitialInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
+class InitialInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' `config_name`
     """A U-Net from half resolution (pixel-unshuffled) down to 1/16, where dilated blocks see the whole picture.
 
     It paints what a smooth continuation of the known pixels lacks: untrained it returns the harmonic fill itself, which

@@ -17,8 +17,8 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dilation: int 
 
 def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     """A residual branch that starts at zero starts as the identity: deep stacks then train at high rates at once."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
@@ -73,20 +73,22 @@ def hole_window(mask: Tensor) -> Window:
     rows, columns = ((mask > 0).amax(axes).nonzero()[:, 0].tolist() for axes in ((0, 1, 3), (0, 1, 2)))
     if not rows:
         return whole(mask)
-    sides = (rows, height), (columns, width)
-    return tuple(
-        slice(max(0, inside[0] // 4 * 4 - Details.REACH), min(side, inside[-1] // 4 * 4 + 4 + Details.REACH))
-        for inside, side in sides
-    )
+
+    def around(inside: list[int], side: int) -> slice:
+        return slice(max(0, inside[0] // 4 * 4 - Details.REACH), min(side, inside[-1] // 4 * 4 + 4 + Details.REACH))
+
+    return around(rows, height), around(columns, width)
 
 
 def whole(image: Tensor) -> Window:
-    return tuple(slice(0, side) for side in image.shape[-2:])
+    height, width = image.shape[-2:]
+    return slice(0, height), slice(0, width)
 
 
 def crop(x: Tensor, window: Window, stride: int) -> Tensor:
     """A window of the picture in its features (B,·,H/stride,W/stride); stride 1, 2 or 4."""
-    return x[(..., *(slice(side.start // stride, side.stop // stride) for side in window))]
+    rows, columns = (slice(side.start // stride, side.stop // stride) for side in window)
+    return x[..., rows, columns]
 
 
 class PlainBlock(nn.Module):
@@ -209,7 +211,10 @@ class SameClassAttention(nn.Module):
         """
 
         def asking(t: Tensor) -> Tensor:  # the cells in the window
-            return t if window is None else t[(..., *(slice(side.start // 8, -(-side.stop // 8)) for side in window))]
+            if window is None:
+                return t
+            rows, columns = (slice(side.start // 8, -(-side.stop // 8)) for side in window)
+            return t[..., rows, columns]
 
         def tokens(t: Tensor) -> Tensor:  # (B, n*d, h, w) -> (B, n, hw, d)
             return t.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)

@@ -3,10 +3,11 @@
 import itertools
 import math
 from dataclasses import dataclass, fields
+from functools import reduce
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class RecorrectorOutput(BaseOutput):
     gates: Tensor
 
 
-class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
+class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' `config_name`
     """log P_k(c|x) = sum over opinions i of q_i(x) s_i log V_i(c|x), normalised: a logarithmic opinion pool (Genest &
     Zidek, Statistical Science 1986).
 
@@ -74,7 +75,7 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
         self.log_sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
         self.gates = zero_init(nn.Conv2d(channels, number, 1))
         with torch.no_grad():
-            self.gates.bias[0] = math.log(FIRST_SHARE / (1 - FIRST_SHARE) * (number - 1))
+            self.gates.get_parameter("bias")[0] = math.log(FIRST_SHARE / (1 - FIRST_SHARE) * (number - 1))
         self.register_buffer("bank_maps", torch.full((num_exemplars, MAP_SIDE, MAP_SIDE), IGNORE, dtype=torch.uint8))
         self.register_buffer("bank_mirror", torch.arange(num_classes, dtype=torch.uint8))
         self.register_buffer("bank_counts", torch.zeros(num_classes, dtype=torch.int64))
@@ -132,7 +133,8 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
         evidence = cat_channels(*confidence_and_agreement(opinions), doubt.float()).to(first.dtype)
         h = F.silu(self.reason(self.gather(F.avg_pool2d(evidence, 2))))  # (B, channels, h/2, w/2)
         gates = F.interpolate(self.gates(h).softmax(1), size=first.shape[-2:], mode="bilinear") * hole
-        pooled = sum(gates[:, i : i + 1].float() * opinion for i, opinion in enumerate(opinions)).softmax(1)
+        weighted = (gates[:, i : i + 1].float() * opinion for i, opinion in enumerate(opinions))
+        pooled = reduce(torch.add, weighted).softmax(1)
         gates = torch.cat([gates[:, :1] + 1 - hole, gates[:, 1:]], 1)
         return RecorrectorOutput(probabilities=torch.where(hole > 0, pooled.to(first.dtype), first), gates=gates)
 

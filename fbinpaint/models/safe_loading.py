@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diffusers.models.modeling_utils import ModelMixin
 from safetensors import safe_open
 
 from ..errors import InputError, one_line
@@ -21,11 +22,13 @@ logging.getLogger("diffusers.models.modeling_utils").addFilter(
 )
 
 
-class SafeLoading(WithoutPath):
+class SafeLoading(WithoutPath, ModelMixin):
     """`from_pretrained` of a diffusers model, made strict; to be named before `ModelMixin` among the base classes."""
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, subfolder: str = "", variant: str | None = None, **options: Any):
+    def from_pretrained(  # type: ignore[override]  # its first argument has another name
+        cls, name: str | Path, subfolder: str = "", variant: str | None = None, **options: Any
+    ):
         """The network saved in a folder or a Hub repository, in evaluation mode.
 
         Args:
@@ -49,7 +52,8 @@ class SafeLoading(WithoutPath):
         cls.check_settings(folder / "config.json")
         options |= {"use_safetensors": True, "output_loading_info": True}
         try:
-            network, info = super().from_pretrained(str(folder), variant=variant, **options)
+            loaded: Any = super().from_pretrained(str(folder), variant=variant, **options)
+            network, info = loaded
         except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = one_line(error).split(". ")[0]  # diffusers goes on with advice of its own
             raise InputError(f"{folder}: does not load ({reason}); save the model again") from error

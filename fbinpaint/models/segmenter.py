@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from huggingface_hub.errors import HTTPError  # of the client that huggingface_hub uses
 from safetensors import SafetensorError
@@ -44,7 +44,7 @@ def fold_batchnorms(encoder: nn.Module) -> None:
     and inference loses a layer per convolution.
     """
     for parent in list(encoder.modules()):
-        last_conv = None
+        last_conv = ""
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv2d):
                 last_conv = name
@@ -75,7 +75,7 @@ class LeanInvertedResidual(InvertedResidual):
         for border in (h[..., :top, :], h[..., top + height :, :], h[..., :left], h[..., left + width :]):
             border.zero_()
         h = F.conv2d(self.bn1(h), depthwise.weight, depthwise.bias, step, groups=depthwise.groups)
-        return self.bn3(self.conv_pwl(self.se(self.aa(self.bn2(h)))))
+        return self.bn3(self.conv_pwl(self.se(self.aa(self.bn2(h)))))  # type: ignore[misc]  # timm calls `aa` optional
 
 
 def make_lean(encoder: nn.Module) -> None:
@@ -85,7 +85,7 @@ def make_lean(encoder: nn.Module) -> None:
             block.__class__ = LeanInvertedResidual
 
 
-def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool = False) -> nn.Module:
+def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool = False) -> Any:
     """A timm feature pyramid (strides 2 to 32) with its BatchNorms folded.
 
     Args:
@@ -112,7 +112,7 @@ def build_encoder(name: str, weights: str | Path | None = None, pretrained: bool
     return encoder.requires_grad_(True)  # folding leaves the new biases frozen
 
 
-class Segmenter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
+class Segmenter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' `config_name`
     """timm encoder, feature pyramid decoder at stride 4 that is told where the photo was filled.
 
     Args:
@@ -157,11 +157,12 @@ class Segmenter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):
 
     def forward(self, image: Tensor, mask: Tensor) -> SegmenterOutput:
         """image (B,3,H,W) in [-1,1], filled; mask (B,1,H,W) in {0,1}, 1 = filled, all zero for an intact photo."""
-        h = None
+        h: Tensor | None = None
         encoded = self.encoder(image)[1:]
         for feature, lateral, refine in reversed(list(zip(encoded, self.lateral, self.refine, strict=True))):
             hole = F.interpolate(mask, size=feature.shape[-2:], mode="area")
             level = lateral(cat_channels(feature, hole))  # (B, D, H/s, W/s)
             h = refine(level if h is None else level + resize_like(h, level))
+        assert h is not None, "an encoder has levels"
         features = F.relu(h)  # (B, D, H/4, W/4)
         return SegmenterOutput(logits=self.classify(features), pyramid=[*encoded, features])

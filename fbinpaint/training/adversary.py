@@ -1,10 +1,11 @@
 """The discriminator with all that belongs to it: the frozen encoder it sees through, its optimizer, both its losses."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.photos import Batch
@@ -30,7 +31,7 @@ class Adversary:
         encoder: a copy of the segmenter's as it is at the start: what the discriminator sees through must not move.
     """
 
-    def __init__(self, accelerator: Accelerator, encoder: nn.Module, num_classes: int, learning_rate: float):
+    def __init__(self, accelerator: Accelerator, encoder: Any, num_classes: int, learning_rate: float):
         self.accelerator, self.num_classes = accelerator, num_classes
         self.encoder = encoder.requires_grad_(False).eval().to(accelerator.device)
         widths = tuple(encoder.feature_info.channels()[JUDGED_LEVELS])

@@ -37,6 +37,11 @@ class ClassFloor(nn.Module):
         classes: (C,) bool, those that may be raised (`small_and_common`).
     """
 
+    classes: Tensor  # as all of these, (C,)
+    offset: Tensor
+    labelled_share: Tensor
+    named_share: Tensor
+
     def __init__(self, classes: Tensor):
         super().__init__()
         self.register_buffer("classes", classes, persistent=False)

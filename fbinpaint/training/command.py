@@ -199,7 +199,7 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
         for line in trainer.crops.cost_of_sharing(processes * workers):
             trainer.accelerator.print(line)
         known = checkpoint is not None and trainer.crops.go_on(stream_state(checkpoint), processes, workers)
-        if step and not known:
+        if checkpoint is not None and step and not known:
             trainer.accelerator.print(
                 f"{checkpoint.name} is of other processes or workers: streams are shared anew, and what was left of "
                 "their last pass is not read"
@@ -316,4 +316,3 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}")
         return 1
-

@@ -26,7 +26,7 @@ def load_teacher(model: str | None, label_space: LabelSpace, device: torch.devic
         raise InputError(
             f"--distilled_model {model}: is of {pipeline.label_space.name}, not of {label_space.name}; name another"
         )
-    return pipeline.networks.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+    return pipeline.networks.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -2,10 +2,13 @@
 
 import copy
 from collections import defaultdict
+from typing import Any, Generic, TypeVar
 
 import torch
 from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
 from torch import Tensor, nn
+
+Averaged = TypeVar("Averaged", bound=nn.Module)
 
 # Of the Newton-Schulz iterations: https://leloykun.github.io/ponder/muon-opt-coeffs, "quintic" in timm.
 COEFFICIENTS = [
@@ -31,9 +34,9 @@ class StackedMuon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # nobody evaluates anew in a step
         for group in self.param_groups:
-            stacks = defaultdict(list)
+            stacks: dict[tuple, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     state = self.state[parameter]
@@ -43,18 +46,18 @@ class StackedMuon(torch.optim.Optimizer):
             for stack in stacks.values():
                 self._step(stack, **{key: group[key] for key in ("lr", "momentum", "weight_decay")})
 
-    def _step(self, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+    def _step(self, parameters: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
         """Parameters of one shape, as matrices."""
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
-        torch._foreach_lerp_(buffers, [parameter.grad for parameter in parameters], 1 - momentum)
+        torch._foreach_lerp_(buffers, [p.grad for p in parameters if p.grad is not None], 1 - momentum)
         # Channels last, as they lie in memory: the order of a matrix's columns does not matter.
         matrices = torch.stack([buffer.movedim(1, -1).flatten(1) for buffer in buffers])  # (N, out, in)
         # bfloat16 is enough and twice as fast on GPUs; most processors are ten times slower in it.
         dtype = torch.float32 if matrices.device.type == "cpu" else torch.bfloat16
-        updates = zeropower_via_newtonschulz(matrices, len(COEFFICIENTS), COEFFICIENTS, dtype=dtype)
+        orthogonal = zeropower_via_newtonschulz(matrices, len(COEFFICIENTS), COEFFICIENTS, dtype=dtype)
         shapes = [parameter.movedim(1, -1).shape for parameter in parameters]
-        updates = updates.to(matrices.dtype).contiguous()
-        updates = [update.view(shape).movedim(-1, 1) for update, shape in zip(updates, shapes, strict=True)]
+        orthogonal = orthogonal.to(matrices.dtype).contiguous()
+        updates = [update.view(shape).movedim(-1, 1) for update, shape in zip(orthogonal, shapes, strict=True)]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         torch._foreach_add_(parameters, updates, alpha=-lr * get_lr_scale(matrices.shape, "match_rms_adamw"))
 
@@ -74,28 +77,34 @@ def build_optimizers(
 
     Orthogonalised momentum learns in a third of AdamW's steps here (docs/experiments.md).
     """
-    matrices, rest, encoder = [], [], []  # in their own order: a resumed optimizer finds its state by position
+    # In their own order: a resumed optimizer finds its state by position.
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    encoder: list[nn.Parameter] = []
     for name, parameter in networks.named_parameters():
         if parameter.requires_grad:
             kind = encoder if name.startswith("segmenter.encoder.") else matrices if is_matrix(parameter) else rest
             kind.append(parameter)
-    groups = [{"params": rest, "lr": learning_rate}, {"params": encoder, "lr": encoder_learning_rate}]
+    groups: list[dict[str, Any]] = [
+        {"params": rest, "lr": learning_rate},
+        {"params": encoder, "lr": encoder_learning_rate},
+    ]
     groups = [group for group in groups if group["params"]]
-    optimizers = [StackedMuon(matrices, lr=learning_rate)] if matrices else []
+    optimizers: list[torch.optim.Optimizer] = [StackedMuon(matrices, lr=learning_rate)] if matrices else []
     if groups:
         adamw = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-7, weight_decay=WEIGHT_DECAY, fused=True)
         optimizers.append(adamw)
     return optimizers
 
 
-class WeightAverage:
+class WeightAverage(Generic[Averaged]):
     """The moving average of some networks' weights, in `module`, for accelerate to save.
 
     It forgets its random start: the decay rises with the updates n, (1 + n) / (10 + n). Not torch's AveragedModel:
     the count of that one lies on the GPU, and each step waits for it.
     """
 
-    def __init__(self, networks: nn.Module, decay: float):
+    def __init__(self, networks: Averaged, decay: float):
         self.module = copy.deepcopy(networks).requires_grad_(False).eval()
         self.decay, self.updates = decay, 0
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -43,7 +44,10 @@ class OutputFolder:
 
     def __init__(self, place: str, accelerator: Accelerator):
         self.place, self.accelerator, self.folder = place, accelerator, local_folder(place)
-        self.files, self.root = open_url(place) if is_url(place) else (None, "")
+        self.files: Any = None  # of fsspec, where the place is a URL
+        self.root = ""
+        if is_url(place):
+            self.files, self.root = open_url(place)
         self.sent: dict[Path, tuple[int, int]] = {}  # what has gone up: size and time of change
         if self.files is not None and accelerator.is_local_main_process:
             self._begin()

@@ -22,7 +22,8 @@ class Progress:
     def __init__(self, accelerator: Accelerator, max_steps: int, max_minutes: float | None, warmup_steps: int):
         self.accelerator, self.max_steps, self.warmup_steps = accelerator, max_steps, warmup_steps
         self.max_seconds = None if max_minutes is None else 60 * max_minutes
-        self.seconds_before, self.started = 0.0, None
+        self.seconds_before = 0.0
+        self.started: float | None = None
 
     @property
     def seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..labels import LabelSpace
 from ..loop import Networks
 from ..models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from ..pipeline import FeedbackInpaintPipeline
-from ..saved import pinned
+from ..saved import COMPONENTS, pinned
 from .validation import Validator
 
 
@@ -102,8 +103,10 @@ def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Call
 def with_other_classes(networks: Networks, num_classes: int) -> tuple[Networks, list[str]]:
     """The same networks for other classes, and the names of the weights that start anew: those of the layers whose
     shape depends on how many classes there are."""
-    parts, anew = {}, []
-    for name, network in networks.named_children():
+    parts: dict[str, Any] = {}
+    anew: list[str] = []
+    for name in COMPONENTS:
+        network = getattr(networks, name)
         if "num_classes" in network.config:
             config = {key: value for key, value in network.config.items() if key != "label_space"}
             # Of one class more as well: a shape that is the same then does not depend on the classes.

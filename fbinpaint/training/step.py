@@ -1,6 +1,8 @@
 """One training step: all networks run the loop on a batch; every map is supervised, the first and the last fill."""
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class LossWeights:
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum of those losses that there are, by their names."""
-        return sum(getattr(self, name) * loss for name, loss in losses.items())
+        return reduce(torch.add, (getattr(self, name) * loss for name, loss in losses.items()))
 
 
 @dataclass
@@ -51,11 +53,15 @@ class Losses:
     recognition: Tensor
 
 
+class HasImage(Protocol):
+    image: Tensor
+
+
 @dataclass
 class Outcome:
     """What a step leaves to the perceptual and adversarial losses."""
 
-    last: Round  # its image is their input
+    last: HasImage  # a round, whose image is their input
     classes: Tensor  # (B,H/4,W/4) int64, of the intact photos: true ones, or such as the teacher is sure of; else 255
     told: Tensor  # likewise, those that the fill should have: as drawn, where something was
     astray: Tensor  # (B,1,H,W) bool, where other classes than the photo's were drawn: there is no truth for the fill
@@ -102,6 +108,9 @@ class Learner(nn.Module):
             first opinion, the recorrector is to bring back what that one lost.
         kept: (C,) bool, the classes that `ClassFloor` keeps in pseudo-labels.
     """
+
+    networks: Networks
+    class_weights: Tensor
 
     def __init__(self, networks: Networks, strategy: Strategy, class_weights: Tensor, kept: Tensor):
         super().__init__()
@@ -173,6 +182,7 @@ class Learner(nn.Module):
         first, *corrected = rounds
         losses = [target.loss(first.logits.log_softmax(1), everywhere)]
         for round_ in corrected:
+            assert round_.newest is not None, "each round after the first has one"
             losses.append(target.loss((round_.newest + 1e-6).log(), everywhere * true))
             losses.append(target.loss((round_.probabilities + 1e-6).log(), hole * true * balance))
         return losses
@@ -235,7 +245,7 @@ def best_labelled(labelled_share: Tensor) -> Tensor:
 
 
 def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:
-    return sum(losses) / len(losses) if losses else like.new_zeros(())
+    return reduce(torch.add, losses) / len(losses) if losses else like.new_zeros(())
 
 
 def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -252,4 +262,5 @@ def hole_windows(a: Tensor, b: Tensor, mask: Tensor, size: int, generator: torch
         for place, side in ((pixel // width, height), (pixel % width, width))
     )
     photos = torch.arange(len(mask), device=mask.device)[:, None, None]
-    return tuple(x[photos, :, rows[:, :, None], columns[:, None]].movedim(-1, 1) for x in (a, b))
+    window_a, window_b = (x[photos, :, rows[:, :, None], columns[:, None]].movedim(-1, 1) for x in (a, b))
+    return window_a, window_b

@@ -6,6 +6,8 @@ import math
 import shlex
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 
@@ -62,9 +64,8 @@ class Trainer:
         self.weights = LossWeights(**{f.name: getattr(args, f"{f.name}_weight") for f in fields(LossWeights)})
         self.paint_learns = networks.paint_learns
         if self.paint_learns and self.weights.perceptual:
-            self.perceptual = PerceptualLoss(args.perceptual_weights).to(
-                accelerator.device, memory_format=torch.channels_last
-            )
+            self.perceptual = PerceptualLoss(args.perceptual_weights).to(accelerator.device)
+            self.perceptual.to(memory_format=torch.channels_last)
         self.distilled = load_teacher(args.distilled_model, self.label_space, accelerator.device)
         encoder = copy.deepcopy(networks.segmenter.encoder)
         self.ema = WeightAverage(networks.to(accelerator.device), args.ema_decay)
@@ -72,7 +73,7 @@ class Trainer:
         self.peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.progress = Progress(accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps)
         if args.gradient_checkpointing:  # the average, a copy, keeps the plain networks
-            for network in networks.children():
+            for network in (getattr(networks, name) for name in COMPONENTS):
                 network.enable_gradient_checkpointing()
         if args.compile:
             for network in networks.children():
@@ -82,7 +83,7 @@ class Trainer:
         self.refresh_bank()
         self.adversary = Adversary(accelerator, encoder, self.label_space.num_classes, args.discr_learning_rate)
         accelerator.register_for_checkpointing(self.ema, self.progress)
-        self.part = record_function  # names the parts of a step to a profiler
+        self.part: Callable[[str], AbstractContextManager] = record_function  # names the parts of a step to a profiler
         self.began = time.time()
 
     def build_learner(self, networks: Networks) -> Learner:

@@ -83,9 +83,9 @@ class Validator:
         for k in range(self.num_rounds + 1):
             scores[f"lpips_alex/{k}"] = torch.cat([batch.lpips[k] for batch in found]).mean().item()
             scores[f"psnr/{k}"] = torch.cat([batch.psnr[k] for batch in found]).mean().item()
-            if (hole := sum(batch.holes[k] for batch in found)).any():
+            if (hole := np.sum([batch.holes[k] for batch in found], axis=0)).any():
                 scores[f"miou_hole/{k}"] = float(miou_from_confusion(hole))
-        if (intact := sum(batch.intact for batch in found)).any():
+        if (intact := np.sum([batch.intact for batch in found], axis=0)).any():
             scores["miou_intact"] = float(miou_from_confusion(intact))
         if grid is not None:
             save_grid([row for batch in found for row in batch.pictures], grid)
@@ -96,7 +96,7 @@ class Validator:
         device, resolution, num_classes = networks.segmenter.device, photos.shape[1], self.label_space.num_classes
         truth = torch.from_numpy(photos).permute(0, 3, 1, 2).float()
         hole = torch.from_numpy(masks)[:, None].float()
-        intact = np.stack(segment_photos(networks.segmenter, photos, self.label_space, resolution, device))
+        intact = np.stack(segment_photos(networks.segmenter, list(photos), self.label_space, resolution, device))
         scores = BatchScores(
             int(self.indices[where][0]), confusion_matrix(labels, intact, np.ones_like(masks), num_classes)
         )
