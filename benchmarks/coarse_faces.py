@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from benchmarks.reports import print_report
 from fbinpaint.arguments import HelpWithDefaults, count, positive
+from fbinpaint.batch.folders import files_by_stem, pair_by_stem
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import fill_with_pipeline, load_sample
-from fbinpaint.folders import files_by_stem, pair_by_stem
+from fbinpaint.evaluation.evaluation import fill_with_pipeline, load_sample
+from fbinpaint.evaluation.metrics import confusion_matrix, iou_from_confusion, miou_from_confusion, paired_relative_miou
 from fbinpaint.labels import CELEBAMASK_HQ, IGNORE
-from fbinpaint.metrics import confusion_matrix, iou_from_confusion, miou_from_confusion, paired_relative_miou
 
 SEED, BATCH_SIZE = 0, 8
 GROUPS = {  # as FASSEG frontal has them (Khan et al., ICIP 2015): what it does not name is background, glasses are eyes

@@ -25,7 +25,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
-from fbinpaint.memory import keep_freed_memory
+from fbinpaint.system.memory import keep_freed_memory
 
 
 def convolution_backward_flop(grad_out_shape, _x_shape, w_shape, *others, out_shape=None) -> int:

@@ -19,15 +19,16 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.reports import print_report
-from fbinpaint import FeedbackInpaintPipeline, metrics
+from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
-from fbinpaint.controls import control_pipelines
 from fbinpaint.data.photos import read_photo
 from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import BOOTSTRAP_RESAMPLES, PhotoScore, evaluate
+from fbinpaint.evaluation import metrics
+from fbinpaint.evaluation.controls import control_pipelines
+from fbinpaint.evaluation.evaluation import BOOTSTRAP_RESAMPLES, PhotoScore, evaluate
 
 SEED, ROUNDS = 0, 2
 NUMBERS = (5, 20, 100)

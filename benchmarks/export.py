@@ -30,10 +30,10 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.export import WholeLoop, export_onnx
+from fbinpaint.images.tensors import mask_to_tensor, to_tensor
 from fbinpaint.loop import Networks, Round, feedback_rounds
 from fbinpaint.masks import centre_mask, free_form_mask
-from fbinpaint.memory import keep_freed_memory
-from fbinpaint.tensors import mask_to_tensor, to_tensor
+from fbinpaint.system.memory import keep_freed_memory
 
 AGREEMENT_BATCHES, TIMED_BATCHES = (1, 3), (1, 4)
 

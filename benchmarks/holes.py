@@ -25,8 +25,8 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
-from fbinpaint.evaluation import BASELINE_RADIUS, BASELINES
-from fbinpaint.images import resize_image
+from fbinpaint.evaluation.evaluation import BASELINE_RADIUS, BASELINES
+from fbinpaint.images.crops import resize_image
 
 SEED = 0
 SIZES = ((640, 480), (1600, 1200), (4000, 3000))

@@ -20,10 +20,10 @@ from fbinpaint.data.photos import PhotoCrops, collate
 from fbinpaint.data.rows import labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
-from fbinpaint.files import save_folder
 from fbinpaint.labels import IGNORE, load_label_space
 from fbinpaint.models import Segmenter
 from fbinpaint.models.layers import in_cells
+from fbinpaint.system.files import save_folder
 from fbinpaint.training.optimizers import WeightAverage, build_optimizers
 
 BATCH_SIZE, RESOLUTION = 4, 256

@@ -28,7 +28,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.errors import InputError
-from fbinpaint.images import load_image
+from fbinpaint.images.io import load_image
 from fbinpaint.masks import free_form_mask
 
 SIZE = (4000, 3000)

@@ -32,7 +32,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import centre_mask
-from fbinpaint.memory import keep_freed_memory
+from fbinpaint.system.memory import keep_freed_memory
 
 SIZES = (256, 512)
 # (channels, side) of dense 3x3 convolutions: the fastest of them is taken for what the machine can do.

@@ -17,7 +17,8 @@ from PIL import Image
 from benchmarks.large import SIZE, procedural_photo
 from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults
-from fbinpaint.images import load_image, to_rgb
+from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.io import load_image
 
 LEVELS = range(1, 7)
 

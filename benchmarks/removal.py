@@ -21,21 +21,21 @@ from tqdm import tqdm
 from benchmarks.reports import print_report, stacked
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, names, positive
+from fbinpaint.batch.folders import naming
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.photos import read_labels, read_photo
 from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import Sample, fill_with_baseline
-from fbinpaint.folders import naming
-from fbinpaint.images import save_image
+from fbinpaint.evaluation.evaluation import Sample, fill_with_baseline
+from fbinpaint.evaluation.metrics import LPIPS, paired_relative
+from fbinpaint.hub.saved import read_label_space
+from fbinpaint.images.io import save_image
+from fbinpaint.images.tensors import to_tensor
 from fbinpaint.labels import IGNORE
-from fbinpaint.metrics import LPIPS, paired_relative
 from fbinpaint.models import Segmenter
+from fbinpaint.pipeline.segmentation import segment_photos
 from fbinpaint.removal import Removal, remove
-from fbinpaint.saved import read_label_space
-from fbinpaint.segmentation import segment_photos
-from fbinpaint.tensors import to_tensor
 
 SEED, ROUNDS = 0, 2
 PLACES = 200  # tried for each hole that is moved

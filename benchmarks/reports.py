@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fbinpaint.errors import InputError, printable
-from fbinpaint.files import whole_file
+from fbinpaint.system.files import whole_file
 
 
 def stacked(rows: list[np.ndarray]) -> np.ndarray:

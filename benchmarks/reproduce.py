@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults, names
 from fbinpaint.errors import InputError
-from fbinpaint.files import read_json, whole_file
-from fbinpaint.report import COLUMNS, change, markdown_table, sizes, table
+from fbinpaint.evaluation.report import COLUMNS, change, markdown_table, sizes, table
+from fbinpaint.system.files import read_json, whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 2  # the pipeline's own number

@@ -32,8 +32,8 @@ from PIL import Image
 
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.errors import InputError
+from fbinpaint.hub.model_names import CHECKPOINTS
 from fbinpaint.masks import protocol_mask
-from fbinpaint.model_names import CHECKPOINTS
 
 from .reports import exit_code
 

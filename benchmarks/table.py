@@ -21,8 +21,8 @@ from pathlib import Path
 from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.errors import InputError
-from fbinpaint.files import read_json, whole_file
-from fbinpaint.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
+from fbinpaint.evaluation.report import change, class_table, harm_table, markdown_table, sentence, sizes, table
+from fbinpaint.system.files import read_json, whole_file
 
 BLOCK = re.compile(
     r"(<!-- (?P<kind>report|methods|scores|feedback|classes|removal) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)",

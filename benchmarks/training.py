@@ -31,7 +31,7 @@ from benchmarks.reports import print_report
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.photos import Batch, collate
 from fbinpaint.data.scenes import write_scenes
-from fbinpaint.memory import keep_freed_memory
+from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.training import command
 from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.trainer import Trainer

@@ -36,10 +36,10 @@ from fbinpaint.demo.inputs import read_hole, whole_number, without_folders
 from fbinpaint.demo.models import AUTO, MAX_RETRIES, MAX_ROUNDS, Busy, Places, load
 from fbinpaint.demo.rendering import present_classes, round_share, size_and_hole
 from fbinpaint.errors import InputError, printable
-from fbinpaint.image_io import MAX_PIXELS, decode_image, open_image
-from fbinpaint.images import name_of, to_rgb
-from fbinpaint.memory import bound_freed_memory
-from fbinpaint.modes import fit_to_format
+from fbinpaint.images.convert import name_of, to_rgb
+from fbinpaint.images.io import MAX_PIXELS, decode_image, open_image
+from fbinpaint.images.modes import fit_to_format
+from fbinpaint.system.memory import bound_freed_memory
 
 BATCH = 8  # as many crops as the pipeline runs together
 BATCH_WAIT = 0.02  # seconds that a request waits for others to share its batch

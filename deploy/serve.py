@@ -19,7 +19,7 @@ from typing import Any
 
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.errors import InputError, one_line, printable
-from fbinpaint.model_names import CHECKPOINTS, bundled_models, label_space_of_model
+from fbinpaint.hub.model_names import CHECKPOINTS, bundled_models, label_space_of_model
 
 HOST, PORT = "127.0.0.1", 8000
 NO_CLUSTER = "no Ray cluster answers there; name HOST:PORT as `ray start --head` told it, or auto"

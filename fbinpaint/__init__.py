@@ -9,19 +9,19 @@ __all__ = ["FeedbackInpaintPipeline", "InputError", "InputWarning", "Restorer", 
 def __getattr__(name: str):
     # Imported on first use: `fbinpaint --help` and the label spaces need neither torch nor diffusers.
     if name == "FeedbackInpaintPipeline":
-        from .pipeline import FeedbackInpaintPipeline
+        from fbinpaint.pipeline import FeedbackInpaintPipeline
 
         return FeedbackInpaintPipeline
     if name == "Restorer":
-        from .restorer import Restorer
+        from fbinpaint.restorer import Restorer
 
         return Restorer
     if name in ("InputError", "InputWarning"):
-        from . import errors
+        from fbinpaint import errors
 
         return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if "diffusers" in sys.modules:  # `DiffusionPipeline.from_pretrained` finds the pipeline once it has been imported
-    from . import pipeline  # noqa: F401
+    from fbinpaint.pipeline import pipeline  # noqa: F401

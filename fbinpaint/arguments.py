@@ -3,7 +3,7 @@ one refuses ends in one line."""
 
 import argparse
 
-from fbinpaint.devices import FORM
+from fbinpaint.system.devices import FORM
 
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter):

@@ -17,26 +17,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from fbinpaint import __version__
 from fbinpaint.arguments import HelpWithDefaults, count, device, gpus, names, percent, pixels, positive, seed
-from fbinpaint.devices import AUTO_DEVICE, DTYPES, check_device, find_device
 from fbinpaint.errors import InputError, InputWarning, printable
-from fbinpaint.files import save_folder, whole_file
-from fbinpaint.memory import keep_freed_memory
-from fbinpaint.model_names import (
-    AUTO,
-    DEFAULT_MODEL,
-    bundled_models,
-    candidates,
-    load_pipeline,
-)
-from fbinpaint.threads import openmp_settings
-from fbinpaint.urls import Place, is_folder, place
+from fbinpaint.hub.model_names import AUTO, DEFAULT_MODEL, bundled_models, candidates, load_pipeline
+from fbinpaint.system.devices import AUTO_DEVICE, DTYPES, check_device, find_device
+from fbinpaint.system.files import save_folder, whole_file
+from fbinpaint.system.memory import keep_freed_memory
+from fbinpaint.system.threads import openmp_settings
+from fbinpaint.system.urls import Place, is_folder, place
 
 if TYPE_CHECKING:
-    from fbinpaint import chunks, on_ray
-    from fbinpaint.batch import Done, Task
-    from fbinpaint.chunks import Chunks
+    from fbinpaint.batch import chunks, on_ray
+    from fbinpaint.batch.batch import Done, Task
+    from fbinpaint.batch.chunks import Chunks
+    from fbinpaint.batch.planning import Listing, Plan
     from fbinpaint.pipeline import FeedbackInpaintPipeline
-    from fbinpaint.planning import Listing, Plan
 
 GPU_BATCH_SIZE = 16  # photos
 # What commands need beside the core.
@@ -331,10 +325,10 @@ def _named_model(text: str) -> tuple[str, str]:
 
 def run_command(args: argparse.Namespace) -> int:
     """`run`: every photo that can be restored is; each that cannot is one line on stderr and makes the exit code 1."""
-    from fbinpaint.batch import Removing, Restoration
-    from fbinpaint.planning import plan_restorations
-    from fbinpaint.tables import is_table
-    from fbinpaint.xmp import model_name
+    from fbinpaint.batch.batch import Removing, Restoration
+    from fbinpaint.batch.planning import plan_restorations
+    from fbinpaint.batch.tables import is_table
+    from fbinpaint.images.xmp import model_name
 
     args.table = is_table(args.image)
     removal = removal_options(args)
@@ -414,8 +408,8 @@ def runtime_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def segment_command(args: argparse.Namespace) -> int:
     """`segment`: as `run`, for the maps of intact photos."""
-    from fbinpaint.batch import Segmentation
-    from fbinpaint.planning import plan_maps
+    from fbinpaint.batch.batch import Segmentation
+    from fbinpaint.batch.planning import plan_maps
 
     check_device(args.device)
     return _process(args, candidates(args.model, None), plan_maps(args.image, args.output, args.colour), Segmentation)
@@ -431,10 +425,10 @@ def exemplars_command(args: argparse.Namespace) -> int:
     from fbinpaint.data.photos import read_photo
     from fbinpaint.data.rows import labelled_rows
     from fbinpaint.data.sources import load_photos
-    from fbinpaint.hub import model_files
-    from fbinpaint.origin import write_origin
+    from fbinpaint.hub.origin import write_origin
+    from fbinpaint.hub.publish import model_files
+    from fbinpaint.hub.saved import WEIGHTS, pinned
     from fbinpaint.pipeline import FeedbackInpaintPipeline
-    from fbinpaint.saved import WEIGHTS, pinned
 
     if os.path.lexists(args.output):
         raise InputError(f"{args.output}: is there already; move it away, or name another --output")
@@ -474,8 +468,8 @@ def _process(
     models: those that the photos are shared among, folders or Hub ids by name, as `candidates` has them
     task: is given the pipelines by name
     """
-    from fbinpaint.batch import run
-    from fbinpaint.planning import Listing
+    from fbinpaint.batch.batch import run
+    from fbinpaint.batch.planning import Listing
 
     lines = Lines()
     listing = Listing(plan, lines.of_plan)
@@ -490,7 +484,7 @@ def _run_in_chunks(args: argparse.Namespace, models: dict[str, str]) -> int:
     """`run` on a Ray cluster, or over a table. The lines about photos that failed are in a file as well."""
     from contextlib import closing
 
-    from fbinpaint import chunks, on_ray
+    from fbinpaint.batch import chunks, on_ray
 
     args.image, args.output = absolute(args.image), absolute(args.output)  # workers run in other folders
     args.mask = absolute(args.mask)
@@ -516,9 +510,9 @@ def chunks_of(args: argparse.Namespace) -> "Callable[[int], Callable[[], Chunks]
     """What finds the chunks of a run, by its batch size. Raises InputError for options that do not fit each other."""
     from functools import partial
 
-    from fbinpaint.chunks import in_chunks
-    from fbinpaint.planning import plan_restorations
-    from fbinpaint.tables import check_table_options, plan_table
+    from fbinpaint.batch.chunks import in_chunks
+    from fbinpaint.batch.planning import plan_restorations
+    from fbinpaint.batch.tables import check_table_options, plan_table
 
     if args.table:
         check_table_options(args.output, args.mask, args.format == "keep", args.quality)
@@ -555,8 +549,8 @@ class Lines:
     @contextmanager
     def in_file(cls, place: Place) -> "Iterator[Lines]":
         """Errors are in a file as well, which is there once the run is over."""
-        from fbinpaint.batch import Files
-        from fbinpaint.image_io import ImageBytes
+        from fbinpaint.batch.batch import Files
+        from fbinpaint.images.io import ImageBytes
 
         with TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as errors:
             yield cls(errors)
@@ -572,7 +566,7 @@ class Lines:
             print(printable(line), file=self.errors)
 
     def of_plan(self, line: str) -> None:
-        from fbinpaint.planning import Note
+        from fbinpaint.batch.planning import Note
 
         self.say("note" if isinstance(line, Note) else "error", line)
 
@@ -596,7 +590,7 @@ def _tell(
     """
     from tqdm import tqdm
 
-    from fbinpaint.batch import Found
+    from fbinpaint.batch.batch import Found
 
     photos: Counter[str] = Counter()  # by model, of those that a choice was made for
     found = Found()
@@ -640,8 +634,8 @@ def batch_size(args: argparse.Namespace) -> int:
 def evaluate_command(args: argparse.Namespace) -> int:
     """`evaluate`: writes the report and its CSV, and prints the overall scores; also under `accelerate launch`."""
     check_device(args.device)
-    from fbinpaint.evaluation import compare, evaluate, export_protocol, processes
-    from fbinpaint.report import markdown, plain_table, plot, sentence
+    from fbinpaint.evaluation.evaluation import compare, evaluate, export_protocol, processes
+    from fbinpaint.evaluation.report import markdown, plain_table, plot, sentence
 
     scored = args.model or args.compare
     if not args.export_protocol and not (scored and args.output):
@@ -712,9 +706,9 @@ def export_command(args: argparse.Namespace) -> int:
 
 def publish_command(args: argparse.Namespace) -> int:
     """`publish`: uploads the folder and its card in one commit, or shows what would go."""
-    from fbinpaint.card import model_card
-    from fbinpaint.hub import files_of, made_files, other_files, publish
-    from fbinpaint.saved import check_pipeline
+    from fbinpaint.hub.card import model_card
+    from fbinpaint.hub.publish import files_of, made_files, other_files, publish
+    from fbinpaint.hub.saved import check_pipeline
 
     if args.space:
         return publish_space_command(args)
@@ -743,7 +737,7 @@ def publish_command(args: argparse.Namespace) -> int:
 
 
 def publish_space_command(args: argparse.Namespace) -> int:
-    from fbinpaint.space import ZERO, publish_space, space_files
+    from fbinpaint.hub.space import ZERO, publish_space, space_files
 
     if args.model or args.repo_id or args.report or args.handler:
         raise InputError("--model, --repo-id, --report, --handler: are of a model, --space makes a page; publish each")

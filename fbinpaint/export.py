@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from fbinpaint import __version__
 from fbinpaint.errors import InputError
-from fbinpaint.files import save_folder
+from fbinpaint.hub.origin import write_origin
 from fbinpaint.loop import Networks, feedback_rounds
-from fbinpaint.origin import write_origin
-from fbinpaint.pipeline import MAX_ROUNDS, STRIDE, FeedbackInpaintPipeline
+from fbinpaint.pipeline import FeedbackInpaintPipeline
+from fbinpaint.pipeline.pipeline import MAX_ROUNDS, STRIDE
+from fbinpaint.system.files import save_folder
 
 SIZES = (256, 512)
 OPSET = 20  # ONNX Runtime reads it from 1.17 on

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from fbinpaint.errors import InputError
-from fbinpaint.files import read_json
+from fbinpaint.system.files import read_json
 
 if TYPE_CHECKING:  # saved models are checked without torch
     import torch

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fbinpaint.models.exemplar_bank import Layout
+from fbinpaint.models.layers import Window, downsample_mask, hole_window, one_hot
+from fbinpaint.models.recorrector import RecorrectorOutput
+
 from .errors import InputError
 from .models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from .models.exemplar_bank import Layout
-from .models.layers import Window, downsample_mask, hole_window, one_hot
-from .models.recorrector import RecorrectorOutput
 
 # What guides the passes: no map, the segmenter's own map (never corrected), or the map that feedback corrects.
 VARIANTS = ("unguided", "unidirectional", "feedback")

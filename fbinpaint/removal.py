@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fbinpaint.images.convert import name_of, to_mask, to_rgb
+from fbinpaint.images.modes import as_photo
+
 from .errors import InputError
-from .images import name_of, to_mask, to_rgb
-from .modes import as_photo
 
 if TYPE_CHECKING:
-    from .pipeline import FeedbackInpaintPipeline
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
 
 
 @dataclass

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from fbinpaint.batch import Memory, Removing, Restoration, run
-from fbinpaint.devices import AUTO_DEVICE
+from fbinpaint.batch.batch import Memory, Removing, Restoration, run
+from fbinpaint.batch.planning import Job, job
 from fbinpaint.errors import InputError
-from fbinpaint.image_io import ImageBytes
-from fbinpaint.images import ALPHA
-from fbinpaint.model_names import AUTO, candidates, load_pipeline
-from fbinpaint.planning import Job, job
-from fbinpaint.urls import Place, place
-from fbinpaint.xmp import model_name
+from fbinpaint.hub.model_names import AUTO, candidates, load_pipeline
+from fbinpaint.images.convert import ALPHA
+from fbinpaint.images.io import ImageBytes
+from fbinpaint.images.xmp import model_name
+from fbinpaint.system.devices import AUTO_DEVICE
+from fbinpaint.system.urls import Place, place
 
 EXTRAS = ("before", "after", "mask")
 

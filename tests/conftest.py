@@ -23,12 +23,12 @@ from safetensors.torch import save_file
 from torchvision.models.vgg import cfgs, make_layers
 
 from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.batch.planning import Job, Note
 from fbinpaint.data.scenes import SCENES, write_scenes
-from fbinpaint.exemplars import make_exemplars
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from fbinpaint.planning import Job, Note
+from fbinpaint.pipeline.exemplars import make_exemplars
 
 
 @functools.cache

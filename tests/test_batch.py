@@ -14,12 +14,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from fbinpaint import batch
-from fbinpaint.batch import Given, Memory, Removing, Restoration, Segmentation, run
+from fbinpaint.batch import batch
+from fbinpaint.batch.batch import Given, Memory, Removing, Restoration, Segmentation, run
+from fbinpaint.batch.planning import Job, plan_restorations
 from fbinpaint.cli import main
 from fbinpaint.data.scenes import street_scene
-from fbinpaint.image_io import load_image
-from fbinpaint.planning import Job, plan_restorations
+from fbinpaint.images.io import load_image
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = 14

@@ -13,17 +13,18 @@ import pytest
 import torch
 from PIL import Image
 
-from fbinpaint import FeedbackInpaintPipeline, metrics
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.batch.folders import equal_size_batches, files_by_stem, pair_by_stem
+from fbinpaint.batch.planning import plan_restorations
 from fbinpaint.cli import main
-from fbinpaint.controls import CONTROLS, control_pipelines, with_exemplars, with_random_exemplars
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import evaluate
-from fbinpaint.folders import equal_size_batches, files_by_stem, pair_by_stem
-from fbinpaint.images import load_image
+from fbinpaint.evaluation import metrics
+from fbinpaint.evaluation.controls import CONTROLS, control_pipelines, with_exemplars, with_random_exemplars
+from fbinpaint.evaluation.evaluation import evaluate
+from fbinpaint.evaluation.report import class_table, plot, table
+from fbinpaint.images.io import load_image
 from fbinpaint.labels import CITYSCAPES
-from fbinpaint.planning import plan_restorations
-from fbinpaint.report import class_table, plot, table
 
 from .conftest import make_tiny_networks, sorted_out
 

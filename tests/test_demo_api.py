@@ -17,10 +17,10 @@ from fbinpaint.data.scenes import street_scene
 from fbinpaint.demo import page, server
 from fbinpaint.demo.api import Endpoints
 from fbinpaint.errors import InputError
-from fbinpaint.images import to_rgb
+from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.tensors import pad_to_multiple, to_tensor
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.masks import grow_mask
-from fbinpaint.tensors import pad_to_multiple, to_tensor
 
 from .conftest import make_tiny_networks
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from fbinpaint import InputError, Restorer, cli
-from fbinpaint.devices import find_device
 from fbinpaint.loop import feedback_rounds
+from fbinpaint.system.devices import find_device
 
 from .conftest import make_tiny_networks
 

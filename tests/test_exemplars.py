@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.errors import InputError
-from fbinpaint.exemplars import make_exemplars
+from fbinpaint.images.tensors import to_tensor
 from fbinpaint.labels import IGNORE, get_label_space
 from fbinpaint.models import Recorrector
 from fbinpaint.models.exemplar_bank import (
@@ -29,7 +29,7 @@ from fbinpaint.models.exemplar_bank import (
     retrieve_layout,
 )
 from fbinpaint.models.layers import one_hot
-from fbinpaint.tensors import to_tensor
+from fbinpaint.pipeline.exemplars import make_exemplars
 
 from .conftest import labelled_scenes, make_tiny_networks
 

@@ -17,10 +17,10 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
-from fbinpaint.files import save_folder
+from fbinpaint.images.tensors import mask_to_tensor, to_tensor
 from fbinpaint.loop import feedback_rounds
 from fbinpaint.masks import free_form_mask
-from fbinpaint.tensors import mask_to_tensor, to_tensor
+from fbinpaint.system.files import save_folder
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

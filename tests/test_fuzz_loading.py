@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.saved import COMPONENTS, WEIGHTS
+from fbinpaint.hub.saved import COMPONENTS, WEIGHTS
 
 from .odd_inputs import HOLE, SCENE
 

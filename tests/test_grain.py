@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.texture import high_frequencies, noisy_gradient
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.grain import add_grain
+from fbinpaint.pipeline.grain import add_grain
 
 from .conftest import make_tiny_networks
 

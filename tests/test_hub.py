@@ -18,10 +18,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.card import MARK, METRICS, model_card
 from fbinpaint.cli import main
+from fbinpaint.hub.card import MARK, METRICS, model_card
+from fbinpaint.hub.saved import FORMAT_VERSION
 from fbinpaint.models import InitialInpainter, Segmenter
-from fbinpaint.saved import FORMAT_VERSION
 
 from . import fake_hub
 from .fake_hub import TOKEN, FakeHub, Repo

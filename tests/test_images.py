@@ -10,22 +10,10 @@ import torch
 from PIL import Image
 
 from fbinpaint.errors import InputError
-from fbinpaint.images import (
-    MAX_CROPS,
-    STRIP,
-    Crop,
-    composite,
-    load_image,
-    plan_crops,
-    resize_image,
-    save_image,
-    shorter_side,
-    to_index_map,
-    to_mask,
-    to_rgb,
-    working_size,
-)
-from fbinpaint.tensors import mask_to_tensor, pad_to_multiple, to_tensor, to_uint8
+from fbinpaint.images.convert import STRIP, to_index_map, to_mask, to_rgb
+from fbinpaint.images.crops import MAX_CROPS, Crop, composite, plan_crops, resize_image, shorter_side, working_size
+from fbinpaint.images.io import load_image, save_image
+from fbinpaint.images.tensors import mask_to_tensor, pad_to_multiple, to_tensor, to_uint8
 
 MODES = "1 L P RGB RGBA RGBX RGBa CMYK YCbCr HSV LAB LA La PA I F I;16 I;16L I;16B I;16N".split()
 ORIENTED = {  # EXIF orientation -> what a viewer shows of the stored pixels, in numpy's words

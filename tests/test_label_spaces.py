@@ -20,7 +20,7 @@ from PIL import Image
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
-from fbinpaint.data.hub import HubOptions
+from fbinpaint.data.hf_datasets import HubOptions
 from fbinpaint.data.label_map import read_label_map
 from fbinpaint.data.photos import PhotoCrops, read_labels, read_photo
 from fbinpaint.data.rows import has_label
@@ -33,9 +33,9 @@ from fbinpaint.demo.page import build_demo
 from fbinpaint.demo.rendering import annotate, hex_colours
 from fbinpaint.demo.strokes import painted_classes
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import Pair, load_sample
+from fbinpaint.evaluation.evaluation import Pair, load_sample
+from fbinpaint.hub.saved import read_label_space
 from fbinpaint.labels import CITYSCAPES, IGNORE, label_space_of, load_label_space
-from fbinpaint.saved import read_label_space
 
 from .conftest import make_tiny_networks
 from .fake_hub import FakeHub

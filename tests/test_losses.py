@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
-from fbinpaint.losses import (
+from fbinpaint.models.layers import in_pixels, one_hot
+from fbinpaint.training.losses import (
     PerceptualLoss,
     cisc_weight,
     class_balance,
@@ -21,7 +22,6 @@ from fbinpaint.losses import (
     reconstruction_loss,
     semantic_loss,
 )
-from fbinpaint.models.layers import in_pixels, one_hot
 
 
 def test_reconstruction_weighs_hole_and_known_by_their_own_area():

@@ -8,9 +8,9 @@ import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
 from fbinpaint import __version__
-from fbinpaint.image_io import SAVE_FORMATS, frames_and_bits, is_lossy, load_image, not_held, save_image
-from fbinpaint.metadata import MAX_PROFILE, carry_over
-from fbinpaint.xmp import COMPOSITE, model_name, tell_provenance
+from fbinpaint.images.io import SAVE_FORMATS, frames_and_bits, is_lossy, load_image, not_held, save_image
+from fbinpaint.images.metadata import MAX_PROFILE, carry_over
+from fbinpaint.images.xmp import COMPOSITE, model_name, tell_provenance
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
 COPYRIGHT, ORIENTATION, EXIF, GPS, COMMENT, WIDTH, THUMBNAIL = 33432, 274, 34665, 34853, 37510, 40962, 513

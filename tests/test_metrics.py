@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fbinpaint import metrics
 from fbinpaint.errors import InputError
+from fbinpaint.evaluation import metrics
 
 BUNDLED = Path(metrics.__file__).parent / "weights" / "alexnet_features.safetensors"
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fbinpaint import FeedbackInpaintPipeline, cli, model_names
+from fbinpaint import FeedbackInpaintPipeline, cli
 from fbinpaint.data.scenes import SCENES
-from fbinpaint.exemplars import make_exemplars
-from fbinpaint.images import to_mask
+from fbinpaint.hub import model_names
+from fbinpaint.images.convert import to_mask
 from fbinpaint.labels import CITYSCAPES
-from fbinpaint.model_choice import choose_model
 from fbinpaint.models.exemplar_bank import no_exemplars
+from fbinpaint.pipeline.exemplars import make_exemplars
+from fbinpaint.pipeline.model_choice import choose_model
 
 from .conftest import make_tiny_networks, quiet_pipeline
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fbinpaint.image_io import load_image, save_image
-from fbinpaint.images import to_rgb
-from fbinpaint.modes import MODES_OF, fit_to_format, in_mode_of
+from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.io import load_image, save_image
+from fbinpaint.images.modes import MODES_OF, fit_to_format, in_mode_of
 
 from .test_images import MODES, in_mode
 

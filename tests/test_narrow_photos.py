@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.grain import CELL, TILE, tile_side
-from fbinpaint.images import plan_crops, working_size
+from fbinpaint.images.crops import plan_crops, working_size
 from fbinpaint.masks import grow_mask
-from fbinpaint.thin_holes import thin_depth
+from fbinpaint.pipeline.grain import CELL, TILE, tile_side
+from fbinpaint.pipeline.thin_holes import thin_depth
 
 NARROW = [(16, 750_000), (750_000, 16), (17, 700_000), (400_000, 30)]  # width, height: 12 megapixels
 SAMPLE_SIZES = (96, 192, 256)

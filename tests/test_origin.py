@@ -10,8 +10,8 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import ModelCard
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.card import model_card, says_less
-from fbinpaint.origin import inherited, named_origin, read_origin, without_folders
+from fbinpaint.hub.card import model_card, says_less
+from fbinpaint.hub.origin import inherited, named_origin, read_origin, without_folders
 
 from .conftest import labelled_scenes
 

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from fbinpaint.space import MODELS
+from fbinpaint.hub.space import MODELS
 
 from .demo_browser import DESKTOP, Visitor
 from .fake_hub import FakeHub

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline, InputError, InputWarning
-from fbinpaint.images import to_rgb
+from fbinpaint.images.convert import to_rgb
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.images import divide_hole, plan_crops
+from fbinpaint.images.crops import divide_hole, plan_crops
 
 from .conftest import make_tiny_networks
 

@@ -15,16 +15,17 @@ from PIL import Image
 
 import train_accelerate
 from benchmarks.reproduce import COMPARISONS, reproduce, section
-from fbinpaint import FeedbackInpaintPipeline, metrics
+from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.data.celebamask_hq import load_celebamask_hq
 from fbinpaint.data.cityscapes import load_cityscapes
 from fbinpaint.data.splits import load_split
 from fbinpaint.errors import InputError, InputWarning
-from fbinpaint.evaluation import Photos, Sample, compare, evaluate, export_protocol, fill_with_baseline
+from fbinpaint.evaluation import metrics
+from fbinpaint.evaluation.evaluation import Photos, Sample, compare, evaluate, export_protocol, fill_with_baseline
+from fbinpaint.evaluation.report import table
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 from fbinpaint.masks import LAMA_MASKS, MASK_KINDS, evaluation_mask, protocol_mask
-from fbinpaint.report import table
 from train_accelerate import parse_args
 
 from .conftest import make_tiny_networks

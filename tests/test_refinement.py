@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.evaluation import Sample, fill_with_pipeline
+from fbinpaint.evaluation.evaluation import Sample, fill_with_pipeline
 from fbinpaint.loop import Forbidden, feedback_rounds
-from fbinpaint.refinement import OVERLAP, TILE, refine, tiles
+from fbinpaint.pipeline.refinement import OVERLAP, TILE, refine, tiles
 
 from .conftest import make_tiny_networks, quiet_pipeline
 

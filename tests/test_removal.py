@@ -11,7 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.images import upright
+from fbinpaint.images.convert import upright
 from fbinpaint.removal import remove
 
 from .conftest import make_tiny_networks, quiet_pipeline

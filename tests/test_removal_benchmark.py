@@ -14,7 +14,7 @@ from fbinpaint.data.photos import PhotoCrops
 from fbinpaint.data.sources import load_photos
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.models import Segmenter
-from fbinpaint.segmentation import segment_photos
+from fbinpaint.pipeline.segmentation import segment_photos
 
 from .conftest import make_tiny_networks
 from .test_remove_command import CAR, block, make_pipeline, street

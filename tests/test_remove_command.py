@@ -17,14 +17,15 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.batch import Found, listed, percentage, still_seen
+from fbinpaint.batch.batch import Found, listed, percentage, still_seen
+from fbinpaint.batch.planning import plan_restorations
 from fbinpaint.cli import main
-from fbinpaint.images import load_image, to_rgb
+from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.io import load_image
+from fbinpaint.images.tensors import to_tensor
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.models import Segmenter
-from fbinpaint.planning import plan_restorations
 from fbinpaint.removal import Removal
-from fbinpaint.tensors import to_tensor
 
 from . import test_unbreakable as unbreakable
 from .conftest import make_tiny_networks, quiet_pipeline, sorted_out

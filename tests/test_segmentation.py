@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fbinpaint import FeedbackInpaintPipeline, InputError, metrics
+from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.scenes import SCENES, face_scene
-from fbinpaint.images import resize_image
+from fbinpaint.evaluation import metrics
+from fbinpaint.images.crops import resize_image
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
-from fbinpaint.segmentation import most_probable, pyramid
+from fbinpaint.pipeline.segmentation import most_probable, pyramid
 
 from .conftest import make_tiny_networks
 

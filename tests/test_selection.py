@@ -11,7 +11,7 @@ from PIL import Image
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.labels import IGNORE
 from fbinpaint.masks import grow_mask
-from fbinpaint.selection import close_enclosed, select_things, shadows, usual_grow
+from fbinpaint.pipeline.selection import close_enclosed, select_things, shadows, usual_grow
 
 from .conftest import make_tiny_networks
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.holes import error, plain_photos
 from fbinpaint.data.scenes import face_scene, street_scene
 from fbinpaint.labels import IGNORE
-from fbinpaint.smooth_surfaces import continue_surfaces
+from fbinpaint.pipeline.smooth_surfaces import continue_surfaces
 
 PLAIN = plain_photos()
 

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import metadata_load
 
 from fbinpaint.cli import main
-from fbinpaint.space import MODELS, space_files
+from fbinpaint.hub.space import MODELS, space_files
 
 from .space_hub import settings, space_hub
 

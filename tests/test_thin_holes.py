@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks.holes import error, thin_mask
 from fbinpaint.data.scenes import street_scene
-from fbinpaint.images import resize_image
+from fbinpaint.images.crops import resize_image
 from fbinpaint.labels import IGNORE
 from fbinpaint.masks import free_form_mask
-from fbinpaint.outputs import Photo
-from fbinpaint.plain_holes import fill_plain_holes
-from fbinpaint.thin_holes import fill_thin_holes, thin_depth
+from fbinpaint.pipeline.outputs import Photo
+from fbinpaint.pipeline.plain_holes import fill_plain_holes
+from fbinpaint.pipeline.thin_holes import fill_thin_holes, thin_depth
 
 SIZE = (640, 480)  # width, height; the pipeline works at 96
 

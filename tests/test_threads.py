@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fbinpaint.threads import SPINCOUNT, openmp_settings
+from fbinpaint.system.threads import SPINCOUNT, openmp_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "from fbinpaint.cli import main; main(['segment', '--image', 'no.png', '--output', 'map.png']); import torch"

@@ -15,12 +15,12 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.photos import Batch, read_photo
 from fbinpaint.data.rows import evenly_spaced
 from fbinpaint.data.sources import load_photos
-from fbinpaint.exemplars import make_exemplars
+from fbinpaint.hub.saved import COMPONENTS, FORMAT_VERSION
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import feedback_rounds
 from fbinpaint.models.exemplar_bank import Exemplars
 from fbinpaint.models.layers import in_pixels, one_hot
-from fbinpaint.saved import COMPONENTS, FORMAT_VERSION
+from fbinpaint.pipeline.exemplars import make_exemplars
 from fbinpaint.training.checkpoints import VERSION_FILE, forget_later_rows, read_log
 from fbinpaint.training.class_floor import MAX_OFFSET, SHARE_MOMENTUM, ClassFloor, small_and_common
 from fbinpaint.training.distillation import taught

@@ -10,14 +10,14 @@ import torch
 
 import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.data.hub import HubOptions
+from fbinpaint.data.hf_datasets import HubOptions
 from fbinpaint.data.photos import read_photo
 from fbinpaint.data.rows import bytes_read, has_label
 from fbinpaint.data.sources import load_photos, stream_photos
 from fbinpaint.data.streams import rows_in_turn
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES
-from fbinpaint.processes import check_processes
+from fbinpaint.system.processes import check_processes
 from fbinpaint.training.output import local_folder
 
 from .test_layouts import encoded_streets, write_parquet, write_tar

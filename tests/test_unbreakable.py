@@ -17,7 +17,8 @@ from PIL import Image
 
 from fbinpaint import InputError
 from fbinpaint.cli import main
-from fbinpaint.images import MAX_PROFILE, load_image, to_rgb
+from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.io import MAX_PROFILE, load_image
 
 from .odd_inputs import HOLE, MASK, PHOTO, SCENE, OddInput, box, corpus, encoded, write_corpus
 
@@ -351,7 +352,7 @@ RISKS = (
     r"trust_remote_code\s*=\s*True", r"allow_pickle\s*=\s*True", r"shell\s*=\s*True", r"\bos\.system\(",
 )  # fmt: skip
 ALLOWED = {  # torchvision's own backbone files for LPIPS; weights_only: tensors, no code
-    ("fbinpaint/metrics.py", 'features = torch.load(path, map_location="cpu", weights_only=True)'),
+    ("fbinpaint/evaluation/metrics.py", 'features = torch.load(path, map_location="cpu", weights_only=True)'),
 }
 
 

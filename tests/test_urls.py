@@ -18,10 +18,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from fbinpaint import InputError, Restorer
+from fbinpaint.batch.planning import Job, plan_restorations
 from fbinpaint.cli import main
 from fbinpaint.data.scenes import street_scene
-from fbinpaint.planning import Job, plan_restorations
-from fbinpaint.urls import Url, place
+from fbinpaint.system.urls import Url, place
 from tests.fake_hub import TOKEN, FakeHub
 
 ROOT = Path(__file__).parents[1]
@@ -375,7 +375,7 @@ def test_repositories_take_no_results(url, folder, capsys):
 
 def test_drivers_are_imported_for_urls_alone(folder, tmp_path):
     program = (
-        "import sys\nfrom fbinpaint.planning import plan_restorations\nfrom fbinpaint.urls import place\n"
+        "import sys\nfrom fbinpaint.batch.planning import plan_restorations\nfrom fbinpaint.system.urls import place\n"
         "jobs = list(plan_restorations(*map(place, sys.argv[1:]), False, resume=True))\n"
         "print(len(jobs), sorted({'fsspec', 'pyarrow'} & sys.modules.keys()))"
     )

@@ -11,7 +11,7 @@ import sys
 import datasets
 
 from benchmarks.reports import exit_code
-from fbinpaint.memory import keep_freed_memory
+from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.training.command import train as run_training
 
 from . import evaluation, runs, training

@@ -12,12 +12,12 @@ import torch
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation import BASELINES, Evaluation, Fill, Filler, Sample, evaluate, processes
-from fbinpaint.files import whole_file
-from fbinpaint.images import composite
-from fbinpaint.origin import read_origin
-from fbinpaint.report import COLUMNS, markdown_table, sentence, sizes
-from fbinpaint.tensors import pad_to_multiple, to_uint8
+from fbinpaint.evaluation.evaluation import BASELINES, Evaluation, Fill, Filler, Sample, evaluate, processes
+from fbinpaint.evaluation.report import COLUMNS, markdown_table, sentence, sizes
+from fbinpaint.hub.origin import read_origin
+from fbinpaint.images.crops import composite
+from fbinpaint.images.tensors import pad_to_multiple, to_uint8
+from fbinpaint.system.files import whole_file
 
 from .cost import costs
 from .generator import MIN_SIDE, MULTIPLE, Generator

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from fbinpaint.errors import InputError
-from fbinpaint.files import read_json
 from fbinpaint.models import Segmenter
+from fbinpaint.system.files import read_json
 
 from .aot_gan import AotGan
 from .deepfill import DeepFill

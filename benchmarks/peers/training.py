@@ -19,15 +19,15 @@ import train_accelerate
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.data.loader import BadPhotos
 from fbinpaint.data.photos import Batch
-from fbinpaint.files import save_folder
+from fbinpaint.evaluation.metrics import psnr
+from fbinpaint.hub.origin import named_origin, write_origin
+from fbinpaint.images.tensors import to_uint8
 from fbinpaint.labels import load_label_space
 from fbinpaint.loop import composite
-from fbinpaint.losses import PerceptualLoss, reconstruction_loss
-from fbinpaint.metrics import psnr
 from fbinpaint.models.layers import in_cells
-from fbinpaint.origin import named_origin, write_origin
-from fbinpaint.tensors import to_uint8
+from fbinpaint.system.files import save_folder
 from fbinpaint.training.adversary import Adversary
+from fbinpaint.training.losses import PerceptualLoss, reconstruction_loss
 from fbinpaint.training.optimizers import WeightAverage, build_optimizers
 from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.schedule import Progress

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from ..errors import InputError
-from ..images import load_image
-from ..labels import CELEBAMASK_HQ
+from fbinpaint.errors import InputError
+from fbinpaint.images.io import load_image
+from fbinpaint.labels import CELEBAMASK_HQ
+
 from .rows import count_bytes, rows_from_files
 
 PHOTOS_PER_FOLDER = 2000

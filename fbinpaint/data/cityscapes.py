@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from ..errors import InputError
-from ..labels import CITYSCAPES, IGNORE
+from fbinpaint.errors import InputError
+from fbinpaint.labels import CITYSCAPES, IGNORE
+
 from .rows import rows_from_files
 
 # The id in a labelIds image of each of the 19 train ids (cityscapesscripts/helpers/labels.py).

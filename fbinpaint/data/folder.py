@@ -5,10 +5,11 @@ from pathlib import Path, PurePosixPath
 
 from datasets import Dataset
 
-from ..errors import InputError
-from ..folders import visible_files
-from ..images import PHOTO_SUFFIXES
-from ..urls import one_line_errors, open_url
+from fbinpaint.batch.folders import visible_files
+from fbinpaint.errors import InputError
+from fbinpaint.images.io import PHOTO_SUFFIXES
+from fbinpaint.system.urls import one_line_errors, open_url
+
 from .rows import rows_from_files
 
 

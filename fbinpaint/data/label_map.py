@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..labels import IGNORE, MAX_ID, LabelSpace, read_object
+from fbinpaint.errors import InputError
+from fbinpaint.labels import IGNORE, MAX_ID, LabelSpace, read_object
 
 
 def read_label_map(path: str | Path, label_space: LabelSpace) -> np.ndarray:

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 from tqdm.auto import tqdm
 
-from ..errors import InputError
+from fbinpaint.errors import InputError
+
 from .photos import Batch, MixedBatches, PhotoCrops, collate
 from .rows import bytes_read, count_bytes
 from .streams import StreamedCrops

@@ -14,11 +14,14 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as transforms
 
-from ..errors import InputError
-from ..folders import naming
-from ..images import decode_image, resize_image, shorter_side, to_rgb
-from ..labels import CELEBAMASK_HQ, CITYSCAPES, IGNORE, LabelSpace
-from ..masks import training_mask
+from fbinpaint.batch.folders import naming
+from fbinpaint.errors import InputError
+from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.crops import resize_image, shorter_side
+from fbinpaint.images.io import decode_image
+from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES, IGNORE, LabelSpace
+from fbinpaint.masks import training_mask
+
 from .celebamask_hq import merge_parts
 from .cityscapes import to_train_ids
 from .label_map import map_ids

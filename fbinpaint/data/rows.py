@@ -13,9 +13,9 @@ import numpy as np
 from datasets import Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as PILImage
 
-from ..errors import InputError
-from ..images import open_image
-from ..urls import is_url, read_url
+from fbinpaint.errors import InputError
+from fbinpaint.images.io import open_image
+from fbinpaint.system.urls import is_url, read_url
 
 Result = TypeVar("Result")
 

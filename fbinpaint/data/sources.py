@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from ..errors import InputError
-from ..urls import is_url, one_line_errors, open_url
+from fbinpaint.data.hf_datasets import USUAL, HubOptions, load_hub, stream_hub
+from fbinpaint.errors import InputError
+from fbinpaint.system.urls import is_url, one_line_errors, open_url
+
 from .celebamask_hq import load_celebamask_hq
 from .cityscapes import load_cityscapes
 from .folder import load_photo_folder, load_photo_url
-from .hub import USUAL, HubOptions, load_hub, stream_hub
 from .rows import has_label
 from .streams import PhotosAtHand, Streams
 

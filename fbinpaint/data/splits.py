@@ -5,7 +5,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..errors import InputError
+from fbinpaint.errors import InputError
+
 from .celebamask_hq import load_celebamask_hq
 from .cityscapes import load_cityscapes
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from datasets import Dataset
 
-from ..errors import InputError
+from fbinpaint.errors import InputError
+
 from .photos import MixedBatches, PhotoCrops
 from .rows import bytes_held, count_bytes, rows_at_hand
 

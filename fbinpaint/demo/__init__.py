@@ -15,7 +15,7 @@ except ImportError:
 
 import os
 
-from ..threads import openmp_settings
+from fbinpaint.system.threads import openmp_settings
 
 # Read when Gradio is imported: without it, a machine without internet waits half a minute for the import.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")

@@ -8,10 +8,11 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..errors import InputError
-from ..images import mask_image, to_index_map, to_rgb
-from ..labels import LabelSpace, spaces_that_know
-from ..modes import as_photo, fit_to_format
+from fbinpaint.errors import InputError
+from fbinpaint.images.convert import mask_image, to_index_map, to_rgb
+from fbinpaint.images.modes import as_photo, fit_to_format
+from fbinpaint.labels import LabelSpace, spaces_that_know
+
 from .files import save_restored
 from .inputs import (
     as_sent,

@@ -9,7 +9,7 @@ import fastapi
 import gradio as gr
 from gradio.context import LocalContext
 
-from ..errors import InputError
+from fbinpaint.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch.nn import Module

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.scenes import SCENES
-from ..images import load_image
-from ..labels import LabelSpace
-from ..masks import protocol_mask
+from fbinpaint.data.scenes import SCENES
+from fbinpaint.images.io import load_image
+from fbinpaint.labels import LabelSpace
+from fbinpaint.masks import protocol_mask
 
 EXAMPLE_PHOTOS = Path(__file__).resolve().parent / "pictures"
 # By built-in label space; models of others have no examples. A photo of that folder, or the number of a procedural

@@ -7,10 +7,11 @@ import gradio as gr
 from gradio import processing_utils
 from PIL import Image
 
-from ..errors import InputError
-from ..files import whole_file
-from ..image_io import metadata_options
-from ..xmp import model_name, tell_provenance
+from fbinpaint.errors import InputError
+from fbinpaint.images.io import metadata_options
+from fbinpaint.images.xmp import model_name, tell_provenance
+from fbinpaint.system.files import whole_file
+
 from .storage import NO_ROOM, make_room
 
 

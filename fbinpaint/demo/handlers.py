@@ -16,11 +16,13 @@ import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 
-from ..errors import InputError
-from ..files import whole_file
-from ..images import check_hole, resize_image, to_mask
-from ..labels import IGNORE, LabelSpace
-from ..masks import feather_weights, grow_mask, protocol_mask
+from fbinpaint.errors import InputError
+from fbinpaint.images.convert import check_hole, to_mask
+from fbinpaint.images.crops import resize_image
+from fbinpaint.labels import IGNORE, LabelSpace
+from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
+from fbinpaint.system.files import whole_file
+
 from .examples import example, example_name, list_examples
 from .inputs import count_pixels, open_upload, without_folders
 from .models import AUTO, MAX_ROUNDS, choose, label_space_of_model, load, places, restore, segment_photo, select
@@ -31,7 +33,7 @@ from .storage import Storage
 from .strokes import marked, painted_classes
 
 if TYPE_CHECKING:
-    from ..outputs import FeedbackInpaintPipelineOutput
+    from fbinpaint.pipeline.outputs import FeedbackInpaintPipelineOutput
 
 AS_LEFT = "Here is your photo again, as you left it."
 FAULT = "Something went wrong here, not with your photo; try again, or another way."

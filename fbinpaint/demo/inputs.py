@@ -9,15 +9,11 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ..arguments import names
-from ..errors import InputError
-from ..image_io import MAX_PIXELS, open_image
-from ..images import (
-    NOTHING_MARKED,
-    check_hole,
-    load_image,
-    to_mask,
-)
+from fbinpaint.arguments import names
+from fbinpaint.errors import InputError
+from fbinpaint.images.convert import NOTHING_MARKED, check_hole, to_mask
+from fbinpaint.images.io import MAX_PIXELS, load_image, open_image
+
 from .uploads import NOT_UPLOADED
 
 MAX_NAMES = 2000

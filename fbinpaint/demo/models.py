@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from .. import model_names
-from ..errors import InputError
-from ..model_names import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
+from fbinpaint.errors import InputError
+from fbinpaint.hub import model_names
+from fbinpaint.hub.model_names import AUTO, CHECKPOINTS, bundled_models, load_pipeline  # noqa: F401  the page takes all from here
+
 from .clients import stop_for_nobody
 
 if TYPE_CHECKING:
-    from ..outputs import FeedbackInpaintPipelineOutput
-    from ..pipeline import FeedbackInpaintPipeline
-    from ..removal import Removal
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+    from fbinpaint.pipeline.outputs import FeedbackInpaintPipelineOutput
+    from fbinpaint.removal import Removal
 
 MAX_ROUNDS = 4
 MAX_RETRIES = 4  # of a removal; each takes as long as the first fill
@@ -175,7 +176,9 @@ def choose(models: dict[str, str], photo: np.ndarray, hole: np.ndarray | None = 
         return next(iter(models))
     with devices().take() as device:
         pipelines = {name: load(model, device) for name, model in models.items()}
-        from ..model_choice import choose_model  # after `load`, which lets one thread alone import torch and diffusers
+        from fbinpaint.pipeline.model_choice import (
+            choose_model,  # after `load`, which lets one thread alone import torch and diffusers
+        )
 
         with devices().one_at_a_time[device]:
             return choose_model(pipelines, photo, hole).name

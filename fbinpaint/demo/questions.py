@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import FailFast, Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic's own, up to Python 3.11
 
-from ..errors import InputError
+from fbinpaint.errors import InputError
 
 NOT_UNDERSTOOD = "What this page asked did not arrive as it was sent; reload it, and try again."
 Name = Annotated[str, Field(max_length=1000)]

@@ -6,11 +6,11 @@ import cv2
 import gradio as gr
 import numpy as np
 
-from ..images import resize_image
-from ..labels import IGNORE, LabelSpace
+from fbinpaint.images.crops import resize_image
+from fbinpaint.labels import IGNORE, LabelSpace
 
 if TYPE_CHECKING:
-    from ..outputs import FeedbackInpaintPipelineOutput, RoundOutput
+    from fbinpaint.pipeline.outputs import FeedbackInpaintPipelineOutput, RoundOutput
 
 HOLE_COLOUR = (255, 255, 255)
 SHOWN_FROM = 1e-3  # of the photo: what a map shows less of has no button

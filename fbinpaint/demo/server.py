@@ -10,10 +10,10 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
-from ..arguments import HelpWithDefaults
-from ..errors import InputError
-from ..memory import bound_freed_memory
-from ..saved import split_revision
+from fbinpaint.arguments import HelpWithDefaults
+from fbinpaint.errors import InputError
+from fbinpaint.hub.saved import split_revision
+from fbinpaint.system.memory import bound_freed_memory
 
 HOST, PORT = "127.0.0.1", "7860"
 KNOWN_VISITORS = 1000  # Gradio keeps 60 kB of each in memory, and never lets go of one before it has so many

@@ -22,13 +22,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..batch import read_notes
-from ..errors import InputError
-from ..image_io import SAVE_FORMATS, is_lossy, save_image
-from ..images import resize_image, to_rgb
-from ..labels import LabelSpace
-from ..modes import as_photo, fit_to_format
-from ..xmp import model_name, tell_provenance
+from fbinpaint.batch.batch import read_notes
+from fbinpaint.errors import InputError
+from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.crops import resize_image
+from fbinpaint.images.io import SAVE_FORMATS, is_lossy, save_image
+from fbinpaint.images.modes import as_photo, fit_to_format
+from fbinpaint.images.xmp import model_name, tell_provenance
+from fbinpaint.labels import LabelSpace
+
 from .inputs import open_upload
 from .rendering import shown_classes
 

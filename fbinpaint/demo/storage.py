@@ -19,7 +19,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import InputError
+from fbinpaint.errors import InputError
+
 from .session import FOLDER, FORGOTTEN, Session, size_of
 
 KEEP = 3600  # seconds since a file or session was last used; the page promises it

@@ -6,8 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import InputError
-from ..labels import IGNORE
+from fbinpaint.errors import InputError
+from fbinpaint.labels import IGNORE
 
 MAX_POINTS = 50_000  # of all strokes together
 MAX_WORK = 25e9  # pixels to write for all of them, some written many times: one to three seconds

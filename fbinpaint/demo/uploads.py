@@ -7,7 +7,7 @@ from gradio.block_function import BlockFunction
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
 
-from ..errors import InputError
+from fbinpaint.errors import InputError
 
 NOT_UPLOADED = "This file did not arrive here: upload it first, or again, and name it by the path that this answers."
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..labels import IGNORE
+from fbinpaint.labels import IGNORE
+
 from .layers import one_hot
 
 MAP_SIDE = 64  # cells of an exemplar's map, which is stretched to a square

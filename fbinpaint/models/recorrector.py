@@ -13,7 +13,8 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..labels import IGNORE
+from fbinpaint.labels import IGNORE
+
 from .exemplar_bank import MAP_SIDE, Exemplars, Layout, at_least_float32, discriminate, retrieve_layout
 from .gradient_checkpointing import GradientCheckpointing
 from .layers import ResBlock, cat_channels, zero_init

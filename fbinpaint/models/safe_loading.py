@@ -10,9 +10,9 @@ from typing import Any
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import safe_open
 
-from ..errors import InputError, one_line
-from ..files import read_json
-from ..saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch, weight_files
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.hub.saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch, weight_files
+from fbinpaint.system.files import read_json
 
 MAX_SETTING = 2**16  # widths, numbers of classes and of exemplars are far below
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from ..errors import InputError, one_line
-from ..files import read_json
-from ..labels import LabelSpace, label_space_of
-from ..saved import check_label_space
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.hub.saved import check_label_space
+from fbinpaint.labels import LabelSpace, label_space_of
+from fbinpaint.system.files import read_json
+
 from .gradient_checkpointing import GradientCheckpointing
 from .layers import ResBlock, cat_channels, conv3x3, resize_like
 from .safe_loading import SafeLoading

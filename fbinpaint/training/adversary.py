@@ -8,16 +8,17 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.photos import Batch
-from ..losses import (
+from fbinpaint.data.photos import Batch
+from fbinpaint.models import Discriminator
+from fbinpaint.models.layers import in_pixels, one_hot
+from fbinpaint.training.losses import (
     discriminator_hinge_loss,
     feature_matching_loss,
     generator_hinge_loss,
     r1_penalty,
     rejection_hinge_loss,
 )
-from ..models import Discriminator
-from ..models.layers import in_pixels, one_hot
+
 from .step import Outcome
 
 R1_EVERY, R1_WEIGHT = 16, 1e-3

@@ -10,10 +10,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
 
-from ..errors import InputError, one_line
-from ..files import read_json, whole_file
-from ..saved import FORMAT_VERSION, check_version
-from ..urls import is_url
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.hub.saved import FORMAT_VERSION, check_version
+from fbinpaint.system.files import read_json, whole_file
+from fbinpaint.system.urls import is_url
+
 from .output import VERSION_FILE, OutputFolder
 
 STREAM_FILE = "stream.json"  # of one that was trained on streams: where its readers were

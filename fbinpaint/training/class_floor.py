@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, distributed, nn
 
-from ..data.photos import Batch
-from ..models.layers import in_cells, one_hot
+from fbinpaint.data.photos import Batch
+from fbinpaint.models.layers import in_cells, one_hot
 
 # A class is common when so many of the labelled photos show it, small when it has no more than this share of their
 # pixels. Larger ones are not forgotten, and how much of a photo they take is a matter of framing.

@@ -16,18 +16,19 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm.auto import tqdm
 
-from ..arguments import HelpWithDefaults, count, positive
-from ..data.loader import BatchLoader
-from ..data.photos import MixedBatches
-from ..data.streams import StreamedCrops
-from ..errors import InputError
-from ..hub import publish
-from ..labels import LABEL_SPACES
-from ..loop import VARIANTS
-from ..memory import keep_freed_memory
-from ..processes import check_processes
-from ..saved import COMPONENTS
-from ..urls import without_file_scheme
+from fbinpaint.arguments import HelpWithDefaults, count, positive
+from fbinpaint.data.loader import BatchLoader
+from fbinpaint.data.photos import MixedBatches
+from fbinpaint.data.streams import StreamedCrops
+from fbinpaint.errors import InputError
+from fbinpaint.hub.publish import publish
+from fbinpaint.hub.saved import COMPONENTS
+from fbinpaint.labels import LABEL_SPACES
+from fbinpaint.loop import VARIANTS
+from fbinpaint.system.memory import keep_freed_memory
+from fbinpaint.system.processes import check_processes
+from fbinpaint.system.urls import without_file_scheme
+
 from .checkpoints import (
     find_checkpoint,
     forget_later_rows,

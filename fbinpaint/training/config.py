@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from ..errors import InputError, one_line
-from ..files import MAX_JSON, check_no_device
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.system.files import MAX_JSON, check_no_device
 
 
 def with_config(parser: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:

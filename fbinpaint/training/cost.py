@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ..data.loader import BatchLoader
+from fbinpaint.data.loader import BatchLoader
 
 
 class Cost:

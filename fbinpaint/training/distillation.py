@@ -8,11 +8,11 @@ segmenter, or become smaller, without the discriminator that once taught the det
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..labels import LabelSpace
-from ..loop import Networks, feedback_rounds
-from ..pipeline import FeedbackInpaintPipeline
-from ..saved import pinned
+from fbinpaint.errors import InputError
+from fbinpaint.hub.saved import pinned
+from fbinpaint.labels import LabelSpace
+from fbinpaint.loop import Networks, feedback_rounds
+from fbinpaint.pipeline import FeedbackInpaintPipeline
 
 NUM_ROUNDS = 2  # of the teacher's own maps
 

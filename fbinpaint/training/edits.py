@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..labels import IGNORE
-from ..losses import class_colours
+from fbinpaint.labels import IGNORE
+from fbinpaint.training.losses import class_colours
 
 # For so many photos the map of the whole hole is the true one: a painter that only ever sees guessed maps learns not to
 # rely on them.

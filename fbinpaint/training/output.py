@@ -16,9 +16,9 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ..errors import InputError
-from ..files import remove_folder, replace_folder
-from ..urls import is_url, one_line_errors, open_url
+from fbinpaint.errors import InputError
+from fbinpaint.system.files import remove_folder, replace_folder
+from fbinpaint.system.urls import is_url, one_line_errors, open_url
 
 VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
 LAST = (VERSION_FILE, "model_index.json")  # without these a folder is nothing that could be loaded

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.photos import Batch
-from ..loop import Networks
-from ..losses import cisc_weight
-from ..models.layers import in_cells, one_hot
+from fbinpaint.data.photos import Batch
+from fbinpaint.loop import Networks
+from fbinpaint.models.layers import in_cells, one_hot
+from fbinpaint.training.losses import cisc_weight
+
 from .class_floor import ClassFloor
 
 # A teacher's pixel below this confidence teaches nothing; with a fresh teacher that is nearly every pixel.

@@ -8,18 +8,19 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from ..data.hub import HubOptions
-from ..data.label_map import read_label_map
-from ..data.photos import PhotoCrops
-from ..data.rows import evenly_spaced
-from ..data.sources import load_photos, stream_photos
-from ..data.streams import StreamedCrops, set_aside
-from ..errors import InputError
-from ..labels import LabelSpace
-from ..loop import Networks
-from ..models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
-from ..pipeline import FeedbackInpaintPipeline
-from ..saved import COMPONENTS, pinned
+from fbinpaint.data.hf_datasets import HubOptions
+from fbinpaint.data.label_map import read_label_map
+from fbinpaint.data.photos import PhotoCrops
+from fbinpaint.data.rows import evenly_spaced
+from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.data.streams import StreamedCrops, set_aside
+from fbinpaint.errors import InputError
+from fbinpaint.hub.saved import COMPONENTS, pinned
+from fbinpaint.labels import LabelSpace
+from fbinpaint.loop import Networks
+from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from fbinpaint.pipeline import FeedbackInpaintPipeline
+
 from .validation import Validator
 
 

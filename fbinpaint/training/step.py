@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.photos import Batch
-from ..labels import IGNORE
-from ..loop import Networks, Round, composite, feedback_rounds
-from ..losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss
-from ..models.layers import in_cells, in_pixels, one_hot
+from fbinpaint.data.photos import Batch
+from fbinpaint.labels import IGNORE
+from fbinpaint.loop import Networks, Round, composite, feedback_rounds
+from fbinpaint.models.layers import in_cells, in_pixels, one_hot
+from fbinpaint.training.losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss
+
 from .class_floor import ClassFloor
 from .distillation import taught
 from .edits import Edits, colours_to_wish
@@ -132,8 +133,8 @@ class Learner(nn.Module):
         """Run the loop with the exemplars of the bank.
 
         num_rounds None = the initial inpainter alone, which leaves no Outcome; refine = the last fill is halved, and
-        what is judged is the pass that sharpens it again (`fbinpaint.refinement`); distilled = the fill should look as
-        this model paints it (`fbinpaint.training.distillation`).
+        what is judged is the pass that sharpens it again (`fbinpaint.pipeline.refinement`); distilled = the fill should
+        look as this model paints it (`fbinpaint.training.distillation`).
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image

@@ -9,8 +9,8 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from PIL import Image
 
-from ..errors import InputError, one_line
-from ..files import whole_file
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.system.files import whole_file
 
 PROJECT = "fbinpaint"
 # How each names a run that is to be gone on with. The others cannot, and start another one.

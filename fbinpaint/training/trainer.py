@@ -17,19 +17,20 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.profiler import record_function
 
-from ..data.loader import BadPhotos
-from ..data.photos import Batch
-from ..data.rows import evenly_spaced, read_first, rows_from
-from ..errors import InputError
-from ..exemplars import make_exemplars
-from ..files import save_folder
-from ..labels import load_label_space
-from ..loop import Networks
-from ..losses import PerceptualLoss, class_balance
-from ..models.exemplar_bank import no_exemplars
-from ..origin import NOT_STATED, inherited, named_origin, without_folders, write_origin
-from ..pipeline import FeedbackInpaintPipeline
-from ..saved import COMPONENTS
+from fbinpaint.data.loader import BadPhotos
+from fbinpaint.data.photos import Batch
+from fbinpaint.data.rows import evenly_spaced, read_first, rows_from
+from fbinpaint.errors import InputError
+from fbinpaint.hub.origin import NOT_STATED, inherited, named_origin, without_folders, write_origin
+from fbinpaint.hub.saved import COMPONENTS
+from fbinpaint.labels import load_label_space
+from fbinpaint.loop import Networks
+from fbinpaint.models.exemplar_bank import no_exemplars
+from fbinpaint.pipeline import FeedbackInpaintPipeline
+from fbinpaint.pipeline.exemplars import make_exemplars
+from fbinpaint.system.files import save_folder
+from fbinpaint.training.losses import PerceptualLoss, class_balance
+
 from .adversary import Adversary
 from .checkpoints import read_log, save_checkpoint
 from .class_floor import small_and_common
@@ -224,7 +225,7 @@ class Trainer:
         return self.folder / name
 
     def origin(self) -> dict:
-        """Where the model comes from (see `fbinpaint.origin`): this run, and the models that it learns from."""
+        """Where the model comes from (see `fbinpaint.hub.origin`): this run, and the models that it learns from."""
         minutes, device = (time.time() - self.began) / 60, self.accelerator.device
         processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         sources = self.args.train_data_dir + self.args.dataset_name

@@ -15,15 +15,15 @@ from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 
-from ..data.photos import read_photo
-from ..data.rows import read_first, rows_from
-from ..images import save_image
-from ..labels import LabelSpace
-from ..loop import Networks, feedback_rounds
-from ..masks import protocol_mask
-from ..metrics import LPIPS, confusion_matrix, miou_from_confusion, psnr
-from ..segmentation import segment_photos
-from ..tensors import to_uint8
+from fbinpaint.data.photos import read_photo
+from fbinpaint.data.rows import read_first, rows_from
+from fbinpaint.evaluation.metrics import LPIPS, confusion_matrix, miou_from_confusion, psnr
+from fbinpaint.images.io import save_image
+from fbinpaint.images.tensors import to_uint8
+from fbinpaint.labels import LabelSpace
+from fbinpaint.loop import Networks, feedback_rounds
+from fbinpaint.masks import protocol_mask
+from fbinpaint.pipeline.segmentation import segment_photos
 
 # Not the protocol's seed: nothing that is tuned during training has seen the evaluation masks.
 MASK_SEED = 1

@@ -1,0 +1,1 @@
+"""Many photos: finding them, working on them beside reading and writing, tables, Ray."""

@@ -1,0 +1,1 @@
+"""Scores: photos and masks of the protocol, metrics, controls, reports."""

@@ -1,0 +1,69 @@
+"""Published as handler.py beside a model: Hugging Face Inference Endpoints make one `EndpointHandler` and call it.
+
+A request is {"inputs": PICTURE, "parameters": {...}}, an answer {"image": PNG, "notes": [...]} or {"error": one line}.
+Pictures are base64 text of image files (or PIL images, as the service makes of binary requests), PNGs base64 text.
+Parameters: mask, a picture, white = hole; remove, names of classes that are to go; rounds, 2 by default. One of the
+first two is needed.
+"""
+
+import base64
+import binascii
+import io
+import warnings
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fbinpaint import FeedbackInpaintPipeline, InputError
+from fbinpaint.errors import InputWarning
+from fbinpaint.images.io import ImageBytes, load_image
+from fbinpaint.removal import remove
+
+
+class EndpointHandler:
+    def __init__(self, path: str = ""):
+        self.pipe = FeedbackInpaintPipeline.from_pretrained(path)
+        self.pipe.to("cuda" if torch.cuda.is_available() else "cpu").set_progress_bar_config(disable=True)
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always", InputWarning)
+                image = self.restored(data.get("inputs"), **(data.get("parameters") or {}))
+        except InputError as error:
+            return {"error": str(error)}
+        except TypeError as error:  # another parameter
+            return {"error": f"parameters: {error}; give mask, remove and rounds"}
+        encoded = io.BytesIO()
+        image.save(encoded, "PNG")
+        return {
+            "image": base64.b64encode(encoded.getvalue()).decode(),
+            "notes": [str(warning.message) for warning in said if issubclass(warning.category, InputWarning)],
+        }
+
+    def restored(self, image: Any, mask: Any = None, remove: Any = None, rounds: int = 2) -> Image.Image:
+        photo = picture(image, "inputs")
+        hole = None if mask is None else picture(mask, "mask")
+        if remove is not None:
+            return take_out(self.pipe, photo, remove, hole, rounds)
+        if hole is None:
+            raise InputError("nothing says what to fill; give a mask, or name what is to go as remove")
+        return self.pipe(photo, hole, num_feedback_rounds=rounds).images[0]
+
+
+def take_out(pipe: FeedbackInpaintPipeline, photo: Image.Image, classes: Any, hole: Any, rounds: int) -> Image.Image:
+    return remove(pipe, photo, classes, masks=None if hole is None else [hole], num_feedback_rounds=rounds)[0].image
+
+
+def picture(value: Any, name: str) -> Image.Image:
+    """Raises InputError for what is no picture."""
+    if isinstance(value, Image.Image):
+        return value
+    if not isinstance(value, str):
+        raise InputError(f"{name}: is a {type(value).__name__}; give an image file as base64 text")
+    try:
+        data = base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"{name}: is not base64 text ({error}); give an image file as base64 text") from error
+    return load_image(ImageBytes(name, data))

@@ -1,0 +1,130 @@
+"""The demo on Hugging Face Spaces: what a Space is made of, uploaded by the Hub's API."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.hub.saved import check_repo_id, fetch, split_revision
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
+    from huggingface_hub.hf_api import CommitOperation
+
+PACKAGE = Path(__file__).resolve().parents[1]
+OF_PACKAGE = ("*.py", "*.js", "*.css", "*.html", "*.jpg", "*.png")
+MODELS = "FBINPAINT_MODELS"  # the variable that fbinpaint.demo.server reads
+APP = '''"""The page of fbinpaint, started as a Space is."""
+
+from fbinpaint.demo.server import main
+
+if __name__ == "__main__":
+    main()
+'''
+CARD = """---
+title: {title}
+emoji: 🖌️
+colorFrom: green
+colorTo: blue
+sdk: gradio
+sdk_version: {gradio}
+python_version: "{python}"
+app_file: app.py
+short_description: Inpainting guided by a semantic map it corrects itself
+models: {models}
+tags:
+- image-to-image
+- inpainting
+- semantic-segmentation
+---
+
+Mark a part of a photo, or name what is to go, and have it restored; watch the semantic map being corrected; edit it.
+
+Models: {links}. Their licences are on their cards. What visitors upload is deleted an hour after they last used it.
+"""
+# ZeroGPU takes other versions than a Space of one's own (hub-docs, Spaces ZeroGPU: PyTorch to 2.8.0, Python 3.10.13).
+ZERO, ZERO_PYTHON, ZERO_PINS = "zero-a10g", "3.10.13", {"torch": "2.8.0", "torchvision": "0.23.0"}
+
+
+def requirements(zero: bool = False) -> str:
+    """What the page needs, core and demo, in the versions that are installed here; for ZeroGPU torch as it has it.
+
+    Raises InputError where this package, or one that it needs, is not installed.
+    """
+    pins = []
+    try:
+        for requirement in metadata.requires("fbinpaint") or ():
+            wanted, _, condition = requirement.partition(";")
+            name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
+            # The Space's own card names gradio, with what else it brings.
+            if ("extra" not in condition or re.search(r"""extra == ['"]demo['"]""", condition)) and name != "gradio":
+                version = ZERO_PINS.get(name) if zero else None
+                pins.append(f"{name}=={version or metadata.version(name)}")
+    except metadata.PackageNotFoundError as error:
+        raise InputError(f'{error.name}: is not installed; `pip install "fbinpaint[demo]"` brings it') from error
+    return "\n".join(sorted(set(pins))) + "\n"
+
+
+def space_files(repo_id: str, models: Sequence[str], zero: bool = False) -> dict[str, bytes]:
+    """Every file of a Space, by its path there. Raises InputError as `requirements`."""
+    names = [split_revision(model)[0] for model in models]
+    card = CARD.format(
+        title=repo_id.split("/")[-1],
+        gradio=metadata.version("gradio"),
+        python=ZERO_PYTHON if zero else "{}.{}".format(*sys.version_info),
+        models=json.dumps(names),
+        links=", ".join(f"[{name}](https://huggingface.co/{name})" for name in names),
+    )
+    code = sorted(path for pattern in OF_PACKAGE for path in PACKAGE.rglob(pattern))
+    files = {f"fbinpaint/{path.relative_to(PACKAGE).as_posix()}": path.read_bytes() for path in code}
+    own = {"app.py": APP, "README.md": card, "requirements.txt": requirements(zero)}
+    return {name: text.encode() for name, text in own.items()} | files
+
+
+def publish_space(
+    repo_id: str,
+    models: Sequence[str],
+    *,
+    private: bool = False,
+    hardware: str | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload the page of fbinpaint",
+) -> "CommitInfo":
+    """Make a Space that serves the page with models of the Hub; one that exists gets the new files in one commit.
+
+    Args:
+        repo_id: USER/NAME.
+        models: USER/NAME or USER/NAME@REVISION; the page has them in this order.
+        hardware: as the Hub calls it, such as "zero-a10g"; None = as it is, "cpu-basic" where the Space is new.
+        token: None = that of `hf auth login` or of HF_TOKEN.
+
+    Raises:
+        InputError: a model cannot be had from the Hub, or the Hub did not take the Space.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.errors import HTTPError
+
+    check_repo_id(repo_id)
+    for model in models:  # a page that cannot start is not made
+        fetch(model, (), token=token)
+    files = space_files(repo_id, models, zero=hardware == ZERO)
+    api = HfApi(token=token)
+    try:
+        repo_id = api.create_repo(
+            repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True,
+            space_hardware=hardware,  # type: ignore[arg-type]  # a name will do
+        ).repo_id
+        there = {file.rfilename for file in api.space_info(repo_id).siblings or ()}
+        operations: list[CommitOperation] = [CommitOperationAdd(name, data) for name, data in files.items()]
+        old = (name for name in there if name.startswith("fbinpaint/") and name not in files)
+        operations += [CommitOperationDelete(name) for name in sorted(old)]
+        api.add_space_variable(repo_id, MODELS, " ".join(models))
+        return api.create_commit(repo_id, operations, commit_message=commit_message, repo_type="space")
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{repo_id}: not published ({one_line(error)}); check the name, the connection and `hf auth login`"
+        ) from error

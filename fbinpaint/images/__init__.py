@@ -1,0 +1,1 @@
+"""Photos, masks and maps as arrays: reading, converting, cropping, writing; metadata. No torch but in `tensors`."""
