@@ -28,7 +28,7 @@ from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation.evaluation import fill_with_pipeline, load_sample
 from fbinpaint.images.crops import plan_crops
-from fbinpaint.pipeline.pipeline import CONTEXT
+from fbinpaint.pipeline.crop_jobs import CONTEXT
 
 SEED, ROUNDS, BATCH_SIZE = 0, 2, 8
 CELL = 4  # pixels

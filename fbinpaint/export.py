@@ -22,7 +22,8 @@ from fbinpaint.errors import InputError
 from fbinpaint.hub.origin import write_origin
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.pipeline import FeedbackInpaintPipeline
-from fbinpaint.pipeline.pipeline import MAX_ROUNDS, STRIDE
+from fbinpaint.pipeline.crop_jobs import STRIDE
+from fbinpaint.pipeline.inputs import MAX_ROUNDS
 from fbinpaint.system.files import save_folder
 
 SIZES = (256, 512)

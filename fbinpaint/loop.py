@@ -10,6 +10,7 @@ again: only the map has changed.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -150,6 +151,30 @@ def as_the_user_wants(
     return drawn + (1 - drawn.sum(1, keepdim=True)) * probabilities
 
 
+def correct(
+    networks: Networks,
+    fill: Tensor,
+    mask: Tensor,
+    first_map: Tensor,
+    layout: Layout | None,
+    doubt: Tensor,
+    hole: Tensor,
+) -> tuple[Tensor, dict[str, Any]]:
+    """The map of a fill, held against the first one: the corrected map (B,C,h,w), and what a `Round` keeps of how it
+    came about. Arguments as there; hole (B,1,h,w) in {0,1}. Without a layout (controls) it is the new map, or the mean
+    of both."""
+    again = networks.segmenter(fill, mask)
+    newest = again.logits.softmax(1)
+    if layout is None:
+        return (first_map + newest) / 2 if networks.variant == "resegmented-mean" else newest, {"newest": newest}
+    consistency = networks.recorrector.recognise(again.pyramid, newest)
+    correction = networks.recorrector(
+        first=first_map, newest=newest, consistency=consistency, layout=layout.probabilities, doubt=doubt, hole=hole
+    )
+    evidence = {"newest": newest, "correction": correction, "consistency": consistency, "layout": layout}
+    return correction.probabilities, evidence
+
+
 def feedback_rounds(
     networks: Networks,
     image: Tensor,
@@ -193,32 +218,17 @@ def feedback_rounds(
     conditioning = networks.guided_inpainter.prepare(
         fill, mask, initial.context4, initial.context8, guide, window
     )
-    layout = correction = consistency = newest = None
-    if feedback and num_rounds:
-        layout = networks.recorrector.lay_out(probabilities, mask, allowed)
+    layout = networks.recorrector.lay_out(probabilities, mask, allowed) if feedback and num_rounds else None
     hole = downsample_mask(mask, 4)
     depth = hole_depth(hole)
+    evidence: dict[str, Any] = {}
 
     for index in range(num_rounds + 1):
         disagreement = F.avg_pool2d((fill - last).abs().mean(1, keepdim=True), 4)
         uncertainty = 1 - probabilities.detach().amax(1, keepdim=True)
         doubt = torch.cat([disagreement, depth, uncertainty], dim=1)
         if index > 0 and (feedback or networks.variant in RESEGMENTED_VARIANTS):
-            again = networks.segmenter(fill, mask)
-            newest = again.logits.softmax(1)
-            if layout is not None:
-                consistency = networks.recorrector.recognise(again.pyramid, newest)
-                correction = networks.recorrector(
-                    first=first_map,
-                    newest=newest,
-                    consistency=consistency,
-                    layout=layout.probabilities,
-                    doubt=doubt,
-                    hole=hole,
-                )
-                corrected = correction.probabilities
-            else:
-                corrected = (first_map + newest) / 2 if networks.variant == "resegmented-mean" else newest
+            corrected, evidence = correct(networks, fill, mask, first_map, layout, doubt, hole)
             guide = probabilities = as_the_user_wants(corrected, semantic_map, forbidden)
         recorded = torch.is_grad_enabled() and index == num_rounds and networks.paint_learns
         if recorded and num_rounds and torch.is_autocast_enabled(image.device.type):
@@ -236,11 +246,8 @@ def feedback_rounds(
             logits=segmented.logits,
             styles=conditioning.styles,
             doubt=doubt,
-            newest=newest,
-            correction=correction,
-            consistency=consistency,
-            layout=None if correction is None else layout,
             forbidden=forbidden,
+            **evidence,
         )
         yield round_
         last, fill = fill, round_.image.detach()

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from fbinpaint.data.scenes import street_scene
-from fbinpaint.demo.session import MAX_PREVIEW, MAX_VERSIONS, Recipe, Session
+from fbinpaint.demo.downloads import export_picture
+from fbinpaint.demo.session import MAX_VERSIONS, Recipe, Session
+from fbinpaint.demo.session_files import MAX_PREVIEW
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES
 
@@ -105,7 +107,7 @@ def test_masks_are_kept_by_names_that_reach_no_other_file(session):
 @pytest.mark.parametrize(("suffix", "format"), [(".png", "PNG"), (".jpg", "JPEG"), (".tif", "TIFF"), (".webp", "WEBP")])
 def test_the_result_is_exported_in_full_with_the_name_of_the_photo(session, photo, suffix, format):
     restored(session, hole(5, 20))
-    path, note = session.export(suffix, MODELS)
+    path, note = export_picture(session, suffix, MODELS)
     assert path.name == f"my photo_restored{suffix}"
     with Image.open(path) as result:
         assert result.format == format and result.size == SIZE
@@ -124,14 +126,14 @@ def test_a_photo_keeps_its_mode_and_metadata_in_its_own_format(tmp_path):
     session = Session.open(tmp_path / "cache", tmp_path / "a.png", "a.png", "tiny")
     assert session.size == (40, 60)  # upright
     restored(session, np.ones((60, 40), bool))
-    with Image.open(session.export(".png", MODELS)[0]) as result:
+    with Image.open(export_picture(session, ".png", MODELS)[0]) as result:
         assert result.mode == "RGBA" and result.size == (40, 60) and result.getexif()[0x8298] == "(c) me"
         assert (np.asarray(result)[..., 3] == 80).all() or (np.asarray(result)[..., 3] == 255).all()
         assert b"compositeWithTrainedAlgorithmicMedia" in result.info["xmp"]
 
 
 def test_an_untouched_photo_does_not_say_that_a_model_painted(session, photo):
-    with Image.open(session.export(".png", MODELS)[0]) as result:
+    with Image.open(export_picture(session, ".png", MODELS)[0]) as result:
         assert "xmp" not in result.info and np.array_equal(result, Image.open(photo))
 
 
@@ -145,10 +147,10 @@ def test_the_suffix_is_the_photos_own_where_it_can_be_written(session, name, suf
 
 def test_names_of_files_from_the_browser_lead_nowhere(session):
     session.name = "../../etc/my <b>photo</b>\n.png"
-    path, _ = session.export(".png", MODELS)
+    path, _ = export_picture(session, ".png", MODELS)
     assert path.parent.parent == session.folder and path.name.endswith("_restored.png") and path.is_file()
     session.name = "Straße (1).png"  # as browsers name what is there already
-    assert session.export(".png", MODELS)[0].name == "Straße (1)_restored.png"
+    assert export_picture(session, ".png", MODELS)[0].name == "Straße (1)_restored.png"
 
 
 def test_what_a_result_has_not_of_its_photo_is_said(tmp_path):
@@ -156,6 +158,6 @@ def test_what_a_result_has_not_of_its_photo_is_said(tmp_path):
     pages[0].save(tmp_path / "moving.gif", save_all=True, append_images=pages[1:], duration=50)
     session = Session.open(tmp_path / "cache", tmp_path / "moving.gif", "moving.gif", "tiny")
     assert session.own_suffix() == ".png"
-    note = session.export(".png", MODELS)[1]
+    note = export_picture(session, ".png", MODELS)[1]
     assert "only the first of its 3 frames" in note and "no palette" in note and str(tmp_path) not in note
-    assert "encoded anew" in session.export(".jpg", MODELS)[1]
+    assert "encoded anew" in export_picture(session, ".jpg", MODELS)[1]

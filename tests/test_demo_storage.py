@@ -21,12 +21,14 @@ from PIL import Image
 
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.demo import clients, session, storage
+from fbinpaint.demo.downloads import export_map, export_picture
 from fbinpaint.demo.files import to_cache
 from fbinpaint.demo.handlers import Handlers
 from fbinpaint.demo.models import load
 from fbinpaint.demo.page import LIMITS, build_demo
 from fbinpaint.demo.server import serving
-from fbinpaint.demo.session import Recipe, Session, size_of
+from fbinpaint.demo.session import Recipe, Session
+from fbinpaint.demo.session_files import size_of
 from fbinpaint.demo.storage import FORGOTTEN, KEEP, NO_ROOM, PREFIX, Storage, own_folder
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES
@@ -214,8 +216,8 @@ def test_a_full_disk_leaves_no_partial_file_and_shows_no_path(store, photo, step
         "append": lambda: visit.append(noise, "x", Recipe(visit.now, [], [], [], "tiny", {}), mask),
         "see": lambda: visit.see(visit.now, labels, "other", CITYSCAPES),
         "add_mask": lambda: visit.add_mask(mask),
-        "export": lambda: visit.export(".png", {}),
-        "export_map": lambda: visit.export_map(CITYSCAPES),
+        "export": lambda: export_picture(visit, ".png", {}),
+        "export_map": lambda: export_map(visit, CITYSCAPES),
         "open": lambda: opened(store, photo),
         "to_cache": lambda: to_cache(bytes(5000), str(store.folder), "a.png"),
     }

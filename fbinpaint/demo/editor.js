@@ -1,6 +1,6 @@
 // The page's part of the editor; Gradio runs it after painter.js with `element`, `trigger`, `props`, `upload`, `watch`.
 //
-// What the server says is `props.value.view` (handlers.py builds it). What it is asked is `props.value.request`, with
+// What the server says is `props.value.view` (shared.py builds it). What it is asked is `props.value.request`, with
 // all that the visitor has drawn and chosen; then "ask" or "restore" is triggered.
 
 const find = (selector) => element.querySelector(selector);

@@ -12,7 +12,7 @@ Name = Annotated[str, Field(max_length=1000)]
 
 
 class Drawing(TypedDict):
-    """All that is drawn and chosen. The strokes are read by strokes.py, the settings by handlers.py."""
+    """All that is drawn and chosen. The strokes are read by strokes.py, the settings by restoring.py."""
 
     marks: Annotated[list[dict], FailFast()]  # pydantic would tell of each of a million that are wrong
     strokes: Annotated[list[dict], FailFast()]

@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 
 from fbinpaint.errors import InputError
 
-from .session import FOLDER, FORGOTTEN, Session, size_of
+from .session import FOLDER, FORGOTTEN, Session
+from .session_files import size_of
 
 KEEP = 3600  # seconds since a file or session was last used; the page promises it
 SWEEP_EVERY = 60  # seconds

@@ -1,14 +1,21 @@
-"""The tensors and arrays of a call, in the shapes that diffusers takes: apart into single photos, masks and maps."""
+"""The arguments of a call, checked: tensors and arrays in the shapes that diffusers takes, apart into single photos,
+masks and maps."""
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 
 from fbinpaint.errors import InputError
-from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.convert import check_hole, name_of, to_index_map, to_mask, to_rgb
+from fbinpaint.labels import LabelSpace
+from fbinpaint.pipeline.outputs import Photo
 
+MAX_ROUNDS = 100  # each keeps its patches in memory
 MAX_CHANNELS = 4  # an array whose last axis is no longer holds colours there
 
 
@@ -79,3 +86,64 @@ def check_value_range(value_range: Any) -> tuple[float, float]:
     if not (np.isfinite([low, high]).all() and low < high):
         raise InputError(f"value_range {value_range!r}: must be two numbers, such as (0, 1), (-1, 1) or (0, 255)")
     return low, high
+
+
+def read_photos(
+    label_space: LabelSpace,
+    image: Any,
+    mask: Any,
+    mask_image: Any,
+    semantic_map: Any,
+    num_rounds: int,
+    output_type: str,
+    value_range: tuple[float, float],
+) -> list[Photo]:
+    """The arguments of a call, checked."""
+    check_output_type(output_type)
+    if (mask is None) == (mask_image is None):
+        raise InputError(f"{'no mask' if mask is None else 'mask and mask_image'}: give one of mask and mask_image")
+    if not isinstance(num_rounds, Integral) or not 0 <= num_rounds <= MAX_ROUNDS:
+        raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number from 0 to {MAX_ROUNDS}")
+    images, maps = split_photos(image), split_planes(semantic_map)
+    masks = split_planes(mask_image if mask is None else mask)
+    masks = masks * len(images) if len(masks) == 1 else masks
+    maps = maps * len(images) if len(maps) == 1 else maps
+    if len(masks) != len(images) or len(maps) != len(images):
+        raise InputError(f"{len(images)} photos, {len(masks)} masks, {len(maps)} semantic maps: one each, please")
+    photos = []
+    for x, m, s in zip(images, masks, maps, strict=True):
+        pixels, original = read_photo(x, value_range)
+        size = (pixels.shape[1], pixels.shape[0])
+        drawn = None if s is None else read_map(s, size, label_space)
+        patches = [[] for _ in range(num_rounds + 1)]
+        hole = to_mask(m, size, photo=x)
+        check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
+        source = x if isinstance(x, PIL.Image.Image) else None
+        photos.append(Photo(pixels, hole, drawn, original, patches, source=source))
+    return photos
+
+
+def read_map(semantic_map: Any, size: tuple[int, int], label_space: LabelSpace) -> np.ndarray:
+    """A user's map as ids (H,W) uint8 at a (width, height); 255 = let the model decide."""
+    return to_index_map(semantic_map, size, label_space.num_classes, label_space.ignored_ids)
+
+
+def read_forbidden(classes: str | int | Sequence[str | int] | None, label_space: LabelSpace) -> Tensor | None:
+    """(C,) bool, or None where nothing is forbidden."""
+    ids = label_space.class_ids(classes)
+    if len(ids) == label_space.num_classes:
+        raise InputError(f"forbidden: these are all classes of {label_space.name}; leave at least one")
+    return torch.isin(torch.arange(label_space.num_classes), torch.tensor(ids)) if ids else None
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    """A number for `fbinpaint.pipeline.runner.with_grain`, the same one each time without a generator."""
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if not isinstance(generator, torch.Generator):
+        raise InputError(f"generator is a {type(generator).__name__}; give one torch.Generator")
+    return int(torch.randint(2**31, (), generator=generator, device=generator.device))
+
+
+def check_output_type(output_type: str) -> None:
+    if output_type not in ("pil", "np", "pt"):
+        raise InputError(f"output_type {output_type!r}: must be 'pil', 'np' or 'pt'")

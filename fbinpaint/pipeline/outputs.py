@@ -1,7 +1,7 @@
 """What a call of the pipeline returns. Each crop's work is kept at the size it was done at and laid out at the photo's
 when somebody looks: three rounds of a 12 Mpx photo would hold 400 MB otherwise, mostly for nobody."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,3 +184,37 @@ class FeedbackInpaintPipelineOutput(BaseOutput):
     semantic_before: list[Any]
     semantic_after: list[Any]
     rounds: list[list[RoundOutput]]
+
+
+def make_output(
+    photos: Sequence[Photo], num_rounds: int, label_space: LabelSpace, output_type: str
+) -> FeedbackInpaintPipelineOutput:
+    """What is there of so many rounds, the first one counted."""
+    rounds = [[make_round(photo, k, label_space, output_type) for k in range(num_rounds)] for photo in photos]
+    images = [r[-1].image for r in rounds]
+    if output_type != "pil" and len({image.shape for image in images}) == 1:
+        # Of one photo no copy: 12 megapixels of floats are 144 MB.
+        images = images[0][None] if len(images) == 1 else (np if output_type == "np" else torch).stack(images)
+    return FeedbackInpaintPipelineOutput(
+        images=images,
+        semantic_before=[r[0].semantic_map for r in rounds],
+        semantic_after=[r[-1].semantic_map for r in rounds],
+        rounds=rounds,
+    )
+
+
+def make_round(photo: Photo, index: int, label_space: LabelSpace, output_type: str) -> RoundOutput:
+    patches = tuple(photo.patches[index])
+    shares = [np.count_nonzero(patch.part) for patch in patches]
+
+    def mean(values: Iterable[float]) -> float:
+        return min(1.0, sum(share * value for share, value in zip(shares, values, strict=True)) / sum(shares))
+
+    return RoundOutput(
+        photo=photo,
+        patches=patches,
+        label_space=label_space,
+        output_type=output_type,
+        changed=mean(patch.changed for patch in patches) if patches else 0.0,
+        confidence=mean(patch.confidence for patch in patches) if patches else photo.confidence,
+    )
