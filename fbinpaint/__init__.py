@@ -1,12 +1,18 @@
 """fbinpaint: photo restoration guided by a semantic map that the restoration itself corrects."""
 
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fbinpaint.errors import InputError, InputWarning
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
+    from fbinpaint.restorer import Restorer
 
 __version__ = "0.1.0"  # pyproject.toml reads it
 __all__ = ["FeedbackInpaintPipeline", "InputError", "InputWarning", "Restorer", "__version__"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # Imported on first use: `fbinpaint --help` and the label spaces need neither torch nor diffusers.
     if name == "FeedbackInpaintPipeline":
         from fbinpaint.pipeline import FeedbackInpaintPipeline

@@ -74,7 +74,7 @@ class Restorer:
             raise InputError(f"extras {', '.join(unknown)}: not known; choose from {', '.join(EXTRAS)}")
         classes = None if remove is None else [remove] if isinstance(remove, str | int) else list(remove)
         models = candidates(model, None if classes is None else [str(wanted) for wanted in classes])
-        runtime = {"device": device, "dtype": dtype, "compile": compile}
+        runtime: dict[str, Any] = {"device": device, "dtype": dtype, "compile": compile}
         pipes = {name: load_pipeline(folder, **runtime) for name, folder in models.items()}
         painters = {name: model_name(folder) if provenance else None for name, folder in models.items()}
         self.extras, self.batch_size = tuple(extras), batch_size

@@ -11,23 +11,28 @@ from fbinpaint.errors import InputError
 from fbinpaint.hub.origin import NOT_STATED, inherited
 from fbinpaint.images.convert import upright
 from fbinpaint.images.crops import resize_image, shorter_side
-from fbinpaint.labels import IGNORE, LabelSpace
+from fbinpaint.labels import IGNORE, LabelSpace, get_label_space
 from fbinpaint.models import Recorrector, Segmenter
 from fbinpaint.pipeline.exemplars import make_exemplars
 from fbinpaint.pipeline.inputs import check_output_type, is_batch, read_map, read_photo, split_photos, split_planes
 from fbinpaint.pipeline.outputs import as_mask_like, as_output
+from fbinpaint.pipeline.saved_pipeline import SavedPipeline
 from fbinpaint.pipeline.segmentation import pyramid, segment_photos
 from fbinpaint.pipeline.selection import select_things
 
 MAX_BATCH = 8  # photos segmented together
 
 
-class MapMethods:
-    """Of a pipeline with these."""
+class MapPipeline(SavedPipeline):
+    """A saved pipeline with a segmenter and exemplars."""
 
     segmenter: Segmenter
     recorrector: Recorrector
-    label_space: LabelSpace
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """What the segmenter says its classes are; a segmenter put into the pipeline later may know nothing."""
+        return self.segmenter.label_space or get_label_space(self.config.label_space)
 
     def segment(self, image: Any, output_type: str = "pil", value_range: tuple[float, float] = (0, 1)) -> Any:
         """The semantic map of an intact photo, at the photo's own size: to look at, to edit and pass back as

@@ -14,13 +14,12 @@ from fbinpaint.loop import Networks, Round
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.pipeline.callbacks import TENSORS, make_callback
 from fbinpaint.pipeline.inputs import draw_seed, read_forbidden, read_photos
-from fbinpaint.pipeline.maps import MapMethods
+from fbinpaint.pipeline.maps import MapPipeline
 from fbinpaint.pipeline.outputs import FeedbackInpaintPipelineOutput, make_output
 from fbinpaint.pipeline.runner import Runner
-from fbinpaint.pipeline.saved_pipeline import SavedPipeline
 
 
-class FeedbackInpaintPipeline(MapMethods, SavedPipeline):
+class FeedbackInpaintPipeline(MapPipeline):
     """Restores the holes of photos, guided by a semantic map that the restoration itself corrects.
 
     Args:
@@ -91,11 +90,6 @@ class FeedbackInpaintPipeline(MapMethods, SavedPipeline):
         """A pipeline of trained networks; they are put into evaluation mode."""
         parts = {name: getattr(networks, name) for name in COMPONENTS}
         return cls(**parts, label_space=label_space, sample_size=sample_size, variant=networks.variant)
-
-    @property
-    def label_space(self) -> LabelSpace:
-        """What the segmenter says its classes are; a segmenter put into the pipeline later may know nothing."""
-        return self.segmenter.label_space or get_label_space(self.config.label_space)
 
     @torch.no_grad()
     def __call__(
