@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fbinpaint.errors import InputError, InputWarning
-    from fbinpaint.pipeline import FeedbackInpaintPipeline
     from fbinpaint.restorer import Restorer
 
 __version__ = "0.1.0"  # pyproject.toml reads it

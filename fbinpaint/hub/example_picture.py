@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,8 +27,8 @@ def example_picture(folder: Path, variant: str | None = None) -> bytes:
     """
     from diffusers.utils import logging
 
-    from fbinpaint import FeedbackInpaintPipeline
     from fbinpaint.demo.examples import EXAMPLES, example
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
 
     with_bars = logging._tqdm_active  # there is no public way to ask
     logging.disable_progress_bar()
@@ -39,7 +40,7 @@ def example_picture(folder: Path, variant: str | None = None) -> bytes:
     pipe.set_progress_bar_config(disable=True)
     space = pipe.label_space
     photo, mask = example(space.name, EXAMPLES[space.name][0])
-    out = pipe(photo, mask)
+    out: Any = pipe(photo, mask)
     pixels, hole = np.array(photo.convert("RGB")), np.asarray(mask) > 0
     with_hole = np.where(hole[..., None], np.uint8(255), pixels)
     maps = (space.colorize(np.asarray(labels[0])) for labels in (out.semantic_before, out.semantic_after))

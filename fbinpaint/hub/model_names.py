@@ -42,7 +42,7 @@ def load_pipeline(
     import torch
     from diffusers.utils import logging
 
-    from fbinpaint import FeedbackInpaintPipeline
+    from fbinpaint.pipeline import FeedbackInpaintPipeline
 
     logging.disable_progress_bar()  # of loading; the commands have a bar of their own
     logging.set_verbosity_error()
