@@ -15,7 +15,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -55,6 +55,10 @@ BIHARMONIC_PIXELS = 2**19  # of a photo as it is scored; at this size a hole of 
 PAIRINGS = ("stem", "cycle")
 SPLITS = ("val", "test")
 BOOTSTRAP_RESAMPLES = 2000
+PAIRED = (
+    "(mean a - mean b) / mean b over the n photos that both have scores of; ci95: percentile bootstrap, "
+    f"{BOOTSTRAP_RESAMPLES} resamples of photos"
+)
 NO_FILLERS: Mapping[str, "Filler"] = MappingProxyType({})
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole")
 LIBRARIES = ("torch", "torchvision", "diffusers", "lpips", "torchmetrics", "opencv-python-headless", "pillow", "numpy")
@@ -452,55 +456,16 @@ def evaluate(
     Raises InputError for a folder without photos, a photo without mask, and whatever cannot be read: a protocol that
     leaves photos out is another protocol.
     """
-    for name in baselines:
-        if name not in (*BASELINES, BIHARMONIC):
-            raise InputError(f"unknown baseline {name!r}: use {', '.join((*BASELINES, BIHARMONIC))}")
     if max(rounds) > 0 and pipe.config.variant == "feedback":
         controls = list(dict.fromkeys(["frozen-map", *controls]))
     results = dict(results or {})
+    check_baselines(baselines)
     runner = Runner(pipe, rounds, baselines, controls, seed, results, fillers)
-    state = processes()
-    if "shuffled-map" in controls and state.num_processes > 1:
-        raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
     photos = Photos(data, masks, resolution, limit, seed, split, pairing, mask_kind)
-    pairs, labels = photos.pairs, photos.labels()
-    _check_label_format(labels, pipe, data)
-    check_results(results, pairs, resolution)
-    if BIHARMONIC in baselines:
-        _check_biharmonic(pairs, resolution)
-    if "oracle" in controls and not any(_knows_a_pixel(label, pipe.label_space) for label in labels.values()):
-        raise InputError(f"{data}: has no labelled pixel, which the control oracle needs; leave the control out")
-    lpips = _lpips(pipe.device)
-
-    index = photos.index
-    scores: dict[str, list[PhotoScore]] = {name: [] for name in runner.methods}
-    intact: dict[str, np.ndarray] = {}  # stem -> confusion (C,C)
-    labelled_shares: list[float] = []
-    # In no order: neighbours in a folder are often frames of one film, whose maps shuffled-map must not swap.
-    order = np.random.default_rng(seed).permutation(len(pairs))
-    batches = equal_size_batches([pairs[i] for i in order], batch_size, resolution)
-    batches = batches[state.process_index :: state.num_processes]
-    if "shuffled-map" in controls and len(batches) > 1 and len(batches[0]) == 1:
-        runner.spare_map = pipe.segment(load_image(batches[-1][0].image), output_type="np")
-    with tqdm(
-        total=sum(map(len, batches)), desc="evaluate", unit="photo", disable=not state.is_main_process
-    ) as progress:
-        for batch in batches:
-            samples = [photos.sample(pair, labels.get(pair.stem), pipe.label_space) for pair in batch]
-            for name, of_batch in runner.score(samples, lpips).items():
-                scores[name] += of_batch
-            intact |= intact_confusions(pipe, samples)
-            labelled_shares += [float((s.truth != IGNORE).mean()) for s in samples if s.truth is not None]
-            progress.update(len(batch))
-    if state.num_processes > 1:
-        shares = gather_object([(scores, intact, labelled_shares)])
-        scores = {name: list(itertools.chain.from_iterable(share[0][name] for share in shares)) for name in scores}
-        intact = {stem: confusion for share in shares for stem, confusion in share[1].items()}
-        labelled_shares = list(itertools.chain.from_iterable(share[2] for share in shares))
-    for of_method in scores.values():
-        of_method.sort(key=lambda one: index[one.photo])
-
-    protocol = photos.description(labelled_shares) | {
+    labels = photos.labels()
+    check_protocol(pipe, photos, labels, runner)
+    found = score_photos(runner, photos, labels, batch_size)
+    protocol = photos.description(found.labelled_shares) | {
         "model": str(pipe.name_or_path),
         "label_space": pipe.label_space.name,
         "sample_size": pipe.config.sample_size,
@@ -511,19 +476,87 @@ def evaluate(
         "baselines": {name: _describe_baseline(name) for name in baselines},
         "results": {name: _name(folder) for name, folder in results.items()},
         "metrics": _describe_metrics(),
-        "paired": "(mean a - mean b) / mean b over the n photos that both have scores of; ci95: percentile bootstrap, "
-        f"{BOOTSTRAP_RESAMPLES} resamples of photos",
+        "paired": PAIRED,
         "versions": {
             name: version(name) for name in (*LIBRARIES, *(["scikit-image"] if BIHARMONIC in baselines else []))
         },
     }
     report = {
         "protocol": protocol,
-        "variants": _summaries(scores, pipe.label_space),
-        "paired": _comparisons(rounds, runner.others, scores, seed),
-        "intact": _intact_summary(list(intact.values()), pipe.label_space),
+        "variants": _summaries(found.scores, pipe.label_space),
+        "paired": _comparisons(rounds, runner.others, found.scores, seed),
+        "intact": _intact_summary(list(found.intact.values()), pipe.label_space),
     }
-    return Evaluation(_plain(report), scores)
+    return Evaluation(_plain(report), found.scores)
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in (*BASELINES, BIHARMONIC):
+            raise InputError(f"unknown baseline {name!r}: use {', '.join((*BASELINES, BIHARMONIC))}")
+
+
+def check_protocol(
+    pipe: "FeedbackInpaintPipeline", photos: "Photos", labels: Mapping[str, Path | dict], runner: "Runner"
+) -> None:
+    """Raises InputError where the photos, their labels, or other tools' results are not what is to be compared."""
+    if "shuffled-map" in runner.controls and processes().num_processes > 1:
+        raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
+    _check_label_format(labels, pipe, photos.data)
+    check_results(runner.results, photos.pairs, photos.resolution)
+    if BIHARMONIC in runner.baselines:
+        _check_biharmonic(photos.pairs, photos.resolution)
+    if "oracle" in runner.controls and not any(_knows_a_pixel(label, pipe.label_space) for label in labels.values()):
+        raise InputError(f"{photos.data}: has no labelled pixel, which the control oracle needs; leave the control out")
+
+
+@dataclass
+class Found:
+    """scores: of each method, a photo each; intact: stem -> confusion (C,C) of the map without a hole;
+    labelled_shares: of each labelled photo, the share of pixels whose class is known."""
+
+    scores: dict[str, list[PhotoScore]]
+    intact: dict[str, np.ndarray] = field(default_factory=dict)
+    labelled_shares: list[float] = field(default_factory=list)
+
+
+def score_photos(
+    runner: "Runner", photos: "Photos", labels: Mapping[str, Path | dict], batch_size: int
+) -> Found:
+    """All photos, shared among the processes; each has what all of them found, in the order of the photos."""
+    state, pairs, pipe = processes(), photos.pairs, runner.pipe
+    lpips = _lpips(pipe.device)
+    # In no order: neighbours in a folder are often frames of one film, whose maps shuffled-map must not swap.
+    order = np.random.default_rng(runner.seed).permutation(len(pairs))
+    batches = equal_size_batches([pairs[i] for i in order], batch_size, photos.resolution)
+    batches = batches[state.process_index :: state.num_processes]
+    if "shuffled-map" in runner.controls and len(batches) > 1 and len(batches[0]) == 1:
+        runner.spare_map = pipe.segment(load_image(batches[-1][0].image), output_type="np")
+    found = Found({name: [] for name in runner.methods})
+    with tqdm(
+        total=sum(map(len, batches)), desc="evaluate", unit="photo", disable=not state.is_main_process
+    ) as progress:
+        for batch in batches:
+            samples = [photos.sample(pair, labels.get(pair.stem), pipe.label_space) for pair in batch]
+            for name, of_batch in runner.score(samples, lpips).items():
+                found.scores[name] += of_batch
+            found.intact |= intact_confusions(pipe, samples)
+            found.labelled_shares += [float((s.truth != IGNORE).mean()) for s in samples if s.truth is not None]
+            progress.update(len(batch))
+    if state.num_processes > 1:
+        found = joined(gather_object([found]))
+    for of_method in found.scores.values():
+        of_method.sort(key=lambda one: photos.index[one.photo])
+    return found
+
+
+def joined(shares: Sequence[Found]) -> Found:
+    """What several processes found."""
+    return Found(
+        {name: [score for share in shares for score in share.scores[name]] for name in shares[0].scores},
+        {stem: confusion for share in shares for stem, confusion in share.intact.items()},
+        [labelled for share in shares for labelled in share.labelled_shares],
+    )
 
 
 class Runner:
