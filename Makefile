@@ -62,11 +62,11 @@ reproduce: setup
 	$(BIN)/python -m benchmarks.reproduce $(if $(CELEBA),--celebamask-hq "$(CELEBA)") \
 		$(if $(CITYSCAPES),--cityscapes "$(CITYSCAPES)") $(REPRODUCE)
 
-# In an environment of its own, made anew each time.
+# In an environment of its own, made anew each time; of what runs the tests not the lowest there ever was.
 lowest: setup
 	rm -rf build/lowest
 	$(BIN)/uv venv --quiet --python $(PYTHON) build/lowest
-	$(BIN)/uv pip install --quiet --no-cache --python build/lowest --resolution lowest-direct ".[train,eval,demo]" \
-		pytest pytest-timeout hypothesis gradio-client playwright
+	$(BIN)/uv pip install --quiet --no-cache --python build/lowest --resolution lowest-direct ".[train,eval,demo]"
+	$(BIN)/uv pip install --quiet --no-cache --python build/lowest pytest pytest-timeout hypothesis gradio-client playwright
 	build/lowest/bin/python -m pytest -p no:cacheprovider tests/test_pipeline.py tests/test_loop.py tests/test_cli.py \
 		tests/test_images.py tests/test_training.py tests/test_restorer.py tests/test_demo_api.py
