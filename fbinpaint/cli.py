@@ -290,11 +290,9 @@ def _batch_size(parser: argparse.ArgumentParser) -> None:
 
 def _runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", type=device, default=AUTO_DEVICE, metavar="auto|cpu|cuda|mps", help="cuda:1 = the second GPU"
+        "--device", type=device, default=AUTO_DEVICE, metavar="NAME", help="auto, cpu, cuda, cuda:1, mps"
     )  # fmt: skip
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default=DTYPES[0], metavar="|".join(DTYPES), help="of the networks"
-    )  # fmt: skip
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], metavar="NAME", help=", ".join(DTYPES))
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks: minutes at the start")
 
 

@@ -61,7 +61,7 @@ def test_help_is_short_with_an_example_and_needs_no_torch(command):
     done = subprocess.run([sys.executable, "-c", script, command, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"example:\n  python -m fbinpaint {command} --" in done.stdout
-    assert len(done.stdout.splitlines()) < {"run": 40, "evaluate": 43}.get(command, 31)  # a line for each option
+    assert len(done.stdout.splitlines()) < {"run": 46, "evaluate": 52}.get(command, 31)  # a line for each option
 
 
 @pytest.mark.parametrize(
