@@ -108,7 +108,19 @@ def _parser() -> argparse.ArgumentParser:
         title="commands", required=True,
         metavar="run | segment | exemplars | evaluate | export | demo | train | publish",
     )
+    _add_run(commands)
+    _add_segment(commands)
+    _add_exemplars(commands)
+    _add_evaluate(commands)
+    _add_export(commands)
+    # See `_run`.
+    commands.add_parser("demo", help="The demo page; `demo --help` has its options.", add_help=False)
+    commands.add_parser("train", help="What train_accelerate.py does; `train --help` has its options.", add_help=False)
+    _add_publish(commands)
+    return parser
 
+
+def _add_run(commands: "argparse._SubParsersAction") -> None:
     run = _command(
         commands, run_command, "run", "Fill holes in photos, or take out things by name.",
         "--image examples/street.png --mask examples/street_mask.png --output restored.png",
@@ -155,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus-per-worker", type=gpus, metavar="N", help="0.5 = two share one (default: 1 if there are any)"
     )  # fmt: skip
 
+
+def _add_segment(commands: "argparse._SubParsersAction") -> None:
     segment = _command(
         commands, segment_command, "segment",
         "Write the semantic map of an intact photo, or of each in a folder: a PNG whose values are class ids.",
@@ -169,6 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     _batch_size(segment)
     _runtime(segment)
 
+
+def _add_exemplars(commands: "argparse._SubParsersAction") -> None:
     exemplars = _command(
         commands, exemplars_command, "exemplars",
         "Adapt a model to your own kind of photos in seconds: a copy of it that consults your labelled ones.",
@@ -178,6 +194,8 @@ def _parser() -> argparse.ArgumentParser:
     exemplars.add_argument("--data", type=Path, required=True, metavar="DIR", help="holds images/ and labels/")
     exemplars.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the new model")
 
+
+def _add_evaluate(commands: "argparse._SubParsersAction") -> None:
     evaluate = _command(
         commands, evaluate_command, "evaluate", "Score a model, round by round, against the classical methods.",
         "--model checkpoints/streets --data examples/streets --output report.json",
@@ -232,6 +250,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--batch-size", type=positive, default=8, metavar="N", help="photos of one size at once")
     _runtime(evaluate)
 
+
+def _add_export(commands: "argparse._SubParsersAction") -> None:
     export = _command(
         commands, export_command, "export",
         "Write the whole loop as ONNX graphs, which run without torch: see docs/onnx.md.",
@@ -245,10 +265,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     export.add_argument("--rounds", type=count, default=2, metavar="K", help="feedback rounds of the graphs, 0 = none")
 
-    # See `_run`.
-    commands.add_parser("demo", help="The demo page; `demo --help` has its options.", add_help=False)
-    commands.add_parser("train", help="What train_accelerate.py does; `train --help` has its options.", add_help=False)
 
+def _add_publish(commands: "argparse._SubParsersAction") -> None:
     publish = _command(
         commands, publish_command, "publish", "Upload a saved pipeline folder, or the page, to the Hugging Face Hub.",
         "--model checkpoints/streets --repo-id USER/NAME --private",
@@ -269,7 +287,6 @@ def _parser() -> argparse.ArgumentParser:
         "--report", nargs="+", type=Path, default=[], metavar="report.json",
         help="of evaluate: figures for the card (default: none)",
     )  # fmt: skip
-    return parser
 
 
 def _command(commands, function, name: str, description: str, example: str) -> argparse.ArgumentParser:
