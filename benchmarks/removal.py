@@ -106,9 +106,7 @@ def measure(
     if not classes:
         raise InputError("--classes: names no class; name one or more, with commas between")
     pipe = load_pipeline(model)
-    judges = {short_name(folder): load_judge(folder, pipe) for folder in judge_folders}
-    if len(judges) < len(judge_folders):
-        raise InputError(f"--judge: two are called {' or '.join(judges)}; rename one, as the report calls them so")
+    judges = load_judges(judge_folders, pipe)
     ids = pipe.label_space.class_ids(classes)
     rows = labelled_rows(load_photos(folders))
     rows = [row for row in rows if np.isin(read_labels(row, pipe.label_space), ids).any()]
@@ -170,16 +168,30 @@ def measure(
         "the model itself sees": round(sum(seen_by_itself) / max(1, pixels), 4),
     }
     if moved:
-        scores = np.array(moved)
-        report["moved holes"] = {
-            "photos": len(moved),
-            "judges see in the intact photo": {
-                judge: round(sum(counts) / moved_pixels, 4) for judge, counts in wrong.items()
-            },
-            "lpips_alex": {name: round(float(scores[:, i].mean()), 5) for i, name in enumerate(METHODS)},
-            "forbidden vs not": paired_relative(scores[:, 0], scores[:, 1], SEED),
-        }
+        report["moved holes"] = moved_holes(np.array(moved), moved_pixels, wrong)
     return report
+
+
+def load_judges(folders: list[str], pipe: FeedbackInpaintPipeline) -> dict[str, Segmenter]:
+    """By short name. Raises InputError where two have the same."""
+    judges = {short_name(folder): load_judge(folder, pipe) for folder in folders}
+    if len(judges) < len(folders):
+        raise InputError(f"--judge: two are called {' or '.join(judges)}; rename one, as the report calls them so")
+    return judges
+
+
+def moved_holes(scores: np.ndarray, pixels: int, wrong: dict[str, list[int]]) -> dict:
+    """What is reported of holes that were moved to where no such thing is.
+
+    scores: (photos, METHODS), LPIPS; pixels: of all these holes; wrong: of each judge, the pixels of each hole that it
+        takes for one of the classes in the intact photo
+    """
+    return {
+        "photos": len(scores),
+        "judges see in the intact photo": {judge: round(sum(counts) / pixels, 4) for judge, counts in wrong.items()},
+        "lpips_alex": {name: round(float(scores[:, i].mean()), 5) for i, name in enumerate(METHODS)},
+        "forbidden vs not": paired_relative(scores[:, 0], scores[:, 1], SEED),
+    }
 
 
 def short_name(folder: str) -> str:

@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, NoReturn
 
 import datasets
 import torch
@@ -55,8 +57,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--label_space cityscapes --num_validation_images 1",
         formatter_class=HelpWithDefaults,
     )
-    add = parser.add_argument
-    add("--config", metavar="FILE.yaml", help="options as keys, overruled by the command line; default: none")
+    parser.add_argument(
+        "--config", metavar="FILE.yaml", help="options as keys, overruled by the command line; default: none"
+    )
+    add_data_options(parser.add_argument)
+    add_method_options(parser.add_argument)
+    add_optimization_options(parser.add_argument)
+    add_run_options(parser.add_argument)
+    args = parser.parse_args(with_config(parser, sys.argv[1:] if argv is None else argv))
+    check_options(args, parser.error)
+    return args
+
+
+def add_data_options(add: Callable[..., Any]) -> None:
     add(
         "--train_data_dir",
         nargs="+",
@@ -79,14 +92,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--skip_bad_images", action="store_true", help="name, count and pass over photos that cannot be read")
     spaces = "|".join(sorted(LABEL_SPACES))
     add("--label_space", required=True, metavar=f"{spaces}|classes.json", help="the classes, built in or of a file")
-    add("--variant", choices=VARIANTS, default="feedback", help="what guides the inpainter; the others are controls")
-    add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
-    add("--label_fraction", type=float, default=1.0, help="share of the labels to use; the other photos lose theirs")
-    add("--labelled_ratio", type=float, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
-    add("--output_dir", default="runs/model", help="folder or URL of checkpoints, log and pipelines")
-    add("--pretrained_model", help="pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
-    add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
-    add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
     add(
         "--resolution",
         type=positive,
@@ -95,6 +100,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PIXELS",
         help="sides of the training crops, multiples of 16; several: each step has one of them",
     )
+    add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
+    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: as photos without labels")
+
+
+def add_method_options(add: Callable[..., Any]) -> None:
+    add("--variant", choices=VARIANTS, default="feedback", help="what guides the inpainter; the others are controls")
+    add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
+    add("--label_fraction", type=float, default=1.0, help="share of the labels to use; the other photos lose theirs")
+    add("--labelled_ratio", type=float, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
+    add("--pretrained_model", help="pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
+    add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
+    add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
     add("--distilled_model", help="a pipeline; fills should look as it paints them, with its own maps; default: none")
     add(
         "--frozen",
@@ -104,8 +121,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="networks that stay as --pretrained_model has them; with both inpainters frozen the maps learn, from "
         "labels alone, at several times the speed; default: none",
     )
-    add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
-    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: as photos without labels")
+    add("--num_exemplars", type=count, default=200, help="labelled photos kept, as small maps, with the model; 0 = "
+        "feedback without exemplars, a control")  # fmt: skip
+
+
+def add_optimization_options(add: Callable[..., Any]) -> None:
     add("--train_batch_size", type=positive, default=8, help="photos per process and batch")
     add("--gradient_accumulation_steps", type=positive, default=1, help="batches per process and step")
     add("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
@@ -124,8 +144,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         add(f"--{field.name}_weight", type=float, default=field.default, help=f"of the {field.name} loss{no_vgg}")
     add("--perceptual_crop", type=positive, default=48, help="side of the window in each hole that VGG sees")
     add("--ema_decay", type=float, default=0.998, help="of the average of the weights, by step")
-    add("--num_exemplars", type=count, default=200, help="labelled photos kept, as small maps, with the model; 0 = "
-        "feedback without exemplars, a control")  # fmt: skip
+
+
+def add_run_options(add: Callable[..., Any]) -> None:
+    add("--output_dir", default="runs/model", help="folder or URL of checkpoints, log and pipelines")
     add("--num_validation_images", type=positive, default=20, help="photos held out of training")
     add("--validation_steps", type=positive, default=500, help="from one validation to the next")
     add("--checkpointing_steps", type=positive, default=500, help="from one checkpoint to the next")
@@ -137,38 +159,40 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--report_to", help="a tracker that accelerate knows, such as tensorboard; default: none")
     add("--save_dtype", choices=("float32", "float16"), default="float32", help="of the saved pipelines")
     add("--seed", type=count, default=0, help="of all that is drawn at random")
-    args = parser.parse_args(with_config(parser, sys.argv[1:] if argv is None else argv))
+
+
+def check_options(args: argparse.Namespace, refuse: Callable[[str], NoReturn]) -> None:
+    """Refuses options that do not fit each other."""
     if not args.train_data_dir + args.dataset_name:
-        parser.error("no data: give --train_data_dir or --dataset_name")
+        refuse("no data: give --train_data_dir or --dataset_name")
     if args.revision and not args.dataset_name:
-        parser.error("--revision: is of Hub data sets; give --dataset_name")
+        refuse("--revision: is of Hub data sets; give --dataset_name")
     if args.streaming and args.label_fraction < 1:
-        parser.error("--label_fraction: a stream does not know how many labels it has; leave out --streaming")
+        refuse("--label_fraction: a stream does not know how many labels it has; leave out --streaming")
     if args.streaming and not args.num_exemplars:
-        parser.error("--num_exemplars 0: a stream's classes are counted in its exemplars; leave out --streaming")
+        refuse("--num_exemplars 0: a stream's classes are counted in its exemplars; leave out --streaming")
     if odd := [side for side in args.resolution if side % 16]:
-        parser.error(f"--resolution {odd[0]}: must be a multiple of 16")
+        refuse(f"--resolution {odd[0]}: must be a multiple of 16")
     if args.frozen and not args.pretrained_model:
-        parser.error("--frozen: needs --pretrained_model, or these networks stay random")
+        refuse("--frozen: needs --pretrained_model, or these networks stay random")
     if set(args.frozen) == set(COMPONENTS):
-        parser.error("--frozen: names all networks; leave one to train")
+        refuse("--frozen: names all networks; leave one to train")
     if args.initial_steps and "initial_inpainter" in args.frozen:
-        parser.error("--initial_steps: nothing learns in them, as --frozen names initial_inpainter")
+        refuse("--initial_steps: nothing learns in them, as --frozen names initial_inpainter")
     if args.variant != "feedback" and set(args.frozen) >= set(COMPONENTS) - {"recorrector"}:
-        parser.error(f"--variant {args.variant}: does not train the recorrector, and --frozen names all others")
+        refuse(f"--variant {args.variant}: does not train the recorrector, and --frozen names all others")
     if args.max_train_minutes is not None and not args.max_train_minutes > 0:
-        parser.error(f"--max_train_minutes {args.max_train_minutes:g}: must be above 0")
+        refuse(f"--max_train_minutes {args.max_train_minutes:g}: must be above 0")
     if args.max_train_steps is None:
         args.max_train_steps = 3000 if args.max_train_minutes is None else ENDLESS
     args.train_data_dir = [without_file_scheme(source) for source in args.train_data_dir]
     args.output_dir = without_file_scheme(args.output_dir)
     if args.push_to_hub and not args.hub_model_id:
-        parser.error("--push_to_hub: needs --hub_model_id USER/NAME")
+        refuse("--push_to_hub: needs --hub_model_id USER/NAME")
     if not 0 < args.label_fraction <= 1:
-        parser.error(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
+        refuse(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
     if not 16 <= args.perceptual_crop <= min(args.resolution):
-        parser.error(f"--perceptual_crop {args.perceptual_crop}: must lie between 16 and the smallest --resolution")
-    return args
+        refuse(f"--perceptual_crop {args.perceptual_crop}: must lie between 16 and the smallest --resolution")
 
 
 def start(args: argparse.Namespace) -> Accelerator:
