@@ -21,9 +21,9 @@ from scipy.stats import binomtest
 
 from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults, positive
-from fbinpaint.batch.folders import files_by_stem
 from fbinpaint.errors import InputError
 from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.folders import files_by_stem
 from fbinpaint.images.io import load_image
 
 COLUMNS = ("time", "visitor", "photo", "left", "preferred")  # of the CSV file; the last two are "ours" or "other"

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from benchmarks.reports import print_report, stacked
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, names, positive
-from fbinpaint.batch.folders import naming
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.photos import read_labels, read_photo
 from fbinpaint.data.rows import evenly_spaced, labelled_rows
@@ -30,6 +29,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.evaluation.evaluation import Sample, fill_with_baseline
 from fbinpaint.evaluation.metrics import LPIPS, paired_relative
 from fbinpaint.hub.saved import read_label_space
+from fbinpaint.images.folders import naming
 from fbinpaint.images.io import save_image
 from fbinpaint.images.tensors import to_tensor
 from fbinpaint.labels import IGNORE

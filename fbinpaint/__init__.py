@@ -3,11 +3,12 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+from fbinpaint.version import __version__
+
 if TYPE_CHECKING:
     from fbinpaint.errors import InputError, InputWarning
     from fbinpaint.restorer import Restorer
 
-__version__ = "0.1.0"  # pyproject.toml reads it
 __all__ = ["FeedbackInpaintPipeline", "InputError", "InputWarning", "Restorer", "__version__"]
 
 

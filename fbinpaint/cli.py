@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TextIO
 
-from fbinpaint import __version__
 from fbinpaint.arguments import HelpWithDefaults, count, device, gpus, names, percent, pixels, positive, seed
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.hub.model_names import AUTO, DEFAULT_MODEL, bundled_models, candidates, load_pipeline
@@ -24,6 +23,7 @@ from fbinpaint.system.files import save_folder, whole_file
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.system.threads import openmp_settings
 from fbinpaint.system.urls import Place, is_folder, place
+from fbinpaint.version import __version__
 
 if TYPE_CHECKING:
     from fbinpaint.batch import chunks, on_ray

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fbinpaint import __version__
 from fbinpaint.errors import InputError
 from fbinpaint.hub.origin import write_origin
 from fbinpaint.loop import Networks, feedback_rounds
@@ -25,6 +24,7 @@ from fbinpaint.pipeline import FeedbackInpaintPipeline
 from fbinpaint.pipeline.crop_jobs import STRIDE
 from fbinpaint.pipeline.inputs import MAX_ROUNDS
 from fbinpaint.system.files import save_folder
+from fbinpaint.version import __version__
 
 SIZES = (256, 512)
 OPSET = 20  # ONNX Runtime reads it from 1.17 on

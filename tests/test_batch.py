@@ -150,7 +150,7 @@ def test_a_hundred_thousand_names_are_listed_while_photos_are_done(tmp_path):
     program = """
 import os, resource, sys, time
 from pathlib import Path
-from fbinpaint.planning import AHEAD, Listing, plan_maps
+from fbinpaint.batch.planning import AHEAD, Listing, plan_maps
 folder = Path(sys.argv[1])
 listing = Listing(plan_maps(folder, folder.parent / "maps", False), print)
 assert not listing.is_empty() and listing.total is None

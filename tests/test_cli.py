@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.batch.folders import equal_size_batches, files_by_stem, pair_by_stem
 from fbinpaint.batch.planning import plan_restorations
 from fbinpaint.cli import main
 from fbinpaint.data.scenes import write_scenes
@@ -23,6 +22,7 @@ from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.controls import CONTROLS, control_pipelines, with_exemplars, with_random_exemplars
 from fbinpaint.evaluation.evaluation import evaluate
 from fbinpaint.evaluation.report import class_table, plot, table
+from fbinpaint.images.folders import equal_size_batches, files_by_stem, pair_by_stem
 from fbinpaint.images.io import load_image
 from fbinpaint.labels import CITYSCAPES
 

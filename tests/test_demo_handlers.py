@@ -10,7 +10,8 @@ from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import street_scene
-from fbinpaint.demo.handlers import AUTO, Handlers
+from fbinpaint.demo.handlers import Handlers
+from fbinpaint.demo.models import AUTO
 from fbinpaint.demo.session import Session
 from fbinpaint.labels import CITYSCAPES, get_label_space
 

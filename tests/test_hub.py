@@ -256,9 +256,10 @@ def test_revisions(story, tiny_pipeline):
 PINNED = """
 import sys
 from PIL import Image
-from fbinpaint import FeedbackInpaintPipeline, cli, model_names
+from fbinpaint import FeedbackInpaintPipeline, cli
+from fbinpaint.hub import model_names
 from fbinpaint.models import Segmenter
-from fbinpaint.origin import named_origin
+from fbinpaint.hub.origin import named_origin
 
 def refused(load, *args, **options):
     try:
@@ -305,8 +306,9 @@ def test_a_hub_id_may_name_its_revision(hub, story, tiny_pipeline, tmp_path):
 
 MOVED = """
 import sys, urllib.request
-from fbinpaint import cli, model_names
-from fbinpaint.origin import named_origin
+from fbinpaint import cli
+from fbinpaint.hub import model_names
+from fbinpaint.hub.origin import named_origin
 
 before = model_names.label_space_of_model("user/moving").classes
 print(named_origin("user/moving")[1]["time"])
@@ -355,7 +357,8 @@ def test_what_was_downloaded_needs_no_hub(story, tiny_pipeline):
 UNREACHABLE = """
 import sys, time
 from fbinpaint.demo.models import label_space_of_model
-from fbinpaint import FeedbackInpaintPipeline, InputError, saved
+from fbinpaint import FeedbackInpaintPipeline, InputError
+from fbinpaint.hub import saved
 from fbinpaint.models import Segmenter
 
 saved.ANSWER = 1

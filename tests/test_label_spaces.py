@@ -283,7 +283,7 @@ def test_columns_and_splits_that_are_not_there_are_one_line(load, tmp_path):
 
 DATASETS = """
 import sys
-from fbinpaint.data.hub import HubOptions
+from fbinpaint.data.hf_datasets import HubOptions
 from fbinpaint.data.sources import load_photos, stream_photos
 from fbinpaint.data.streams import rows_in_turn
 

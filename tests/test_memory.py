@@ -20,7 +20,7 @@ def page_faults():
 
 page_faults()
 usual = page_faults()
-from fbinpaint.memory import keep_freed_memory
+from fbinpaint.system.memory import keep_freed_memory
 keep_freed_memory()
 page_faults()
 print(usual, page_faults())
@@ -37,7 +37,7 @@ def test_freed_memory_is_used_again():
 LITTER = """
 import sys, threading, time
 import numpy as np
-from fbinpaint import memory
+from fbinpaint.system import memory
 
 getattr(memory, sys.argv[1])()
 kept, before = [], memory.resident_bytes()
@@ -73,7 +73,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from fbinpaint.labels import CITYSCAPES
-from fbinpaint.segmentation import segment_photos
+from fbinpaint.pipeline.segmentation import segment_photos
 from tests.conftest import make_tiny_networks
 
 def peak():

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from fbinpaint.batch.folders import naming
 from fbinpaint.batch.planning import Job
 from fbinpaint.errors import InputError, not_warned
 from fbinpaint.images.convert import ALPHA, MOST, check_hole, mask_image, name_of, to_mask, to_rgb
+from fbinpaint.images.folders import naming
 from fbinpaint.images.io import (
     SAVE_FORMATS,
     ImageBytes,

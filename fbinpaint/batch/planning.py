@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from fbinpaint.batch.folders import Pair, masked_photo, pairs_by_stem, walk
 from fbinpaint.errors import InputError
+from fbinpaint.images.folders import Pair, masked_photo, pairs_by_stem, walk
 from fbinpaint.images.io import PHOTO_SUFFIXES, SAVE_FORMATS, ImageBytes, is_lossy
 from fbinpaint.system.urls import Place, Url, below, check_writable, exists, is_file, is_folder, lies_in, real
 

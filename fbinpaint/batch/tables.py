@@ -14,10 +14,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from fbinpaint.batch.chunks import LARGEST, Chunks
-from fbinpaint.batch.folders import walk
 from fbinpaint.batch.planning import Job, done_already, job
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.images.convert import ALPHA
+from fbinpaint.images.folders import walk
 from fbinpaint.images.io import PHOTO_SUFFIXES, ImageBytes
 from fbinpaint.system.urls import Place, Url, below, check_writable, exists, is_file, is_folder
 

@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from datasets import Dataset
 
-from fbinpaint.batch.folders import visible_files
 from fbinpaint.errors import InputError
+from fbinpaint.images.folders import visible_files
 from fbinpaint.images.io import PHOTO_SUFFIXES
 from fbinpaint.system.urls import one_line_errors, open_url
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as transforms
 
-from fbinpaint.batch.folders import naming
 from fbinpaint.errors import InputError
 from fbinpaint.images.convert import to_rgb
 from fbinpaint.images.crops import resize_image, shorter_side
+from fbinpaint.images.folders import naming
 from fbinpaint.images.io import decode_image
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES, IGNORE, LabelSpace
 from fbinpaint.masks import training_mask

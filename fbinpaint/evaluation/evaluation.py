@@ -29,7 +29,6 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
-from fbinpaint.batch.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem, photo_size
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.controls import control_pipelines, shuffled_maps, true_map
@@ -37,6 +36,7 @@ from fbinpaint.evaluation.exchange import check_results, read_result, write_prot
 from fbinpaint.hub.origin import read_origin
 from fbinpaint.images.convert import check_hole, to_index_map, to_mask, to_rgb, upright
 from fbinpaint.images.crops import composite, resize_image, shorter_side, working_size
+from fbinpaint.images.folders import Pair, equal_size_batches, files_by_stem, naming, pair_by_stem, photo_size
 from fbinpaint.images.io import PHOTO_SUFFIXES, fetched, load_image
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import MASK_KINDS, evaluation_mask

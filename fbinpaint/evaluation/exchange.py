@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fbinpaint.batch.folders import Pair, naming, photo_size
 from fbinpaint.errors import InputError, warn_user
 from fbinpaint.images.convert import mask_image, to_rgb
 from fbinpaint.images.crops import composite
+from fbinpaint.images.folders import Pair, naming, photo_size
 from fbinpaint.images.io import load_image, open_image
 from fbinpaint.system.files import save_folder
 

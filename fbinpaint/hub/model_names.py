@@ -89,8 +89,8 @@ def candidates(model: str, classes: Sequence[str] | None) -> dict[str, str]:
 
 def label_space_of_model(model: str) -> "LabelSpace":
     """The label space of a pipeline folder or Hub id, without loading its weights. Raises InputError without one."""
-    from fbinpaint.batch.folders import naming
     from fbinpaint.hub.saved import fetch, pinned, read_label_space
+    from fbinpaint.images.folders import naming
 
     check_bundled(model)
     with naming(model):

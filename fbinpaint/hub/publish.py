@@ -15,7 +15,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fbinpaint import __version__
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.hub import example_picture
 from fbinpaint.hub.card import MARK, model_card, says_less
@@ -23,6 +22,7 @@ from fbinpaint.hub.example_picture import has_example
 from fbinpaint.hub.origin import FILE
 from fbinpaint.hub.saved import COMPONENTS, CONFIG, WEIGHTS, check_pipeline
 from fbinpaint.system.files import read_json
+from fbinpaint.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

@@ -7,7 +7,7 @@ import os
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-from fbinpaint import __version__
+from fbinpaint.version import __version__
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"

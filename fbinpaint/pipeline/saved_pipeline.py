@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from huggingface_hub import CommitInfo
 
-from fbinpaint.batch.folders import naming
 from fbinpaint.hub.origin import read_origin, write_origin
 from fbinpaint.hub.publish import publish
 from fbinpaint.hub.saved import COMPONENTS, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, fetch
+from fbinpaint.images.folders import naming
 
 if TYPE_CHECKING:
     from typing_extensions import Self
