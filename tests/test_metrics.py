@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
 
-BUNDLED = Path(metrics.__file__).parent / "weights" / "alexnet_features.safetensors"
+BUNDLED = Path(metrics.__file__).parents[1] / "weights" / "alexnet_features.safetensors"
 
 
 @pytest.fixture

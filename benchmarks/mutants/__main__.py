@@ -1,0 +1,166 @@
+"""Whether the tests would notice: small faults are planted one at a time, and the tests of their module run.
+
+    python -m benchmarks.mutants [--only WORDS] [--module FILE] [--list] [--output mutants.csv]
+
+The faults are in `benchmarks/mutants/faults.py`. Each is planted in a copy of the tree, never in the tree itself. A
+fault is caught when a test fails; one that breaks the import, or that no test survives within the time there is, is
+caught too, but marked, as any test would do. Exit code 1 where a fault survives.
+
+Every test process is a fork of one that has loaded the libraries: loading them takes longer than most of the tests.
+"""
+
+import argparse
+import csv
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fbinpaint.errors import InputError, printable
+from fbinpaint.system.files import whole_file
+
+from .faults import FAULTS, Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+# What the package and its tests import and what takes time: none of our own, which the copy has.
+LIBRARIES = (
+    "accelerate", "cv2", "datasets", "diffusers.pipelines.pipeline_utils", "hypothesis", "lpips", "scipy.optimize",
+    "timm", "torchmetrics.functional.image", "torchvision.models.vgg", "torchvision.transforms.v2",
+)  # fmt: skip
+OURS = ("benchmarks", "fbinpaint", "tests", "train_accelerate")
+SECONDS = 600  # that the tests of one fault may take, many times what they do on a machine at rest
+PASSED, FAILED = 0, 1  # exit codes of pytest; others say that it could not run the tests
+HUNG = -1
+OUTCOMES = {PASSED: "SURVIVED", FAILED: "caught", HUNG: "caught (it hangs)"}
+BROKEN = "caught (it does not import)"
+
+
+def copy_tree(folder: Path) -> None:
+    """The files of this tree that git knows or would take, as they are now."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+
+
+def planted(fault: Fault, text: str) -> str:
+    """The text of the fault's file with the fault in it. Raises InputError where it is not clear where it belongs."""
+    if (count := text.count(fault.old)) != 1:
+        raise InputError(f"{fault.file}: {fault.name!r}: {fault.old!r} is there {count} times; mend the table")
+    return text.replace(fault.old, fault.new)
+
+
+def run_tests(folder: Path, tests: Sequence[str], output: Path, seconds: float) -> int:
+    """pytest's exit code, or HUNG, for some tests of a copy of the tree; what it prints is in `output`."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()  # so that what the tests start ends with them
+        streams = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(streams, 1), os.dup2(streams, 2)
+        os.chdir(folder)
+        for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
+            del sys.modules[name]
+        sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
+        code = pytest.main([*tests, "-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider"])
+        sys.stdout.flush()
+        os._exit(code)
+    end = time.monotonic() + seconds
+    while (status := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
+        time.sleep(0.05)
+    hung = status == (0, 0)
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nothing was left
+    if hung:
+        os.waitpid(child, 0)
+        return HUNG
+    return os.waitstatus_to_exitcode(status[1])
+
+
+def check_copy(folder: Path, faults: Sequence[Fault]) -> None:
+    """Raises InputError unless each fault has its place and the tests pass without any."""
+    for fault in faults:
+        planted(fault, (folder / fault.file).read_text(encoding="utf-8"))
+    tests = list(dict.fromkeys(test for fault in faults for test in fault.tests))
+    output = folder.with_suffix(".txt")
+    if run_tests(folder, tests, output, SECONDS * len(faults)) != PASSED:
+        print(output.read_text(encoding="utf-8", errors="replace")[-2000:], file=sys.stderr)
+        raise InputError("without any fault the tests do not pass either; mend what is said above")
+
+
+def outcome_of(folder: Path, fault: Fault) -> str:
+    """What the tests say of the copy with the fault in it; the copy is left as it was."""
+    file = folder / fault.file
+    text = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(planted(fault, text), encoding="utf-8")
+        return OUTCOMES.get(run_tests(folder, fault.tests, folder.with_suffix(".txt"), SECONDS), BROKEN)
+    finally:
+        file.write_text(text, encoding="utf-8")
+
+
+def measure(faults: Sequence[Fault]) -> list[tuple[Fault, str, float]]:
+    """Each fault with its outcome and the seconds that this took."""
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a file that was changed and restored within a second looks the same
+    sys.dont_write_bytecode = True
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
+        folder = Path(temporary).resolve() / "tree"
+        copy_tree(folder)
+        check_copy(folder, faults)
+        for fault in sorted(faults, key=lambda fault: fault.file):
+            began = time.monotonic()
+            outcome = outcome_of(folder, fault)
+            rows.append((fault, outcome, time.monotonic() - began))
+            print(f"{outcome:9}  {fault.file}: {fault.name}  ({rows[-1][2]:.0f} s)", flush=True)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.mutants", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", metavar="WORDS", default="", help="the faults whose names hold these words")
+    parser.add_argument("--module", metavar="FILE", default="", help="the faults of this file, or of this folder")
+    parser.add_argument("--list", action="store_true", help="name the faults and plant none")
+    parser.add_argument("--output", metavar="CSV", type=Path, help="a table: file, fault, outcome, seconds")
+    args = parser.parse_args(arguments)
+    faults = [fault for fault in FAULTS if args.only in fault.name and args.module in fault.file]
+    if not faults:
+        raise InputError("there is no such fault; --list names them")
+    if args.list:
+        for fault in faults:
+            print(f"{fault.file}: {fault.name}")
+        return 0
+    rows = measure(faults)
+    survivors = [fault for fault, outcome, _ in rows if outcome == OUTCOMES[PASSED]]
+    if args.output:
+        with whole_file(args.output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("file", "fault", "outcome", "seconds"))
+            writer.writerows((fault.file, fault.name, outcome, round(seconds, 1)) for fault, outcome, seconds in rows)
+    caught, minutes = len(rows) - len(survivors), sum(seconds for *_, seconds in rows) / 60
+    print(f"{caught} of {len(rows)} faults are caught ({caught / len(rows):.0%}), in {minutes:.0f} minutes")
+    for fault in survivors:
+        print(f"survives: {fault.file}: {fault.name}")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(printable(f"error: {error}"))
