@@ -1,6 +1,7 @@
 """Training examples: aligned crops, mirrored labels, batches that mix sources and resume anywhere."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 
 from fbinpaint.data.folder import load_photo_folder
-from fbinpaint.data.photos import MixedBatches, PhotoCrops, collate, jitter_colours, read_labels
+from fbinpaint.data.loader import BadPhotos, BatchLoader
+from fbinpaint.data.photos import MixedBatches, PhotoCrops, collate, jitter_colours, read_labels, read_photo
 from fbinpaint.errors import InputError
 from fbinpaint.labels import get_label_space
 
@@ -49,6 +51,55 @@ def test_labels_follow_their_photo(tmp_path):
         example = crops[0, seed]
         agree = np.abs(example["image"][..., 0].astype(int) - example["labels"].astype(int) * 20) < 12
         assert agree.mean() > 0.93
+
+
+@pytest.mark.parametrize("shorter", [17, 32, 64, 150])
+def test_resized_labels_are_some_of_the_labels(shorter, tmp_path):
+    """At any size: no class is blended of two others, nor is any lost that covers much."""
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    labels = np.where(np.indices((64, 90)).sum(0) // 5 % 2, 2, 13).astype(np.uint8)
+    labels[:20, :30] = 255
+    Image.new("RGB", (90, 64)).save(tmp_path / "images" / "x.png")
+    Image.fromarray(labels).save(tmp_path / "labels" / "x.png")
+    (row,) = load_photo_folder(tmp_path)
+    image, resized = read_photo(row, shorter, SPACE)
+    assert image.shape[:2] == resized.shape and min(resized.shape) == shorter
+    assert set(np.unique(resized).tolist()) == {2, 13, 255}
+    assert (resized == 255).mean() == pytest.approx((labels == 255).mean(), abs=0.03)
+
+
+def test_a_loader_makes_the_batches_of_the_plan(street_folder):
+    """Photo by photo in its order, by the seeds that it draws, from the step on that it begins with."""
+    crops = PhotoCrops(load_photo_folder(street_folder), SPACE, resolution=32)
+    plan = MixedBatches(crops.labelled, batch_size=5, labelled_ratio=1.0, seed=2, start=3)
+    batches = itertools.islice(BatchLoader(crops, plan, 0, BadPhotos()), 3)
+    in_order = 0
+    for number, batch in enumerate(batches, start=3):
+        expected = [crops[key] for key in plan.batch(number)]
+        assert batch.names == tuple(example["name"] for example in expected)
+        assert torch.equal(batch.labels, torch.stack([torch.from_numpy(x["labels"].copy()) for x in expected]))
+        in_order += list(batch.names) == sorted(batch.names)
+    assert in_order < 3
+
+
+def test_a_loader_names_the_photos_that_it_passes_over(street_folder, tmp_path, capsys):
+    """Or, where none are to be passed over, ends with the first in a line."""
+    data = shutil.copytree(street_folder, tmp_path / "data")
+    (data / "images/0003.png").write_bytes(b"no picture")
+    photos = load_photo_folder(data)
+
+    def read(skip_bad: bool) -> BadPhotos:
+        crops, bad = PhotoCrops(photos, SPACE, resolution=32, skip_bad=skip_bad), BadPhotos()
+        loader = BatchLoader(crops, MixedBatches(crops.labelled, 6, 1.0, seed=0), 0, bad)
+        for batch in itertools.islice(loader, 4):  # each photo twice
+            assert len(batch.names) == 6 and not any("0003" in name for name in batch.names)
+        return bad
+
+    bad = read(skip_bad=True)
+    assert len(bad) == 1 and all("0003.png" in text for item in bad.problems.items() for text in item)
+    assert capsys.readouterr().out.count("skipped a bad photo: ") == 1
+    with pytest.raises(InputError, match="0003.png"):
+        read(skip_bad=False)
 
 
 def test_labels_none_of_which_is_of_a_photo_are_refused(tmp_path):

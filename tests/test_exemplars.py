@@ -359,6 +359,21 @@ def test_what_lies_around_the_hole_counts_most():
     assert layout.nearest.item() == 0 and torch.equal(layout.maps[0, 0], maps[0])
 
 
+def test_what_an_exemplar_leaves_unknown_is_no_disagreement():
+    """One that knows half of what the photo shows, and is right, is nearer than one that is wrong in places."""
+    truth = torch.randint(0, 2, (MAP_SIDE // 2, MAP_SIDE // 2), generator=torch.Generator().manual_seed(0))
+    truth = in_blocks(truth).to(torch.uint8)
+    half, wrong = truth.clone(), truth.clone()
+    half[:, MAP_SIDE // 2 :] = IGNORE
+    wrong[::4], wrong[1::4] = 1 - truth[::4], 1 - truth[1::4]
+    wrong[:, ::8], wrong[:, 1::8] = truth[:, ::8], truth[:, 1::8]
+    exemplars = Statistics(2, 4).exemplars(torch.stack([wrong, half]), torch.arange(2, dtype=torch.uint8))
+    mask = torch.zeros(1, 1, 256, 256)
+    mask[..., 100:156, 100:156] = 1
+    layout = retrieve_layout(one_hot(truth[None].long(), 2), mask, exemplars, top_k=1)
+    assert layout.nearest.item() == 1 and torch.equal(layout.maps[0, 0], half)
+
+
 def test_forbidden_exemplars_are_not_looked_at(faces):
     maps = torch.stack([faces.maps[2], FACES.flip(faces.maps[2].flip(-1)), faces.maps[4]])
     photos = [photo_of(semantic_map) for semantic_map in maps]

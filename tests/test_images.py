@@ -440,6 +440,18 @@ def test_to_index_map_names_the_unknown_id(bad: int):
         to_index_map(ids, (4, 4), 19)  # even where the resize would drop it
 
 
+@pytest.mark.parametrize("size", [(23, 31), (40, 30), (97, 80), (200, 15)])
+def test_resized_maps_show_their_own_classes_alone(size: tuple[int, int]):
+    """Between classes 3 and 9 lies nothing: labels are never blended."""
+    ids = np.where(np.indices((30, 40)).sum(0) // 3 % 2, 3, 9).astype(np.uint8)
+    ids[:10, :10], ids[20:, 30:] = 255, 7
+    shown = set(np.unique(to_index_map(ids, size, num_classes=19)).tolist())
+    assert shown == {3, 7, 9, 255}
+    shown = set(np.unique(to_index_map(ids, size, num_classes=19, ignored_ids=(7,))).tolist())
+    assert shown == {3, 9, 255}
+    assert to_index_map(ids, size, num_classes=19).shape == size[::-1]
+
+
 def test_to_index_map_refuses_colours_and_floats():
     for semantic_map in (Image.new("RGB", (20, 20)), np.zeros((20, 20)), np.zeros((20, 20, 3), int), None):
         with pytest.raises(InputError, match="semantic map"):

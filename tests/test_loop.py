@@ -1,5 +1,7 @@
 """The loop's promises: known pixels and labels never change, rounds nest, the user's map is obeyed."""
 
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -116,12 +118,18 @@ def test_known_labels_never_drift_but_the_holes_do(tiny_networks, scene):
 
 
 def test_the_users_pixels_are_kept_and_change_the_picture(tiny_networks, scene):
+    """Each photo's own, for certain, in every round: nothing is left of what the maps say there."""
     drawn = torch.full((2, 48, 64), 255)
-    drawn[:, 12:28, 24:44] = 10
-    rounds = run(tiny_networks, scene, 2, semantic_map=drawn)
-    for round_ in rounds:
-        assert (round_.probabilities.argmax(1)[:, 3:7, 6:11] == 10).all()
-    assert not torch.equal(rounds[-1].image, run(tiny_networks, scene, 2)[-1].image)
+    drawn[0, 12:28, 24:44], drawn[1, 24:40, 8:20] = 10, 4
+    free, rounds = run(tiny_networks, scene, 2), run(tiny_networks, scene, 2, semantic_map=drawn)
+    for round_, other in zip(rounds, free, strict=True):
+        of_first, of_second = round_.probabilities[0, :, 3:7, 6:11], round_.probabilities[1, :, 6:10, 2:5]
+        assert (of_first[10] == 1).all() and not of_first[:10].any() and not of_first[11:].any()
+        assert (of_second[4] == 1).all() and not of_second[:4].any() and not of_second[5:].any()
+        assert other.probabilities[0, 10, 3:7, 6:11].max() < 0.9 and other.probabilities[1, 4, 6:10, 2:5].max() < 0.9
+        assert all(not torch.equal(a, b) for a, b in zip(round_.image, other.image, strict=True))
+    swapped = run(tiny_networks, [x.flip(0) for x in scene], 2, semantic_map=drawn.flip(0))
+    torch.testing.assert_close(swapped[-1].image.flip(0), rounds[-1].image, atol=1e-4, rtol=0)
 
 
 def test_an_undecided_map_changes_nothing():
@@ -276,6 +284,45 @@ def test_a_distrusted_correction_returns_to_the_first_map(scene):
     first, *later = run(networks, scene, 2)
     for round_ in later:
         torch.testing.assert_close(round_.probabilities, first.probabilities, atol=2e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_each_correction_is_of_what_was_said_of_the_newest_fill(scene):
+    """Of the first map, the segmenter's of the newest fill, what the exemplars recognise in that one, and the layout of
+    those that the first map is like: each in its place, and each photo's own."""
+    networks, mask = make_tiny_networks().eval(), scene[1]
+    networks.segmenter.classify.weight.mul_(20)
+    hole = F.max_pool2d(mask, 4)
+    rounds = run(networks, scene, 2)
+    first = rounds[0].probabilities
+    layout = networks.recorrector.lay_out(first, mask).probabilities
+    for before, after in itertools.pairwise(rounds):
+        again = networks.segmenter(before.image, mask)
+        newest = again.logits.softmax(1)
+        consistency = networks.recorrector.recognise(again.pyramid, newest)
+        expected = networks.recorrector(
+            first=first, newest=newest, consistency=consistency, layout=layout, doubt=after.doubt, hole=hole
+        )
+        torch.testing.assert_close(after.probabilities, expected.probabilities)
+        for name, said in (("newest", newest), ("consistency", consistency)):
+            torch.testing.assert_close(getattr(after, name), said)
+        for a, b in itertools.combinations((first, newest, consistency, layout), 2):
+            assert ((a - b).abs() * hole).amax((1, 2, 3)).min() > 1e-3
+    assert (layout[0] - layout[1]).abs().max() > 0.1
+
+
+def test_the_doubt_is_of_the_last_two_fills_and_the_last_map(tiny_networks, scene):
+    """How far the fills are apart, how deep a cell lies in the hole, how unsure the map is that is now corrected."""
+    rounds = run(tiny_networks, scene, 3)
+    fills = [rounds[0].initial, rounds[0].initial, *(round_.image for round_ in rounds)]
+    maps = [rounds[0].probabilities, *(round_.probabilities for round_ in rounds)]
+    depth = hole_depth(F.max_pool2d(scene[1], 4))
+    for round_, last, newest, map_ in zip(rounds, fills, fills[1:], maps, strict=False):
+        apart = F.avg_pool2d((newest - last).abs().mean(1, keepdim=True), 4)
+        expected = torch.cat([apart, depth, 1 - map_.amax(1, keepdim=True)], dim=1)
+        torch.testing.assert_close(round_.doubt, expected)
+    assert not rounds[0].doubt[:, 0].any()
+    assert (rounds[2].doubt[:, 0] - rounds[1].doubt[:, 0]).abs().max() > 1e-3
 
 
 def test_depth_rises_into_the_hole():

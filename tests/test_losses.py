@@ -20,6 +20,7 @@ from fbinpaint.training.losses import (
     r1_penalty,
     recognition_loss,
     reconstruction_loss,
+    rejection_hinge_loss,
     semantic_loss,
 )
 
@@ -34,11 +35,15 @@ def test_reconstruction_weighs_hole_and_known_by_their_own_area():
 
 
 def test_hinge_losses():
-    scores, hole = torch.tensor([[[[2.0, -2.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
-    # Real: only the -2 is wrong (1+2)/2; fake: only the hole counts, 1+2.
-    assert discriminator_hinge_loss(scores, scores, hole).item() == pytest.approx(1.5 + 3)
-    assert generator_hinge_loss(scores, hole).item() == -2
-    assert feature_matching_loss([torch.ones(2)], [torch.zeros(2)]).item() == 1
+    real, fake = torch.tensor([[[[2.0, -3.0]]]]), torch.tensor([[[[0.5, 4.0]]]])
+    hole = torch.tensor([[[[1.0, 0.0]]]])
+    # Real: only the -3 is wrong, (0 + 1+3)/2; fake: only the hole counts, 1 + 0.5.
+    assert discriminator_hinge_loss(real, fake, hole).item() == pytest.approx(2 + 1.5)
+    assert discriminator_hinge_loss(torch.full_like(real, 1.0), torch.full_like(fake, -1.0), hole).item() == 0
+    assert generator_hinge_loss(fake, hole).item() == -0.5
+    assert rejection_hinge_loss(fake, torch.tensor([[[[0.25, 0.75]]]])).item() == pytest.approx(0.25 * 1.5 + 0.75 * 5)
+    real, fake = [torch.ones(2), torch.zeros(3)], [torch.zeros(2), torch.full((3,), 3.0, requires_grad=True)]
+    assert feature_matching_loss(real, fake).item() == (1 + 3) / 2
 
 
 def test_r1_is_the_squared_gradient():
@@ -148,6 +153,22 @@ def test_perceptual_loss(vgg_file, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="other.safetensors"):
         PerceptualLoss(tmp_path / "other.safetensors")
+
+
+@torch.no_grad()
+def test_perceptual_loss_is_the_squared_distance_of_unit_features(vgg_file):
+    """Of VGG16's, which is shown what it was trained on: colours less ImageNet's mean, over its deviation."""
+    loss, generator = PerceptualLoss(vgg_file), torch.Generator().manual_seed(0)
+    prediction, target = (torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
+    expected = 0
+    for last in (3, 8, 15, 22):
+        features = []
+        for image in (prediction, target):
+            mean, std = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+            h = loss.features[: last + 1](((image + 1) / 2 - mean) / std)
+            features.append(h / h.square().sum(1, keepdim=True).sqrt())
+        expected += (features[0] - features[1]).square().sum(1).mean()
+    torch.testing.assert_close(loss(prediction, target), expected)
 
 
 def test_colour_loss_leaves_texture_alone():

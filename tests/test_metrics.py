@@ -148,6 +148,38 @@ def test_paired_relative():
     assert np.isnan(metrics.paired_relative(np.zeros(3), np.zeros(3))["relative"])
 
 
+def resamples_by_hand(n: int, seed: int, number: int = 2000) -> list[np.ndarray]:
+    """Of each the photos that were drawn, with replacement: how often each one was."""
+    return list(np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=number))
+
+
+def test_intervals_are_those_of_resamples_by_hand():
+    """Nineteen of twenty resamples lie within; each is of the same photos for both."""
+    generator = np.random.default_rng(1)
+    a, b = generator.uniform(1, 2, 20), generator.uniform(1, 3, 20)
+    changes = [(drawn @ a - drawn @ b) / (drawn @ b) for drawn in resamples_by_hand(20, seed=4)]
+    found = metrics.paired_relative(a, b, seed=4)
+    assert found["ci95"] == pytest.approx(np.quantile(changes, [0.025, 0.975]), abs=1e-9)
+    assert found["relative"] == pytest.approx((a.mean() - b.mean()) / b.mean())
+    a, b = (generator.integers(0, 9, (12, 3, 3)) for _ in range(2))
+    changes = []
+    for drawn in resamples_by_hand(12, seed=4):
+        ours, theirs = (metrics.miou_from_confusion((drawn[:, None, None] * x).sum(0)) for x in (a, b))
+        changes.append((ours - theirs) / theirs)
+    found = metrics.paired_relative_miou(a, b, seed=4)
+    assert found["ci95"] == pytest.approx(np.quantile(changes, [0.025, 0.975]), abs=1e-9)
+
+
+def test_of_equal_scores_nothing_is_uncertain():
+    """However much the photos differ: the bootstrap is paired, of mIoU as of the others."""
+    confusions = np.random.default_rng(0).integers(0, 50, (15, 4, 4))
+    assert metrics.paired_relative_miou(confusions, confusions) == {"relative": 0, "ci95": [0, 0]}
+    better = confusions + 5 * np.eye(4, dtype=int)
+    paired = metrics.paired_relative_miou(better, confusions)["ci95"]
+    unpaired = metrics.paired_relative_miou(better[::-1], confusions)["ci95"]
+    assert paired[1] - paired[0] < (unpaired[1] - unpaired[0]) / 2
+
+
 def test_paired_relative_miou_is_of_summed_confusions():
     generator = np.random.default_rng(0)
     b = generator.integers(1, 50, (30, 4, 4))

@@ -1,8 +1,10 @@
 """Every network keeps the same contract: shapes, gradients, save -> load equality, any size that fits its stride."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
@@ -11,7 +13,6 @@ from fbinpaint.errors import InputError
 from fbinpaint.models import Discriminator, GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 from fbinpaint.models.guided_inpainter import Conditioning
 from fbinpaint.models.layers import SameClassAttention, cat_channels, one_hot, shuffle, unshuffle
-from fbinpaint.models.recorrector import FIRST_SHARE, SHARPNESS
 from fbinpaint.models.segmenter import InvertedResidual, LeanInvertedResidual, build_encoder
 
 from .conftest import make_tiny_networks
@@ -146,8 +147,6 @@ def test_guidance_is_that_of_the_spread_styles():
 
 
 def test_folding_keeps_the_encoder(tmp_path):
-    import timm
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         plain = timm.create_model("test_efficientnet", features_only=True).eval()
@@ -193,10 +192,9 @@ def test_a_correction_is_the_weighted_product_of_what_is_said():
     given["hole"] = torch.ones_like(given["hole"])
     names = ("first", "newest", "consistency", "layout")
     output = recorrector(**given)
-    even_share = (1 - FIRST_SHARE) / 3  # of each of the others, before anything is learned
-    gates = torch.tensor([FIRST_SHARE, even_share, even_share, even_share]).view(1, 4, 1, 1)
+    gates = torch.tensor([0.7, 0.1, 0.1, 0.1]).view(1, 4, 1, 1)  # before anything is learned
     torch.testing.assert_close(output.gates, gates.expand_as(output.gates))
-    powers = gates.flatten() * torch.tensor(SHARPNESS)
+    powers = gates.flatten() * torch.tensor([1.0, 1.0, 0.125, 1.0])  # the exemplars' discriminant is far too sure
     product = torch.stack([given[name] ** power for name, power in zip(names, powers, strict=True)]).prod(0)
     torch.testing.assert_close(output.probabilities, product / product.sum(1, keepdim=True), atol=2e-3, rtol=0)
     # Of equal sharpness, who agrees does not become surer; who is sure of something else is heard.
@@ -262,20 +260,163 @@ def test_released_networks_fit_the_budget():
     assert sum(level.shape[1] for level in pyramid) == parts[2].config.feature_channels
 
 
+@torch.no_grad()
 def test_attention_reads_known_cells_only():
     attention = SameClassAttention(16, heads=2, key_channels=16).eval()
     torch.nn.init.normal_(attention.out.weight)
-    x, probabilities = torch.rand(1, 16, 4, 4), torch.rand(1, 3, 4, 4).softmax(1)
-    hole = torch.zeros(1, 1, 4, 4)
-    hole[..., 2:, 2:] = 1
-    # With the norm out of the way, what a hole cell holds cannot be seen by any other cell.
-    attention.norm = torch.nn.Identity()
-    other = torch.where(hole > 0, torch.rand_like(x), x)
-    a, b = attention(x, probabilities, hole), attention(other, probabilities, hole)
-    known = (hole == 0).expand_as(x)
-    torch.testing.assert_close(a[known], b[known])
-    everything = torch.ones_like(hole)
-    assert torch.isfinite(attention(x, probabilities, everything)).all()
+    attention.norm = torch.nn.Identity()  # which would let every cell be seen by all others
+    x, probabilities = torch.rand(2, 16, 4, 4), torch.rand(2, 3, 4, 4).softmax(1)
+    hole = torch.zeros(2, 1, 4, 4)
+    hole[0, :, 2:, 2:] = hole[1, :, :2, 1:3] = 1
+
+    def changed_by(*cell: int) -> torch.Tensor:
+        """(4,4) bool: which cells of that photo become others when this one does."""
+        other = x.clone()
+        other[cell[0], :, cell[1], cell[2]] += 1
+        before, after = attention(x, probabilities, hole), attention(other, probabilities, hole)
+        return (before - after).abs().amax(1)[cell[0]] > 1e-5
+
+    for photo, row, column in ((0, 3, 3), (1, 0, 1)):  # in the hole: seen by itself alone
+        expected = torch.zeros(4, 4, dtype=torch.bool)
+        expected[row, column] = True
+        assert torch.equal(changed_by(photo, row, column), expected)
+    for photo, row, column in ((0, 0, 0), (1, 3, 3)):  # known: seen by all of the hole, and by nothing that is known
+        expected = hole[photo, 0] > 0
+        expected[row, column] = True
+        assert torch.equal(changed_by(photo, row, column), expected)
+    assert torch.isfinite(attention(x, probabilities, torch.ones_like(hole))).all()
+
+
+@torch.no_grad()
+def test_attention_is_what_it_says():
+    """Softmax of scaled products and of the overlap of classes, over the known cells, head by head."""
+    generator = torch.Generator().manual_seed(0)
+    attention = SameClassAttention(16, heads=2, key_channels=8).eval()
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    attention.affinity.copy_(torch.tensor([3.0, 6.0]))
+    x = torch.rand(2, 16, 3, 4, generator=generator)
+    probabilities = (3 * torch.randn(2, 5, 3, 4, generator=generator)).softmax(1)
+    hole = torch.zeros(2, 1, 3, 4)
+    hole[0, :, :2, 1:3] = hole[1, :, 1:, 2:] = 1
+    found = attention(x, probabilities, hole)
+    h = attention.norm(x)
+    queries, keys = attention.query_key(h).chunk(2, dim=1)
+    values = attention.value(h)
+    for photo in range(2):
+        query, key, value, classes = (t[photo].flatten(1).T for t in (queries, keys, values, probabilities))
+        overlap = (classes[:, None] * classes[None]).sqrt().sum(-1)  # the Bhattacharyya coefficient
+        heads = []
+        for head in range(2):
+            some = slice(4 * head, 4 * head + 4)
+            logits = query[:, some] @ key[:, some].T / 2 + attention.affinity[head] * overlap
+            logits[:, hole[photo].flatten() > 0] = -torch.inf
+            heads.append(logits.softmax(1) @ value[:, 8 * head : 8 * head + 8])
+        taken = attention.out(torch.cat(heads, dim=1).T.reshape(1, 16, 3, 4))[0]
+        torch.testing.assert_close(found[photo], x[photo] + hole[photo] * taken, atol=1e-3, rtol=1e-3)
+
+
+def test_attention_is_told_map_and_hole():
+    networks, given = make_tiny_networks(), inputs_of("segmenter")
+    guided, told = networks.guided_inpainter, []
+    guided.attention.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1:]))
+    context4, context8 = torch.rand(2, 16, 12, 16), torch.rand(2, 16, 6, 8)
+    probabilities = torch.rand(2, CLASSES, 12, 16).softmax(1)
+    mask = torch.zeros_like(given["mask"])
+    mask[0, :, 5:20, 9:30] = mask[1, :, 30:41, 40:63] = 1
+    guided(probabilities, guided.prepare(given["image"], mask, context4, context8, probabilities))
+    ((map_, hole, window),) = told
+    torch.testing.assert_close(map_, F.avg_pool2d(probabilities, 2))
+    assert torch.equal(hole, F.max_pool2d(mask, 8)) and window is None
+
+
+@torch.no_grad()
+def test_styles_are_the_mean_of_the_known_cells_of_each_class():
+    """With four cells of what is learnt of the class beside them; a class that is not seen has that alone."""
+    guided = make_tiny_networks().guided_inpainter
+    context = torch.rand(2, 16, 6, 8)
+    classes = torch.randint(0, 3, (2, 6, 8), generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(2, 1, 24, 32)
+    mask[0, :, 4:14, 6:30] = mask[1, :, 9:, :18] = 1
+    styles, looks = guided.pool_styles(context, one_hot(classes, CLASSES), mask), guided.style(context)
+    known = F.max_pool2d(mask, 4)[:, 0] == 0
+    for photo, number in itertools.product(range(2), range(CLASSES)):
+        cells = looks[photo][:, known[photo] & (classes[photo] == number)]  # (S, n)
+        expected = (cells.sum(1) + 4 * guided.style_prior[number]) / (cells.shape[1] + 4)
+        torch.testing.assert_close(styles[photo, number], expected)
+        assert cells.shape[1] > 0 or number > 2
+    torch.testing.assert_close(styles[:, 3:], guided.style_prior[3:].expand(2, -1, -1))
+
+
+@torch.no_grad()
+def test_styles_that_are_given_are_taken():
+    guided = make_tiny_networks().guided_inpainter
+    context, probabilities = torch.rand(2, 16, 6, 8), torch.rand(2, CLASSES, 6, 8).softmax(1)
+    arguments = (torch.rand(2, 3, 24, 32), torch.zeros(2, 1, 24, 32), context, torch.rand(2, 16, 3, 4), probabilities)
+    given = torch.randn(2, CLASSES, 32)
+    usual, told = guided.prepare(*arguments), guided.prepare(*arguments, styles=given)
+    assert torch.equal(told.styles, given)
+    of_class, of_style = guided.embed_guide.weight[:, :CLASSES, 0, 0], guided.embed_guide.weight[:, CLASSES:-1, 0, 0]
+    torch.testing.assert_close(told.class_embeddings, of_class.T + given @ of_style.T)
+    assert not torch.allclose(told.class_embeddings, usual.class_embeddings, atol=1e-2)
+
+
+@torch.no_grad()
+def test_networks_are_shown_where_the_hole_is():
+    """Of a picture that looks the same with and without it."""
+    networks, image = make_tiny_networks().eval(), torch.full((2, 3, HEIGHT, WIDTH), 0.3)
+    nowhere, hole = torch.zeros(2, 1, HEIGHT, WIDTH), torch.zeros(2, 1, HEIGHT, WIDTH)
+    hole[:, :, 8:40, 16:48] = 1
+    classes = inputs_of("discriminator")["classes"]
+    levels = inputs_of("discriminator")["levels"]
+    discriminator = network("discriminator")
+
+    def seen(mask: torch.Tensor) -> list[torch.Tensor]:
+        context = networks.initial_inpainter(image, mask)
+        scores, _ = discriminator(image, mask, levels, classes)
+        return [context.context4, context.context8, networks.segmenter(image, mask).logits, scores[0]]
+
+    for with_hole, without in zip(seen(hole), seen(nowhere), strict=True):
+        assert (with_hole - without).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_contexts_have_the_detail_of_their_own_stride():
+    """Not that of the coarser one below alone; in a fresh network, whose residual branches are silent."""
+    fresh = InitialInpainter(channels=(8, 16, 16, 24), bottleneck_dilations=(1,), depth8=1)
+    image = inputs_of("segmenter")["image"]
+    output = fresh(image, torch.zeros_like(image[:, :1]))
+    for context in (output.context4, output.context8):
+        assert (context[:, :, ::2] - context[:, :, 1::2]).abs().mean() > 1e-2
+
+
+def test_every_judge_teaches_the_fill():
+    """The one of pixels through the picture, each of the others through its level of the encoder's features."""
+    given = inputs_of("discriminator")
+    given["image"].requires_grad_()
+    for level in given["levels"]:
+        level.requires_grad_()
+    scores, _ = network("discriminator")(**given)
+    for score, source in zip(scores, [given["image"], *given["levels"]], strict=True):
+        (gradient,) = torch.autograd.grad(score.sum(), source, retain_graph=True)
+        assert gradient.flatten(1).any(1).all()
+
+
+@torch.no_grad()
+def test_an_encoder_is_loaded_from_a_file(tmp_path):
+    """Into a segmenter that had another one; what cannot be fetched is one line."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        plain = timm.create_model("test_efficientnet", features_only=True).eval()
+    save_file(plain.state_dict(), tmp_path / "encoder.safetensors")
+    segmenter, image = network("segmenter").eval(), torch.rand(1, 3, 64, 64)
+    wanted = [*plain(image)]
+    assert not torch.allclose(segmenter.encoder(image)[-1], wanted[-1], atol=1e-2)
+    segmenter.load_encoder(tmp_path / "encoder.safetensors")
+    for a, b in zip(segmenter.encoder(image), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="no such file"):
+        segmenter.load_encoder(tmp_path / "missing.safetensors")
 
 
 def test_attention_in_a_window_is_that_of_the_whole_picture():

@@ -264,15 +264,37 @@ def test_rounds_carry_their_evidence(tiny_pipeline):
 
 
 def test_the_users_map_is_kept_and_followed(tiny_pipeline):
+    """To the pixel, not to the cell of four; where the user drew nothing, the model decides."""
     image, mask = photo(64, 48), box(64, 48)
     free = tiny_pipeline(image, mask)
     drawn = np.full((48, 64), 255, np.uint8)
-    drawn[12:24, 16:30] = 8
+    drawn[13:23, 17:29], drawn[5, 40] = 8, 14
     out = tiny_pipeline(image, mask, semantic_map=drawn)
-    assert (np.asarray(out.semantic_after[0])[12:24, 16:30] == 8).all()
+    for round_, other in zip(out.rounds[0], free.rounds[0], strict=True):
+        map_, free_map = (np.asarray(r.semantic_map) for r in (round_, other))
+        ours = drawn != 255
+        assert (map_[ours] == drawn[ours]).all() and (free_map[ours] != drawn[ours]).any()
+        far = np.ones((48, 64), bool)
+        far[4:32, 8:48] = False
+        assert (map_[far] == free_map[far]).all()
     assert out.images[0].tobytes() != free.images[0].tobytes()
     undecided = tiny_pipeline(image, mask, semantic_map=np.full((48, 64), 255, np.uint8))
     assert undecided.images[0].tobytes() == free.images[0].tobytes()
+
+
+def test_each_photo_of_a_batch_has_its_own_map(tiny_pipeline):
+    photos, masks = [photo(64, 48, 1), photo(64, 48, 2)], [box(64, 48)] * 2
+    drawn = np.full((2, 48, 64), 255, np.uint8)
+    drawn[0, 12:24, 16:30], drawn[1, 14:20, 20:32] = 8, 3
+    together = tiny_pipeline(photos, masks, semantic_map=list(drawn))
+    for i, (image, mask) in enumerate(zip(photos, masks, strict=True)):
+        alone = tiny_pipeline(image, mask, semantic_map=drawn[i])
+        difference = np.asarray(alone.images[0], int) - np.asarray(together.images[i], int)
+        assert abs(difference).max() <= 1
+        for round_ in together.rounds[i]:
+            assert (np.asarray(round_.semantic_map)[drawn[i] != 255] == (8, 3)[i]).all()
+    (other,) = tiny_pipeline(photos[1], masks[1], semantic_map=drawn[0]).images
+    assert abs(np.asarray(other, int) - np.asarray(together.images[1], int)).max() > 3
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:
@@ -410,8 +432,21 @@ def test_a_full_mask_is_refused(tiny_pipeline):
 
 
 def test_one_mask_serves_many_photos(tiny_pipeline):
-    out = tiny_pipeline([photo(48, 48, 1), photo(48, 48, 2)], box(48, 48), num_feedback_rounds=0)
+    photos, mask = [photo(48, 48, 1), photo(48, 48, 2), photo(40, 48, 3)], box(48, 48)
+    out = tiny_pipeline(photos[:2], mask, num_feedback_rounds=0)
     assert len(out.images) == 2
+    for image, result in zip(photos, out.images, strict=False):
+        changed = (np.asarray(result) != np.asarray(image)).any(-1)
+        assert not changed[np.asarray(mask) == 0].any() and changed[np.asarray(mask) > 0].mean() > 0.9
+        (alone,) = tiny_pipeline(image, mask, num_feedback_rounds=0).images
+        assert abs(np.asarray(alone, int) - np.asarray(result, int)).max() <= 1
+    # Of two masks each photo has its own.
+    other = Image.fromarray(np.asarray(mask)[::-1, ::-1].copy())
+    results = tiny_pipeline(photos[:2], [mask, other], 0).images
+    for image, result, hole in zip(photos, results, (mask, other), strict=False):
+        assert not (np.asarray(result) != np.asarray(image))[np.asarray(hole) == 0].any()
+    with pytest.raises(InputError, match="48x48, the photo 40x48"):  # nor is it stretched to another shape
+        tiny_pipeline(photos, mask, num_feedback_rounds=0)
 
 
 def test_callback_sees_every_round(tiny_pipeline):

@@ -1,5 +1,8 @@
 """Details of large photos: only holes are repainted, tiles cover them, nothing is laid out before somebody looks."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,12 +64,44 @@ def test_refine_repaints_the_hole_alone_and_without_seams(size):
     # What lies under the mask is never read.
     other = torch.where(known, image, torch.zeros_like(image))
     assert torch.equal(finer, refine(networks, other, mask, last.image, last.probabilities, (48, 64), last.styles))
-    # A network that adds nothing leaves the enlarged fill as it is: neither tiles nor their fading show.
+    # A network that adds nothing leaves the enlarged fill as it is.
     torch.nn.init.zeros_(networks.guided_inpainter.details.to_rgb.weight)
     torch.nn.init.zeros_(networks.guided_inpainter.details.to_rgb.bias)
     plain = refine(networks, image, mask, last.image, last.probabilities, (48, 64), last.styles)
     assert torch.allclose(plain[~known], enlarged.clamp(-1, 1)[~known], atol=1e-5)
-    assert OVERLAP < TILE
+
+
+@torch.no_grad()
+def test_tiles_fade_into_each_other():
+    """Of a network that paints every other tile light, the others dark: no step is seen where tiles meet."""
+    networks, painted = make_tiny_networks().eval(), itertools.count()
+
+    def paint(module, inputs, output):
+        return replace(output, image=torch.stack([torch.full_like(x, next(painted) % 2 - 0.5) for x in output.image]))
+
+    networks.guided_inpainter.register_forward_hook(paint)
+    mask = torch.zeros(1, 1, 400, 640)
+    mask[..., 8:-8, 8:-8] = 1
+    assert len(tiles(mask[0, 0])) == 6
+    arguments = torch.zeros(1, 3, 400, 640), mask, torch.zeros(1, 3, 200, 320), torch.rand(1, 19, 52, 80).softmax(1)
+    result = refine(networks, *arguments, (200, 320), torch.zeros(1, 19, 32))[0, 0, 8:-8, 8:-8]
+    assert result.min() == pytest.approx(-0.5) and result.max() == pytest.approx(0.5)
+    steps = max(result.diff(dim=axis).abs().max().item() for axis in (0, 1))
+    assert steps <= 1.5 / OVERLAP
+
+
+@torch.no_grad()
+def test_the_fill_is_context_like_any_other():
+    """The first network is shown what was filled, and no hole: deep inside a large one it would see nothing."""
+    networks, shown = make_tiny_networks().eval(), []
+    networks.initial_inpainter.register_forward_pre_hook(lambda _, inputs: shown.append(inputs))
+    mask = torch.zeros(1, 1, 96, 128)
+    mask[..., 20:-20, 20:-20] = 1
+    image, fill = torch.full((1, 3, 96, 128), -0.5), torch.full((1, 3, 48, 64), 0.7)
+    refine(networks, image, mask, fill, torch.rand(1, 19, 12, 16).softmax(1), (48, 64), torch.zeros(1, 19, 32))
+    ((picture, hole),) = shown
+    torch.testing.assert_close(picture, torch.where(mask > 0, 0.7, -0.5).expand(1, 3, 96, 128))
+    assert hole.shape == mask.shape and not hole.any()
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from fbinpaint.data.scenes import SCENES, face_scene
 from fbinpaint.evaluation import metrics
 from fbinpaint.images.crops import resize_image
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
-from fbinpaint.pipeline.segmentation import most_probable, pyramid
+from fbinpaint.pipeline.segmentation import class_probabilities, in_pixels, most_probable, pyramid, segment_photos
 
 from .conftest import make_tiny_networks
 
@@ -91,6 +91,30 @@ def test_the_likeliest_class_at_the_photos_size():
     assert found.shape == (40, 80) and set(np.unique(found)) == {1, 2}
     border = np.flatnonzero(np.diff(found[0].astype(int)))  # where .9 (1 - x) = .6 x, x from one centre to the other
     assert len(border) == 1 and abs((border[0] + 1 - 20) / 40 - 0.6) < 0.02
+
+
+@torch.no_grad()
+def test_the_surer_size_is_heard_more():
+    """e times as loudly for each fiftieth that it is surer on average; each photo for itself."""
+    segmenter = make_tiny_networks().eval().segmenter
+    segmenter.classify.weight.mul_(20)
+    photos = [photo(192, 224, 1), cv2.GaussianBlur(photo(192, 224, 2), (0, 0), 9)]
+    sizes = pyramid(224, 192, 96)
+    assert sizes == [(112, 96), (224, 192)]
+    at_each = [class_probabilities(segmenter, photos, CITYSCAPES, size, segmenter.device) for size in sizes]
+    planes = [in_pixels(x, size) for x, size in zip(at_each, sizes, strict=True)]
+    sure = [x.amax(1).mean((1, 2)).tolist() for x in planes]
+    found = segment_photos(segmenter, photos, CITYSCAPES, 96, segmenter.device)
+    enlarged = [torch.nn.functional.interpolate(x, size=(192, 224), mode="bilinear") for x in planes]
+    shares = []
+    for i, labels in enumerate(found):
+        loud = np.exp([(of_size[i] - sure[0][i]) / 0.02 for of_size in sure])
+        shares.append(loud / loud.sum())
+        by_hand = sum(share * x[i] for share, x in zip(shares[-1], enlarged, strict=True)).argmax(0)
+        assert (by_hand.numpy() == labels).mean() > 0.999
+        evenly = (enlarged[0][i] + enlarged[1][i]).argmax(0)
+        assert (evenly.numpy() == labels).mean() < 0.99
+    assert np.ptp([share[0] for share in shares]) > 0.05
 
 
 def test_small_faces_in_a_large_photo_are_found(faces):

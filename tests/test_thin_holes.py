@@ -114,6 +114,16 @@ def test_the_drawn_part_of_a_thin_hole_is_left_to_the_networks(tiny_pipeline, ph
     assert (np.asarray(out.semantic_after[0])[100:104, 150:200] == 3).all() and out.rounds[0][0].patches
 
 
+def test_what_lies_in_a_thin_hole_at_the_border_is_never_read(photo):
+    hole = np.zeros(SIZE[::-1], bool)
+    hole[:3], hole[:, -4:], hole[200:203] = True, True, True
+    one, other = (
+        fill_thin_holes(blanked(photo, hole, colour), hole, np.zeros_like(hole), 12)
+        for colour in ((0, 0, 0), (255, 9, 255))
+    )
+    assert not one[1].any() and np.array_equal(one[0], other[0])
+
+
 def test_a_float_photo_keeps_its_known_pixels(photo):
     hole = thin_mask("grid", 4, SIZE)
     original = np.float32(1 / 255) * photo + np.float32(0.001)

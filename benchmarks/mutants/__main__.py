@@ -99,13 +99,13 @@ def check_copy(folder: Path, faults: Sequence[Fault]) -> None:
         raise InputError("without any fault the tests do not pass either; mend what is said above")
 
 
-def outcome_of(folder: Path, fault: Fault) -> str:
+def outcome_of(folder: Path, fault: Fault, seconds: float = SECONDS) -> str:
     """What the tests say of the copy with the fault in it; the copy is left as it was."""
     file = folder / fault.file
     text = file.read_text(encoding="utf-8")
     try:
         file.write_text(planted(fault, text), encoding="utf-8")
-        return OUTCOMES.get(run_tests(folder, fault.tests, folder.with_suffix(".txt"), SECONDS), BROKEN)
+        return OUTCOMES.get(run_tests(folder, fault.tests, folder.with_suffix(".txt"), seconds), BROKEN)
     finally:
         file.write_text(text, encoding="utf-8")
 

@@ -26,8 +26,8 @@ MODULES = (
 
 @dataclass(frozen=True)
 class Fault:
-    """name: what is wrong with it in; file: of the tree; old -> new: its text; tests: files or node ids of pytest, those
-    of its module that look at this."""
+    """name: what is wrong then; file: of the tree; old -> new: its text; tests: files or node ids of pytest, those of
+    its module that look at this."""
 
     name: str
     file: str
@@ -132,7 +132,7 @@ FAULTS = [
             "the exemplars' discriminant is as loud as the maps",
             "SHARPNESS = (1.0, 1.0, 0.125, 1.0)",
             "SHARPNESS = (1.0, 1.0, 1.0, 1.0)",
-            "test_models.py::test_a_fresh_recorrector_trusts_the_discriminant_an_eighth_as_much",
+            "test_models.py::test_a_correction_is_the_weighted_product_of_what_is_said",
         ),
         (
             "allowed exemplars are forgotten",

@@ -1,0 +1,170 @@
+"""The wiring of a training step: who is teacher, who is taught, what each loss is of."""
+
+import torch
+from torch.nn import functional as F
+
+from fbinpaint.data.photos import Batch
+from fbinpaint.models.layers import one_hot
+from fbinpaint.training.class_floor import ClassFloor
+from fbinpaint.training.edits import RIGHT, Edits
+from fbinpaint.training.losses import recognition_loss, semantic_loss
+from fbinpaint.training.semi_supervised import STRATEGIES
+from fbinpaint.training.step import Learner
+
+from .conftest import make_tiny_networks
+
+NO_EDITS = Edits(torch.zeros(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
+
+
+def batch_of_four(unlabelled: int = 0) -> Batch:
+    """Different photos, labels and holes; the last photos have no label."""
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.randint(0, 19, (4, 8, 8), generator=generator)
+    labels = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    labels[4 - unlabelled :] = 255
+    mask = torch.zeros(4, 1, 64, 64)
+    for photo, (top, left) in enumerate(((0, 0), (8, 24), (30, 10), (16, 40))):
+        mask[photo, :, top : top + 28, left : left + 24] = 1
+    image = torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1
+    return Batch(image, mask, labels, torch.arange(4) < 4 - unlabelled, ("0", "1", "2", "3"))
+
+
+def learner_of(strategy: str, class_weights: torch.Tensor | None = None) -> Learner:
+    weights = torch.ones(19) if class_weights is None else class_weights
+    return Learner(make_tiny_networks(), STRATEGIES[strategy], weights, torch.zeros(19) > 0)
+
+
+def sure_teacher():
+    teacher = make_tiny_networks(seed=1).eval()
+    with torch.no_grad():
+        teacher.segmenter.classify.weight.mul_(60)
+    return teacher
+
+
+def cells_of(pixels: torch.Tensor) -> torch.Tensor:
+    """(...,64,64) -> (...,16,16), their centres."""
+    return pixels[..., 2::4, 2::4]
+
+
+def test_the_teacher_says_what_it_sees_in_the_fill():
+    """Not the student, who would learn to see what it paints."""
+    batch, teacher, learner = batch_of_four(), sure_teacher(), learner_of("supervised")
+    outcome, losses = learner(batch, NO_EDITS, teacher, 1)
+    hole = F.max_pool2d(batch.mask, 4)[:, 0]
+    with torch.no_grad():
+        expected, own = (
+            recognition_loss(networks.segmenter, outcome.last.image, outcome.told, hole)
+            for networks in (teacher, learner.networks)
+        )
+    torch.testing.assert_close(losses.recognition.detach(), expected)
+    assert (expected - own).abs() > 0.1
+
+
+def test_a_mixture_is_labelled_as_it_is_mixed():
+    """Each hole shows the photo before it in the batch, with that one's labels, pseudo-labels and trust."""
+    batch, teacher, learner = batch_of_four(unlabelled=2), sure_teacher(), learner_of("fixmatch")
+    target = learner.target(batch, teacher)
+    mixed, distribution, trust, labelled = ([] for _ in range(4))
+    for photo in range(4):
+        other, where, cells = photo - 1, batch.mask[photo] > 0, cells_of(batch.mask[photo]) > 0
+        mixed.append(torch.where(where, batch.image[other], batch.image[photo]))
+        distribution.append(torch.where(cells, target.distribution[other], target.distribution[photo]))
+        trust.append(torch.where(cells[0], target.trust[other], target.trust[photo]))
+        labelled.append(torch.where(cells[0], target.labelled[other], target.labelled[photo]))
+    distribution, trust, labelled = torch.stack(distribution), torch.stack(trust), torch.stack(labelled)
+    assert not trust.bool().all() and trust[~labelled].any()  # of some pseudo-labels the teacher is sure
+    with torch.no_grad():
+        seen = learner.networks.segmenter(torch.stack(mixed), torch.zeros(4, 1, 64, 64)).logits.log_softmax(1)
+        expected = semantic_loss(seen, distribution, torch.ones(4, 16, 16), trust, labelled)
+        torch.testing.assert_close(learner.loss_of_mixture(batch, target), expected)
+        unswapped = target.loss(seen, torch.ones(4, 16, 16))
+    assert (unswapped - expected).abs() > 1e-3
+
+
+def test_the_mixture_is_of_strategies_with_a_strong_view_alone():
+    batch, teacher = batch_of_four(), sure_teacher()
+    for name, strategy in STRATEGIES.items():
+        learner = learner_of(name)
+        losses = learner.losses_of_intact(batch, learner.target(batch, teacher))
+        assert len(losses) == 1 + strategy.strong_view
+
+
+def test_intact_photos_teach_the_segmenter_their_labels():
+    """Those with the most labels, seen without a hole."""
+    batch, learner = batch_of_four(unlabelled=2), learner_of("supervised")
+    (loss,) = learner.losses_of_intact(batch, learner.target(batch, sure_teacher()))
+    with torch.no_grad():
+        intact, filled = (
+            F.cross_entropy(learner.networks.segmenter(batch.image[:2], mask).logits, cells_of(batch.labels[:2]))
+            for mask in (torch.zeros(2, 1, 64, 64), batch.mask[:2])
+        )
+    torch.testing.assert_close(loss.detach(), intact)
+    assert (intact - filled).abs() > 1e-4
+
+
+def test_maps_are_taught_in_the_hole_above_all():
+    """A known cell counts a quarter in the segmenter's maps, and not at all in corrected ones, whose classes are
+    weighed."""
+    balance = torch.linspace(0.5, 3, 19)
+    batch, learner = batch_of_four(), learner_of("supervised", balance)
+    target, seen = learner.target(batch, sure_teacher()), []
+    usual = learner.losses_of_maps
+    learner.losses_of_maps = lambda *arguments: seen.append((arguments, usual(*arguments))) or seen[-1][1]
+    learner(batch, NO_EDITS, sure_teacher(), 1)
+    (((rounds, _, hole, _), losses),) = seen
+    labels = cells_of(batch.labels)
+
+    def expected(log_probabilities: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        loss = F.nll_loss(log_probabilities, labels, reduction="none")
+        return (loss * weight).sum() / weight.sum()
+
+    assert torch.equal(hole, F.max_pool2d(batch.mask, 4)[:, 0]) and torch.equal(target.labels, labels)
+    everywhere = torch.where(hole > 0, 1.0, 0.25)
+    by_hand = [
+        expected(rounds[0].logits.log_softmax(1), everywhere),
+        expected((rounds[1].newest + 1e-6).log(), everywhere),
+        expected((rounds[1].probabilities + 1e-6).log(), hole * balance[labels]),
+    ]
+    assert len(losses) == 3
+    for loss, wanted in zip(losses, by_hand, strict=True):
+        torch.testing.assert_close(loss, wanted)
+
+
+def test_sharpening_takes_the_fill_for_known():
+    """The fill at half its size and back is what the first network is shown, as if there were no hole."""
+    batch, learner, shown = batch_of_four(), learner_of("supervised"), []
+    learner.networks.initial_inpainter.register_forward_pre_hook(lambda _, inputs: shown.append(inputs))
+    plain, _ = learner(batch, NO_EDITS, sure_teacher(), 0)
+    learner(batch, NO_EDITS, sure_teacher(), 0, refine=True)
+    picture, mask = shown[-1]
+    halved = F.avg_pool2d(plain.last.image.detach(), 2)
+    enlarged = F.interpolate(halved, scale_factor=2, mode="bicubic").clamp(-1, 1)
+    torch.testing.assert_close(picture, torch.where(batch.mask > 0, enlarged, batch.image))
+    assert mask.shape == batch.mask.shape and not mask.any()
+
+
+def test_rare_classes_are_raised_in_pseudo_labels():
+    batch, teacher = batch_of_four(unlabelled=4), sure_teacher()
+    floor = ClassFloor(torch.arange(19) == 7)
+    plain = {name: STRATEGIES[name].pseudo_labels(teacher, batch, floor) for name in STRATEGIES}
+    floor.offset[7] = 4.0
+    raised = {name: STRATEGIES[name].pseudo_labels(teacher, batch, floor) for name in STRATEGIES}
+    for name in ("cisc", "fixmatch", "mean_teacher"):
+        (before, _), (after, _) = plain[name], raised[name]
+        assert after[:, 7].mean() > before[:, 7].mean() + 0.01
+    torch.testing.assert_close(raised["mean_teacher"][0], floor(plain["mean_teacher"][0]), atol=1e-4, rtol=1e-3)
+
+
+def test_a_class_that_is_named_too_often_is_not_lowered():
+    """It is left as it is, and raised at once when it is forgotten later."""
+    labels = torch.zeros(2, 64, 64, dtype=torch.int64)
+    labels[0, :4], labels[1] = 1, 255
+    batch = Batch(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels, torch.tensor([True, False]), ("a", "b"))
+    floor = ClassFloor(torch.tensor([False, True]))
+    everywhere, nowhere = (one_hot(torch.full((2, 16, 16), label), 2) * 0.9 + 0.05 for label in (1, 0))
+    for _ in range(100):
+        floor.update(everywhere, batch)
+    assert not floor.offset.any() and floor.named_share[1] > floor.labelled_share[1]
+    for _ in range(200):
+        floor.update(nowhere, batch)
+    assert floor.offset[1] > 0 and floor.offset[0] == 0
