@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from fbinpaint.models import InitialInpainter
 from fbinpaint.models.harmonic_fill import harmonic_fill
@@ -26,6 +27,35 @@ def test_a_ramp_continues_through_the_hole():
     ramp = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
     fill = harmonic_fill(ramp, box(64, 64))
     assert (fill - ramp).abs().max() < 0.06
+
+
+def laplace(image: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """The solution itself: each unknown pixel is the mean of its four neighbours; (1,3,H,W), small."""
+    height, width = image.shape[-2:]
+    number = {tuple(place): n for n, place in enumerate((known[0, 0] == 0).nonzero().tolist())}
+    equations, right = torch.eye(len(number)) * 4, torch.zeros(len(number), 3)
+    for (y, x), n in number.items():
+        for row, column in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+            place = min(max(row, 0), height - 1), min(max(column, 0), width - 1)  # beyond the border as at it
+            if place in number:
+                equations[n, number[place]] -= 1
+            else:
+                right[n] += image[0, :, place[0], place[1]]
+    solution, exact = torch.linalg.solve(equations, right), image.clone()
+    for (y, x), n in number.items():
+        exact[0, :, y, x] = solution[n]
+    return exact
+
+
+def test_the_fill_is_close_to_the_solution_of_laplaces_equation():
+    """In a hole inside and in one that the picture's corner cuts."""
+    coarse = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    image, known = F.interpolate(coarse, size=(32, 40), mode="bicubic").clamp(-1, 1), torch.ones(1, 1, 32, 40)
+    known[..., 10:22, 12:30] = known[..., :8, 30:] = 0
+    off = (harmonic_fill(image, known) - laplace(image, known)).abs()[(known == 0).expand_as(image)]
+    assert off.max() < 0.15 and off.mean() < 0.05  # without relaxation 0.57 and 0.12
+    flat = torch.full((1, 3, 32, 40), 0.3)
+    torch.testing.assert_close(harmonic_fill(flat, known), flat)
 
 
 def test_what_is_unknown_is_never_read():

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from datasets import Dataset, Features
 from datasets import Image as ImageColumn
 
 from fbinpaint.data.loader import BadPhotos, BatchLoader
-from fbinpaint.data.photos import MixedBatches, PhotoCrops
+from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops
 from fbinpaint.data.rows import bytes_held
 from fbinpaint.data.sources import stream_photos
 from fbinpaint.data.streams import SHUFFLE_WINDOW, Mark, RowWindow, StreamedCrops, StreamReader, set_aside, share
@@ -179,6 +180,23 @@ def test_bytes_that_only_pass_by_count_too(tmp_path):
         read.append(total)
     stored = sum(map(bytes_held, crops.streams[0][0].rows(0)))
     assert read == [stored, 2 * stored, 2 * stored]
+
+
+def test_batches_of_a_stream_that_goes_on_are_those_it_would_have_made(tmp_path):
+    """The same crops of the same photos, by the seeds of their own steps."""
+    folder = write_shards(tmp_path / "data")
+
+    def batches_from(first: int, crops) -> Iterator[tuple[Batch, dict]]:
+        loader = BatchLoader(crops, MixedBatches(crops.labelled, 3, 1.0, 0, first), 0, BadPhotos())
+        for batch in itertools.islice(loader, 6 - first):
+            yield batch, loader.state()
+
+    whole = list(batches_from(0, open_stream(folder)))
+    resumed = open_stream(folder)
+    assert resumed.go_on(whole[2][1], 1, 1)
+    for (expected, _), (batch, _) in zip(whole[3:], batches_from(3, resumed), strict=True):
+        assert batch.names == expected.names
+        assert torch.equal(batch.image, expected.image) and torch.equal(batch.mask, expected.mask)
 
 
 def read_share(folder: str, process: int, count: int, out: Path, state: dict | None, pause: float = 0) -> None:

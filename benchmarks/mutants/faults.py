@@ -1266,7 +1266,7 @@ FAULTS = [
             "a run that goes on starts anew",
             "self.crops.read(self.batches, self.batches.start + offset, workers)",
             "self.crops.read(self.batches, offset, workers)",
-            "test_many_nodes.py::test_bytes_that_only_pass_by_count_too",
+            "test_many_nodes.py::test_batches_of_a_stream_that_goes_on_are_those_it_would_have_made",
         ),
     ),
     *of(
