@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,18 +75,17 @@ def run_tests(folder: Path, tests: Sequence[str], output: Path, seconds: float) 
         code = pytest.main([*tests, "-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider"])
         sys.stdout.flush()
         os._exit(code)
-    end = time.monotonic() + seconds
-    while (status := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < end:
-        time.sleep(0.05)
-    hung = status == (0, 0)
+    end, over, status = time.monotonic() + seconds, 0, 0
     try:
-        os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # nothing was left
-    if hung:
-        os.waitpid(child, 0)
-        return HUNG
-    return os.waitstatus_to_exitcode(status[1])
+        while not over and time.monotonic() < end:
+            time.sleep(0.05)
+            over, status = os.waitpid(child, os.WNOHANG)
+    finally:
+        with suppress(ProcessLookupError):  # nothing may be left
+            os.killpg(child, signal.SIGKILL)
+        if not over:
+            os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if over else HUNG
 
 
 def check_copy(folder: Path, faults: Sequence[Fault]) -> None:
