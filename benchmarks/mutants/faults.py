@@ -853,8 +853,8 @@ FAULTS = [
         "pipeline/runner.py",
         (
             "the first photo's drawn map serves all crops of a batch",
-            "else torch.cat([job.drawn for job in jobs]).to(self.device)",
-            "else torch.cat([jobs[0].drawn for job in jobs]).to(self.device)",
+            "torch.cat(of_users).to(self.device)",
+            "torch.cat(of_users[:1] * len(of_users)).to(self.device)",
             "test_pipeline.py::test_each_photo_of_a_batch_has_its_own_map",
         ),
         (
@@ -1219,13 +1219,13 @@ FAULTS = [
         ),
         (
             "mirrored faces keep their sides",
-            "image[:, ::-1], self.label_space.flip(labels[:, ::-1])",
+            "image[:, ::-1], np.asarray(self.label_space.flip(labels[:, ::-1]))",
             "image[:, ::-1], labels[:, ::-1]",
             "test_data.py::test_mirrored_faces_swap_left_and_right",
         ),
         (
             "labels are not mirrored",
-            "image[:, ::-1], self.label_space.flip(labels[:, ::-1])",
+            "image[:, ::-1], np.asarray(self.label_space.flip(labels[:, ::-1]))",
             "image[:, ::-1], labels",
             "test_data.py::test_labels_follow_their_photo",
         ),
