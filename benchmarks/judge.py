@@ -22,7 +22,7 @@ from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
 from fbinpaint.labels import IGNORE, load_label_space
 from fbinpaint.models import Segmenter
-from fbinpaint.models.layers import in_cells
+from fbinpaint.models.layers import downsample_labels
 from fbinpaint.system.files import save_folder
 from fbinpaint.training.optimizers import WeightAverage, build_optimizers
 
@@ -45,7 +45,7 @@ def train(crops: PhotoCrops, segmenter: Segmenter, steps: int, first_seed: int) 
             indices = torch.randint(len(crops), (BATCH_SIZE,), generator=generator).tolist()
             batch = collate([crops[index, first_seed + step * BATCH_SIZE + i] for i, index in enumerate(indices)])
             logits = segmenter(batch.image, torch.zeros_like(batch.mask)).logits
-            loss = F.cross_entropy(logits, in_cells(batch.labels), ignore_index=IGNORE)
+            loss = F.cross_entropy(logits, downsample_labels(batch.labels), ignore_index=IGNORE)
             if loss.isfinite():  # not a number where no crop of the batch has a label
                 loss.backward()
                 nn.utils.clip_grad_norm_(segmenter.parameters(), MAX_GRADIENT)

@@ -34,15 +34,16 @@ def given(adversary) -> SimpleNamespace:
     mask = torch.zeros(3, 1, 64, 64)
     mask[:, :, 8:40, 16:48] = 1
     classes = torch.randint(0, 19, (3, 16, 16), generator=generator)
-    told, astray = classes.clone(), torch.zeros(3, 1, 64, 64, dtype=torch.bool)
-    astray[1:, :, 16:32, 16:48] = True
+    told, edited_mask = classes.clone(), torch.zeros(3, 1, 64, 64, dtype=torch.bool)
+    edited_mask[1:, :, 16:32, 16:48] = True
     told[1:, 4:8, 4:12] = (classes[1:, 4:8, 4:12] + 1) % 19
     classes[2, :, 8:] = 255
     image, fill, wanted = draw(3, 3, 64, 64), draw(3, 3, 64, 64).requires_grad_(), draw(3, 3, 64, 64)
-    mask, classes, told, astray = (x.to(image.device) for x in (mask, classes, told, astray))
+    mask, classes, told, edited_mask = (x.to(image.device) for x in (mask, classes, told, edited_mask))
     batch = Batch(image, mask, torch.zeros(3, 64, 64, dtype=torch.int64), torch.ones(3, dtype=torch.bool), ("a",) * 3)
-    outcome = SimpleNamespace(last=SimpleNamespace(image=fill), classes=classes, told=told, astray=astray)
-    return SimpleNamespace(batch=batch, outcome=outcome, wanted=wanted, mistold=torch.tensor([1, 2]).to(image.device))
+    last, mismatched = SimpleNamespace(image=fill), torch.tensor([1, 2]).to(image.device)
+    outcome = SimpleNamespace(last=last, classes=classes, target_classes=told, edited_mask=edited_mask)
+    return SimpleNamespace(batch=batch, outcome=outcome, wanted=wanted, mismatched=mismatched)
 
 
 def hole_at(score: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -55,7 +56,7 @@ def mean_under(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def test_the_generator_is_judged_as_what_was_drawn(adversary, given):
     """And learns from it, while the discriminator does not."""
-    fill, mask, told = given.outcome.last.image, given.batch.mask, one_hot(given.outcome.told, 19)
+    fill, mask, told = given.outcome.last.image, given.batch.mask, one_hot(given.outcome.target_classes, 19)
     features = adversary.encoder_features(fill)
     hinge, matching = adversary.generator_losses(mask, given.outcome, features, given.wanted)
     scores, seen = adversary.discriminator(fill, mask, features, told)
@@ -72,18 +73,19 @@ def test_the_generator_is_judged_as_what_was_drawn(adversary, given):
 
 
 def test_the_discriminator_learns_photos_fills_and_photos_that_are_not_what_was_drawn(adversary, given):
-    fill, mask, mistold = given.outcome.last.image, given.batch.mask, given.mistold
+    fill, mask, mismatched = given.outcome.last.image, given.batch.mask, given.mismatched
     features = adversary.encoder_features(fill)
     before = copy.deepcopy(adversary.discriminator)
-    loss = adversary.learn(given.batch, given.outcome, features, mistold, step=1)
+    loss = adversary.learn(given.batch, given.outcome, features, mismatched, step=1)
     image = given.batch.image
     real_features = adversary.encoder_features(image)
-    classes, told = one_hot(given.outcome.classes, 19), one_hot(given.outcome.told, 19)
+    classes, told = one_hot(given.outcome.classes, 19), one_hot(given.outcome.target_classes, 19)
     of_real, _ = before(image, mask, real_features, classes)
     of_fill, _ = before(fill, mask, features, told)
-    of_mistold, _ = before(image[mistold], mask[mistold], [level[mistold] for level in real_features], told[mistold])
+    some = [level[mismatched] for level in real_features]
+    of_mistold, _ = before(image[mismatched], mask[mismatched], some, told[mismatched])
     # Where nobody knows what the photo shows, it may be what was drawn.
-    wrong = given.outcome.astray[mistold].float()
+    wrong = given.outcome.edited_mask[mismatched].float()
     wrong[1, :, :, 32:] = 0
     expected = 0
     for real, fake, other in zip(of_real, of_fill, of_mistold, strict=True):
@@ -99,9 +101,9 @@ def test_the_discriminator_learns_photos_fills_and_photos_that_are_not_what_was_
 def test_the_discriminator_comes_to_tell_photos_from_fills(adversary, given):
     image, fill, mask = given.batch.image, given.outcome.last.image, given.batch.mask
     for step in range(16):  # the first is penalised
-        adversary.learn(given.batch, given.outcome, adversary.encoder_features(fill.detach()), given.mistold, step)
+        adversary.learn(given.batch, given.outcome, adversary.encoder_features(fill.detach()), given.mismatched, step)
     with torch.no_grad():
-        told, classes = one_hot(given.outcome.told, 19), one_hot(given.outcome.classes, 19)
+        told, classes = one_hot(given.outcome.target_classes, 19), one_hot(given.outcome.classes, 19)
         of_real, _ = adversary.discriminator(image, mask, adversary.encoder_features(image), classes)
         of_fill, _ = adversary.discriminator(fill, mask, adversary.encoder_features(fill), told)
     for real, fake in zip(of_real, of_fill, strict=True):

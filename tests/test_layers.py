@@ -3,17 +3,17 @@
 import torch
 from torch.nn import functional as F
 
-from fbinpaint.models.layers import GuidedBlock, ResBlock, downsample_mask, in_cells, in_pixels, one_hot
+from fbinpaint.models.layers import GuidedBlock, ResBlock, downsample_labels, downsample_mask, one_hot, upsample_labels
 
 
 def test_a_cells_label_is_that_of_its_centre():
     labels = torch.arange(64).view(8, 8)
-    assert in_cells(labels).tolist() == [[18, 22], [50, 54]]
+    assert downsample_labels(labels).tolist() == [[18, 22], [50, 54]]
     batch = torch.stack([labels, 63 - labels])[:, None]
-    assert in_cells(batch).tolist() == [[[[18, 22], [50, 54]]], [[[45, 41], [13, 9]]]]
+    assert downsample_labels(batch).tolist() == [[[[18, 22], [50, 54]]], [[[45, 41], [13, 9]]]]
     # What is laid out in pixels and read in cells again is what it was.
     cells = torch.arange(12).view(2, 2, 3)
-    assert in_pixels(cells).shape == (2, 8, 12) and torch.equal(in_cells(in_pixels(cells)), cells)
+    assert upsample_labels(cells).shape == (2, 8, 12) and torch.equal(downsample_labels(upsample_labels(cells)), cells)
 
 
 def test_a_cell_is_a_hole_as_soon_as_a_pixel_is():

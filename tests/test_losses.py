@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from fbinpaint.errors import InputError
-from fbinpaint.models.layers import in_pixels, one_hot
+from fbinpaint.models.layers import one_hot, upsample_labels
 from fbinpaint.training.losses import (
     PerceptualLoss,
     cisc_weight,
@@ -125,7 +125,7 @@ def test_what_the_map_says_should_be_seen_in_the_hole():
 
     classes, hole = torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 4, 4)
     classes[:, :, 2:], hole[:, :3] = 1, 1
-    fill = in_pixels(classes)[:, None].float().expand(1, 3, 16, 16) * 2 - 1
+    fill = upsample_labels(classes)[:, None].float().expand(1, 3, 16, 16) * 2 - 1
     assert recognition_loss(sees_brightness, fill, classes, hole) < 1e-6
     wrong = (-fill).clone().requires_grad_()
     loss = recognition_loss(sees_brightness, wrong, classes, hole)

@@ -275,10 +275,10 @@ NOTING = """
 import json, os, sys
 import torch
 import train_accelerate
-from fbinpaint.training.step import Learner
+from fbinpaint.training.step import TrainingModule
 
 def note(module, inputs):
-    if isinstance(module, Learner):
+    if isinstance(module, TrainingModule):
         with open(os.path.join(sys.argv[1], os.environ["RANK"]), "a") as file:
             file.write(json.dumps(inputs[0].names) + "\\n")
 

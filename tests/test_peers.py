@@ -181,7 +181,7 @@ def test_losses_of_lama_leave_the_hole_to_the_others(tmp_path):
 
     batch = Batch(image, mask, torch.full((1, 48, 48), 255), torch.tensor([False]), ("a",))
     for losses, expected in (("lama", 0), ("ours", 6)):
-        _, found = training.Learner(HalfWrong(), training.HOLE_WEIGHT[losses])(batch)
+        _, found = training.TrainingModule(HalfWrong(), training.HOLE_WEIGHT[losses])(batch)
         assert found["reconstruction"].item() == expected and "initial" not in found
 
 

@@ -20,17 +20,22 @@ from fbinpaint.hub.saved import COMPONENTS, FORMAT_VERSION
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import feedback_rounds
 from fbinpaint.models.exemplar_bank import Exemplars
-from fbinpaint.models.layers import in_pixels, one_hot
+from fbinpaint.models.layers import one_hot, upsample_labels
 from fbinpaint.pipeline.exemplars import make_exemplars
 from fbinpaint.training.checkpoints import VERSION_FILE, forget_later_rows, read_log
-from fbinpaint.training.class_floor import MAX_OFFSET, SHARE_MOMENTUM, ClassFloor, small_and_common
 from fbinpaint.training.distillation import taught
-from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, colours_to_wish, draw_edits
+from fbinpaint.training.distribution_alignment import (
+    MAX_OFFSET,
+    SHARE_MOMENTUM,
+    DistributionAlignment,
+    small_and_common,
+)
+from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, class_colour_targets, draw_edits
 from fbinpaint.training.optimizers import StackedMuon, is_matrix
 from fbinpaint.training.schedule import Progress
 from fbinpaint.training.semi_supervised import STRATEGIES
 from fbinpaint.training.setup import build_networks
-from fbinpaint.training.step import MAX_INTACT, Learner, best_labelled, hole_windows
+from fbinpaint.training.step import MAX_INTACT, TrainingModule, best_labelled, hole_windows
 
 from .conftest import make_tiny_networks
 
@@ -155,7 +160,7 @@ def test_strategies_weigh_what_the_teacher_says():
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     labels[2:] = 255
     batch = batch_of(image, torch.ones(4, 1, 64, 64), labels)
-    floor = ClassFloor(torch.zeros(19) > 0)
+    floor = DistributionAlignment(torch.zeros(19) > 0)
     said = {name: strategy.pseudo_labels(teacher, batch, floor) for name, strategy in STRATEGIES.items()}
     assert not said["supervised"][1].any()
     confidence = said["mean_teacher"][0].amax(1)
@@ -184,7 +189,7 @@ def test_a_small_class_that_the_teacher_never_names_is_named_as_often_as_labels_
     batch = batch_of(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels)
     rare = torch.linspace(0, 0.3, 256).view(16, 16).expand(2, 1, 16, 16)
     teacher = torch.cat([1 - rare - 1e-3, rare, torch.full_like(rare, 1e-3)], dim=1)
-    floor = ClassFloor(torch.tensor([False, True, False]))
+    floor = DistributionAlignment(torch.tensor([False, True, False]))
     for _ in range(400):
         floor.update(teacher, batch)
     named = floor(teacher)[1].argmax(0)
@@ -214,11 +219,11 @@ def test_where_nobody_labelled_a_photo_the_teacher_does():
     image, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.randint(0, 19, (4, 64, 64))
     labels[2:] = 255
     batch = batch_of(image, torch.ones(4, 1, 64, 64), labels)
-    learner = Learner(networks, STRATEGIES["fixmatch"], torch.ones(19), torch.zeros(19) > 0)
+    learner = TrainingModule(networks, STRATEGIES["fixmatch"], torch.ones(19), torch.zeros(19) > 0)
     edits = Edits(torch.ones(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
     outcome, _ = learner(batch, edits, teacher, 1)
     last, classes = outcome.last, outcome.classes
-    assert torch.equal(outcome.told, classes) and not outcome.astray.any()
+    assert torch.equal(outcome.target_classes, classes) and not outcome.edited_mask.any()
     assert torch.equal(classes[:2], labels[:2, 2::4, 2::4])
     with torch.no_grad():
         confidence, said = teacher.segmenter(image, torch.zeros(4, 1, 64, 64)).logits.softmax(1).max(1)
@@ -242,8 +247,8 @@ def sure_teacher(seed: int):
     return teacher
 
 
-def learner_of(strategy: str) -> Learner:
-    return Learner(make_tiny_networks(), STRATEGIES[strategy], torch.ones(19), torch.zeros(19) > 0)
+def learner_of(strategy: str) -> TrainingModule:
+    return TrainingModule(make_tiny_networks(), STRATEGIES[strategy], torch.ones(19), torch.zeros(19) > 0)
 
 
 NO_EDITS = Edits(torch.zeros(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
@@ -306,7 +311,7 @@ def test_a_photo_is_not_its_own_exemplar():
     """It would be no advice but the answer; and mirrored, as half of the crops are, it is itself as well."""
     learner = learner_of("supervised")
     bank = learner.networks.recorrector.bank
-    labels = in_pixels(bank.maps.long())
+    labels = upsample_labels(bank.maps.long())
     image, mask = torch.zeros(5, 3, 256, 256), torch.zeros(5, 1, 256, 256)
     mask[..., 80:176, 80:176] = 1
     edits = Edits(torch.zeros(labels.shape, dtype=torch.bool), torch.full((5,), RIGHT))
@@ -424,23 +429,24 @@ def test_where_another_class_is_drawn_the_photo_is_no_truth():
     batch = batch_of(torch.rand(4, 3, 64, 64) * 2 - 1, torch.ones(4, 1, 64, 64), labels)
     where = torch.zeros(4, 64, 64, dtype=torch.bool)
     where[:, 16:48, 16:48] = True
-    learner = Learner(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
+    learner = TrainingModule(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
     outcome, losses = learner(batch, Edits(where, torch.tensor([RIGHT, RIGHT, RIGHT, ONE_CLASS])), teacher, 0)
-    assert torch.equal(outcome.astray[:, 0], where & (torch.arange(4) == 3)[:, None, None])
-    assert (outcome.told[3, 4:12, 4:12] == 2).all() and torch.equal(outcome.told[:3], outcome.classes[:3])
+    assert torch.equal(outcome.edited_mask[:, 0], where & (torch.arange(4) == 3)[:, None, None])
+    assert (outcome.target_classes[3, 4:12, 4:12] == 2).all()
+    assert torch.equal(outcome.target_classes[:3], outcome.classes[:3])
     outcome.last.prediction.retain_grad()
     losses.reconstruction.backward(retain_graph=True)
     gradient = outcome.last.prediction.grad.abs().sum(1, keepdim=True)
-    assert not gradient[outcome.astray].any() and (gradient[~outcome.astray] > 0).all()
+    assert not gradient[outcome.edited_mask].any() and (gradient[~outcome.edited_mask] > 0).all()
     assert torch.equal(outcome.target[3, :, 20, 20], outcome.last.image[3, :, 20, 20])
     networks.variant = "unguided"
-    assert not learner(batch, Edits(where, torch.full((4,), ONE_CLASS)), teacher, 0)[0].astray.any()
+    assert not learner(batch, Edits(where, torch.full((4,), ONE_CLASS)), teacher, 0)[0].edited_mask.any()
 
 
 def test_a_step_may_sharpen_an_enlarged_fill():
     """What is judged then is one more pass, and the rest of the step is what it was."""
     batch, networks = partly_labelled_batch(), make_tiny_networks()
-    learner = Learner(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
+    learner = TrainingModule(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
     plain, losses = learner(batch, NO_EDITS, sure_teacher(1), 1)
     sharpened, others = learner(batch, NO_EDITS, sure_teacher(1), 1, refine=True)
     assert not torch.equal(plain.last.image, sharpened.last.image)
@@ -479,13 +485,13 @@ def test_a_drawn_class_should_look_as_it_does_in_the_photo_or_else_in_the_other(
     classes[:, :8], hole[:, 8:] = 1, 1
     classes[1, :, 8:] = 2
     image[0], image[1, :, :, :32], image[1, :, :, 32:] = 0.1, 0.2, 0.3
-    goal, certain = colours_to_wish(image, one_hot(classes, 19), hole)
+    goal, certain = class_colour_targets(image, one_hot(classes, 19), hole)
     assert certain[:, :3].all() and not certain[:, 3:].any()
     # Class 0 is under the hole in both, and class 1, which both show, is darker in the first.
     torch.testing.assert_close(goal[0, :3, 0], torch.tensor([0.1, 0.1, 1.3 * 1.1 / 1.2 - 1]))
     torch.testing.assert_close(goal[1, :3, 0], torch.tensor([0.2, 0.2, 0.3]))
     classes[0, :8] = 3  # now they share none: nothing tells how their light differs
-    goal, _ = colours_to_wish(image, one_hot(classes, 19), hole)
+    goal, _ = class_colour_targets(image, one_hot(classes, 19), hole)
     torch.testing.assert_close(goal[0, :4, 0], torch.tensor([0.2, 0.2, 0.3, 0.1]))
 
 
@@ -531,7 +537,7 @@ def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_fi
     run = tmp_path / "run"
     sizes = []
     hook = torch.nn.modules.module.register_module_forward_pre_hook(
-        lambda module, inputs: sizes.append(inputs[0].image.shape[-1]) if isinstance(module, Learner) else None
+        lambda module, inputs: sizes.append(inputs[0].image.shape[-1]) if isinstance(module, TrainingModule) else None
     )
     try:
         resolutions = ("--resolution", "48", "64", "32")
@@ -645,6 +651,6 @@ def test_maps_that_nobody_trains_cost_no_losses():
     assert networks.maps_learn  # the recorrector's
     networks.recorrector.requires_grad_(False)
     assert not networks.maps_learn
-    learner = Learner(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
+    learner = TrainingModule(networks, STRATEGIES["supervised"], torch.ones(19), torch.zeros(19) > 0)
     _, losses = learner(batch, NO_EDITS, sure_teacher(1), 1)
     assert losses.semantic == 0 and losses.reconstruction > 0

@@ -5,11 +5,11 @@ from torch.nn import functional as F
 
 from fbinpaint.data.photos import Batch
 from fbinpaint.models.layers import one_hot
-from fbinpaint.training.class_floor import ClassFloor
+from fbinpaint.training.distribution_alignment import DistributionAlignment
 from fbinpaint.training.edits import RIGHT, Edits
 from fbinpaint.training.losses import recognition_loss, semantic_loss
 from fbinpaint.training.semi_supervised import STRATEGIES
-from fbinpaint.training.step import Learner
+from fbinpaint.training.step import TrainingModule
 
 from .conftest import make_tiny_networks
 
@@ -29,9 +29,9 @@ def batch_of_four(unlabelled: int = 0) -> Batch:
     return Batch(image, mask, labels, torch.arange(4) < 4 - unlabelled, ("0", "1", "2", "3"))
 
 
-def learner_of(strategy: str, class_weights: torch.Tensor | None = None) -> Learner:
+def learner_of(strategy: str, class_weights: torch.Tensor | None = None) -> TrainingModule:
     weights = torch.ones(19) if class_weights is None else class_weights
-    return Learner(make_tiny_networks(), STRATEGIES[strategy], weights, torch.zeros(19) > 0)
+    return TrainingModule(make_tiny_networks(), STRATEGIES[strategy], weights, torch.zeros(19) > 0)
 
 
 def sure_teacher():
@@ -53,7 +53,7 @@ def test_the_teacher_says_what_it_sees_in_the_fill():
     hole = F.max_pool2d(batch.mask, 4)[:, 0]
     with torch.no_grad():
         expected, own = (
-            recognition_loss(networks.segmenter, outcome.last.image, outcome.told, hole)
+            recognition_loss(networks.segmenter, outcome.last.image, outcome.target_classes, hole)
             for networks in (teacher, learner.networks)
         )
     torch.testing.assert_close(losses.recognition.detach(), expected)
@@ -145,7 +145,7 @@ def test_sharpening_takes_the_fill_for_known():
 
 def test_rare_classes_are_raised_in_pseudo_labels():
     batch, teacher = batch_of_four(unlabelled=4), sure_teacher()
-    floor = ClassFloor(torch.arange(19) == 7)
+    floor = DistributionAlignment(torch.arange(19) == 7)
     plain = {name: STRATEGIES[name].pseudo_labels(teacher, batch, floor) for name in STRATEGIES}
     floor.offset[7] = 4.0
     raised = {name: STRATEGIES[name].pseudo_labels(teacher, batch, floor) for name in STRATEGIES}
@@ -160,7 +160,7 @@ def test_a_class_that_is_named_too_often_is_not_lowered():
     labels = torch.zeros(2, 64, 64, dtype=torch.int64)
     labels[0, :4], labels[1] = 1, 255
     batch = Batch(torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64), labels, torch.tensor([True, False]), ("a", "b"))
-    floor = ClassFloor(torch.tensor([False, True]))
+    floor = DistributionAlignment(torch.tensor([False, True]))
     everywhere, nowhere = (one_hot(torch.full((2, 16, 16), label), 2) * 0.9 + 0.05 for label in (1, 0))
     for _ in range(100):
         floor.update(everywhere, batch)

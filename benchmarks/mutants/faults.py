@@ -13,7 +13,7 @@ MODULES = (
         "harmonic_fill", "discriminator",
     )),
     *(f"training/{name}.py" for name in (
-        "losses", "step", "semi_supervised", "class_floor", "edits", "adversary", "trainer",
+        "losses", "step", "semi_supervised", "distribution_alignment", "edits", "adversary", "trainer",
     )),
     *(f"evaluation/{name}.py" for name in ("evaluation", "metrics", "controls")),
     *(f"pipeline/{name}.py" for name in (
@@ -463,8 +463,8 @@ FAULTS = [
         ),
         (
             "the student judges its own fill",
-            "recognition_loss(teacher.segmenter, last.image, told, hole)",
-            "recognition_loss(networks.segmenter, last.image, told, hole)",
+            "recognition_loss(teacher.segmenter, last.image, target_classes, hole)",
+            "recognition_loss(networks.segmenter, last.image, target_classes, hole)",
             "test_training_step.py::test_the_teacher_says_what_it_sees_in_the_fill",
         ),
         (
@@ -475,7 +475,7 @@ FAULTS = [
         ),
         (
             "the labels of a mixture are not swapped",
-            "mixed_target = target.swap(in_cells(batch.mask) > 0)",
+            "mixed_target = target.swap(downsample_labels(batch.mask) > 0)",
             "mixed_target = target",
             "test_training_step.py::test_a_mixture_is_labelled_as_it_is_mixed",
         ),
@@ -499,7 +499,7 @@ FAULTS = [
         ),
         (
             "a fill is pulled back to what was not drawn",
-            "goal = torch.where(astray, last.prediction.detach(), batch.image)",
+            "goal = torch.where(edited_mask, last.prediction.detach(), batch.image)",
             "goal = batch.image",
             "test_training.py::test_where_another_class_is_drawn_the_photo_is_no_truth",
         ),
@@ -550,7 +550,7 @@ FAULTS = [
         ),
     ),
     *of(
-        "training/class_floor.py",
+        "training/distribution_alignment.py",
         (
             "what is named too rarely is lowered",
             "lack = (self.labelled_share + 1e-4).log() - (self.named_share + 1e-4).log()",
@@ -607,8 +607,8 @@ FAULTS = [
         "training/adversary.py",
         (
             "the generator is judged by what was not drawn",
-            "told = one_hot(outcome.told, self.num_classes)",
-            "told = one_hot(outcome.classes, self.num_classes)",
+            "target_classes = one_hot(outcome.target_classes, self.num_classes)",
+            "target_classes = one_hot(outcome.classes, self.num_classes)",
             "test_adversary.py",
         ),
         (
@@ -625,14 +625,14 @@ FAULTS = [
         ),
         (
             "a photo that is not what was drawn passes",
-            "outcome.told[mistold]])",
-            "outcome.classes[mistold]])",
+            "outcome.target_classes[mismatched]])",
+            "outcome.classes[mismatched]])",
             "test_adversary.py",
         ),
         (
             "fills are judged by the photos' features",
-            "torch.cat([a, b.detach(), a[mistold]])",
-            "torch.cat([a, a, a[mistold]])",
+            "torch.cat([a, b.detach(), a[mismatched]])",
+            "torch.cat([a, a, a[mismatched]])",
             "test_adversary.py",
         ),
         (

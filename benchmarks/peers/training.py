@@ -24,7 +24,7 @@ from fbinpaint.hub.origin import named_origin, write_origin
 from fbinpaint.images.tensors import to_uint8
 from fbinpaint.labels import load_label_space
 from fbinpaint.loop import composite
-from fbinpaint.models.layers import in_cells
+from fbinpaint.models.layers import downsample_labels
 from fbinpaint.system.files import save_folder
 from fbinpaint.training.adversary import Adversary
 from fbinpaint.training.losses import PerceptualLoss, reconstruction_loss
@@ -32,7 +32,7 @@ from fbinpaint.training.optimizers import WeightAverage, build_optimizers
 from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.schedule import Progress
 from fbinpaint.training.setup import build_data, build_networks
-from fbinpaint.training.step import LossWeights, Outcome
+from fbinpaint.training.step import LossWeights, StepOutput
 from fbinpaint.training.trainer import ROUND_ODDS, Trainer
 from fbinpaint.training.validation import GRID_PHOTOS, BatchScores, Validator
 
@@ -83,7 +83,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-class Learner(nn.Module):
+class TrainingModule(nn.Module):
     """The differentiable part of a step before the losses of VGG and discriminator, so that DDP sees one module."""
 
     def __init__(self, networks: Generator, hole_weight: float):
@@ -176,7 +176,7 @@ class PeerTrainer(Trainer):
         optimizers = build_optimizers(generator, args.learning_rate, args.encoder_learning_rate)
         self.peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.progress = Progress(accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps)
-        learner = Learner(generator, HOLE_WEIGHT[args.losses])
+        learner = TrainingModule(generator, HOLE_WEIGHT[args.losses])
         self.learner, *self.optimizers = accelerator.prepare(learner, *optimizers)
         encoder = copy.deepcopy(segmenter.encoder)
         self.adversary = Adversary(accelerator, encoder, self.label_space.num_classes, args.discr_learning_rate)
@@ -195,17 +195,17 @@ class PeerTrainer(Trainer):
         batch = batch.resized(args.resolution[int(torch.randint(len(args.resolution), (), generator=of_step))])
         self.set_learning_rates(step, done)
         fill, log = self.learner(batch)
-        labels = in_cells(batch.labels)  # (B, H/4, W/4); nothing was drawn: the fill should be what the photo is
+        labels = downsample_labels(batch.labels)  # (B, H/4, W/4); nothing was drawn: the fill should be the photo
         nowhere = torch.zeros_like(batch.mask, dtype=torch.bool)
-        outcome = Outcome(Painted(fill), labels, labels, nowhere, batch.image)
+        outcome = StepOutput(Painted(fill), labels, labels, nowhere, batch.image)
         adversarial = self.weights.adversarial > 0 and done >= args.adversarial_start
         of_fill, features = self.losses_of_fill(batch, outcome, adversarial, of_batch)
         log |= of_fill
         self.accelerator.backward(self.weights.total(log))
         self.take_step(log)
         if adversarial:
-            mistold = torch.zeros(0, dtype=torch.long, device=batch.image.device)
-            log["discriminator"] = self.adversary.learn(batch, outcome, features, mistold, step)
+            mismatched = torch.zeros(0, dtype=torch.long, device=batch.image.device)
+            log["discriminator"] = self.adversary.learn(batch, outcome, features, mismatched, step)
         return {name: value.detach() for name, value in log.items()}
 
     def refresh_bank(self) -> None:

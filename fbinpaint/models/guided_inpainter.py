@@ -16,9 +16,9 @@ from .layers import (
     GuidedBlock,
     SameClassAttention,
     Window,
-    add_detail,
     conv3x3,
     crop,
+    decode_residual,
     downsample_mask,
     resize_like,
     unshuffle,
@@ -162,5 +162,5 @@ class GuidedInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixi
             h = block(h, guide8)
         h = self.decode4(h4 + resize_like(self.up4(h), h4), guide4)  # (B, c4, H/4, W/4)
         window = conditioning.window
-        painted = add_detail(conditioning.fill, self.details, conditioning.stem2, h, window)  # (B, 3, H, W)
+        painted = decode_residual(conditioning.fill, self.details, conditioning.stem2, h, window)  # (B, 3, H, W)
         return GuidedInpainterOutput(image=painted)

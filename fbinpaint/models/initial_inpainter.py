@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .gradient_checkpointing import GradientCheckpointing
 from .harmonic_fill import harmonic_fill
-from .layers import Details, ResBlock, Window, add_detail, conv3x3, crop, resize_like, unshuffle
+from .layers import Details, ResBlock, Window, conv3x3, crop, decode_residual, resize_like, unshuffle
 from .safe_loading import SafeLoading
 
 
@@ -71,5 +71,5 @@ class InitialInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMix
         d8 = self.decode8(e8 + resize_like(self.up8(h), e8))
         d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
         half = e2 if window is None else crop(e2, window, 2)
-        painted = add_detail(smooth, self.details, half, d4, window)  # (B, 3, H, W)
+        painted = decode_residual(smooth, self.details, half, d4, window)  # (B, 3, H, W)
         return InitialInpainterOutput(image=painted, context4=d4, context8=d8)

@@ -32,12 +32,12 @@ def downsample_mask(mask: Tensor, stride: int) -> Tensor:
     return F.max_pool2d(mask, stride)
 
 
-def in_cells(pixels: Tensor) -> Tensor:
+def downsample_labels(pixels: Tensor) -> Tensor:
     """(...,H,W) -> (...,H/4,W/4), the centres of cells of 4x4 pixels."""
     return pixels[..., 2::4, 2::4]
 
 
-def in_pixels(cells: Tensor) -> Tensor:
+def upsample_labels(cells: Tensor) -> Tensor:
     """(B,h,w), one value for each cell of 4x4 pixels -> (B,4h,4w)."""
     return cells.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
@@ -130,7 +130,7 @@ class Details(nn.Module):
         return shuffle(self.to_rgb(F.silu(h)))
 
 
-def add_detail(image: Tensor, details: Details, half: Tensor, quarter: Tensor, window: Window | None) -> Tensor:
+def decode_residual(image: Tensor, details: Details, half: Tensor, quarter: Tensor, window: Window | None) -> Tensor:
     """A picture with its details.
 
     image (B,3,H,W); half (B,c2,H/2,W/2), with a window only that part of it; quarter (B,c4,H/4,W/4). What lies outside

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fbinpaint.images.crops import Crop, divide_hole, plan_crops, resize_image, working_size
 from fbinpaint.images.tensors import mask_to_tensor, pad_to_multiple, to_tensor, to_uint8
 from fbinpaint.loop import Round
-from fbinpaint.models.layers import in_cells, in_pixels
+from fbinpaint.models.layers import downsample_labels, upsample_labels
 from fbinpaint.pipeline.outputs import Patch, Photo
 
 STRIDE = 16  # the networks' inputs are multiples of this
@@ -149,10 +149,10 @@ def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]
     if round_.correction is not None and round_.consistency is not None and round_.layout is not None:
         planes["trust"] = levels(1 - round_.correction.gates[:, :1])[:, 0]
         planes["consistency"] = levels(round_.consistency).gather(1, labels[:, None])[:, 0]
-        cells = in_cells(labels)  # (B, h, w); at the photo's size this would take as long as painting
+        cells = downsample_labels(labels)  # (B, h, w); at the photo's size this would take as long as painting
         maps = F.interpolate(round_.layout.maps.float(), size=cells.shape[-2:], mode="nearest-exact")  # (B, K, h, w)
         agreeing = maps == cells[:, None]
         best = round_.layout.nearest.gather(1, agreeing.int().argmax(1).flatten(1)).view_as(cells)
-        best = in_pixels(torch.where(agreeing.any(1), best, -1))
+        best = upsample_labels(torch.where(agreeing.any(1), best, -1))
         planes["exemplar"] = torch.where(labels != before, best, -1).to(torch.int16)
     return planes

@@ -11,7 +11,7 @@ from fbinpaint.images.tensors import pad_to_multiple, to_tensor
 from fbinpaint.labels import LabelSpace
 from fbinpaint.models import Segmenter
 from fbinpaint.models.exemplar_bank import MAP_SIDE, Exemplars, Statistics
-from fbinpaint.models.layers import in_cells
+from fbinpaint.models.layers import downsample_labels
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def make_exemplars(
         pyramid = segmenter(image, torch.zeros_like(image[:, :1])).pyramid
         if statistics is None:
             statistics = Statistics(segmenter.config.num_classes, sum(level.shape[1] for level in pyramid))
-        statistics.add(pyramid, in_cells(labels))
+        statistics.add(pyramid, downsample_labels(labels))
         maps.append(cv2.resize(semantic_map, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_NEAREST_EXACT))
     if statistics is None:
         raise ValueError("no photo, so there is nothing to make exemplars of")

@@ -66,7 +66,7 @@ def inside(share: Tensor, place: Tensor, side: int) -> Tensor:
     return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
 
 
-def colours_to_wish(image: Tensor, classes: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
+def class_colour_targets(image: Tensor, classes: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
     """What each class should look like where it is drawn, (B,C,3), and whether anything says so, (B,C) bool.
 
     image (B,3,H,W); classes (B,C,H/4,W/4) in {0,1}; hole (B,H/4,W/4). A class that the photo's known part does not show

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from fbinpaint.data.photos import Batch
 from fbinpaint.loop import Networks
-from fbinpaint.models.layers import in_cells, one_hot
+from fbinpaint.models.layers import downsample_labels, one_hot
 from fbinpaint.training.losses import cisc_weight
 
-from .class_floor import ClassFloor
+from .distribution_alignment import DistributionAlignment
 
 # A teacher's pixel below this confidence teaches nothing; with a fresh teacher that is nearly every pixel.
 CISC_CONFIDENCE = 0.7
@@ -22,7 +22,7 @@ FIXMATCH_CONFIDENCE = 0.95
 
 # (teacher, batch, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in [0,1].
 # Whatever it says of labelled cells is not used.
-PseudoLabels = Callable[[Networks, Batch, ClassFloor], tuple[Tensor, Tensor]]
+PseudoLabels = Callable[[Networks, Batch, DistributionAlignment], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Strategy:
     strong_view: bool = False
 
 
-def intact_view(teacher: Networks, batch: Batch, floor: ClassFloor):
+def intact_view(teacher: Networks, batch: Batch, floor: DistributionAlignment):
     """The teacher's segmentation of the photos without holes, and its class probabilities (B,C,h,w), raised by the
     floor."""
     segmented = teacher.segmenter(batch.image, torch.zeros_like(batch.mask))
@@ -44,15 +44,15 @@ def intact_view(teacher: Networks, batch: Batch, floor: ClassFloor):
 
 
 @torch.no_grad()
-def supervised(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
+def supervised(teacher: Networks, batch: Batch, floor: DistributionAlignment) -> tuple[Tensor, Tensor]:
     """Unlabelled pixels teach the inpainters only."""
-    labels = in_cells(batch.labels)
+    labels = downsample_labels(batch.labels)
     classes = teacher.segmenter.config.num_classes
     return one_hot(torch.full_like(labels, 255), classes), torch.zeros(labels.shape, device=labels.device)
 
 
 @torch.no_grad()
-def cisc(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
+def cisc(teacher: Networks, batch: Batch, floor: DistributionAlignment) -> tuple[Tensor, Tensor]:
     """Cross-image semantic consistency (CISC-R, Wu et al., TPAMI 2023): trust a pseudo-label as far as the labelled
     exemplars agree with it."""
     segmented, probabilities = intact_view(teacher, batch, floor)
@@ -64,7 +64,7 @@ def cisc(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Te
 
 
 @torch.no_grad()
-def fixmatch(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
+def fixmatch(teacher: Networks, batch: Batch, floor: DistributionAlignment) -> tuple[Tensor, Tensor]:
     """FixMatch (Sohn et al., NeurIPS 2020): what the teacher is nearly sure of, at full trust."""
     _, probabilities = intact_view(teacher, batch, floor)
     confidence, labels = probabilities.max(1)
@@ -72,7 +72,7 @@ def fixmatch(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor
 
 
 @torch.no_grad()
-def mean_teacher(teacher: Networks, batch: Batch, floor: ClassFloor) -> tuple[Tensor, Tensor]:
+def mean_teacher(teacher: Networks, batch: Batch, floor: DistributionAlignment) -> tuple[Tensor, Tensor]:
     """Mean Teacher (Tarvainen & Valpola, NeurIPS 2017): the teacher's whole distribution, of every pixel."""
     _, probabilities = intact_view(teacher, batch, floor)
     return probabilities, torch.ones_like(probabilities[:, 0])

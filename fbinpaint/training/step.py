@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from fbinpaint.data.photos import Batch
 from fbinpaint.labels import IGNORE
 from fbinpaint.loop import Networks, Round, composite, feedback_rounds
-from fbinpaint.models.layers import in_cells, in_pixels, one_hot
+from fbinpaint.models.layers import downsample_labels, one_hot, upsample_labels
 from fbinpaint.training.losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss
 
-from .class_floor import ClassFloor
 from .distillation import taught
-from .edits import Edits, colours_to_wish
+from .distribution_alignment import DistributionAlignment
+from .edits import Edits, class_colour_targets
 from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
@@ -59,13 +59,13 @@ class HasImage(Protocol):
 
 
 @dataclass
-class Outcome:
+class StepOutput:
     """What a step leaves to the perceptual and adversarial losses."""
 
     last: HasImage  # a round, whose image is their input
     classes: Tensor  # (B,H/4,W/4) int64, of the intact photos: true ones, or such as the teacher is sure of; else 255
-    told: Tensor  # likewise, those that the fill should have: as drawn, where something was
-    astray: Tensor  # (B,1,H,W) bool, where other classes than the photo's were drawn: there is no truth for the fill
+    target_classes: Tensor  # likewise, those that the fill should have: as drawn, where something was
+    edited_mask: Tensor  # (B,1,H,W) bool, where other classes than the photo's were drawn: nobody knows the fill there
     # (B,3,H,W), what the fill should look like: the intact photos, with the fill itself where nobody knows, or what a
     # distilled model paints.
     target: Tensor
@@ -99,7 +99,7 @@ class Target:
         return semantic_loss(log_probabilities, self.distribution, weight, self.trust, self.labelled)
 
 
-class Learner(nn.Module):
+class TrainingModule(nn.Module):
     """The student: its forward is the whole differentiable part of a step, so that DDP sees one module.
 
     Args:
@@ -107,7 +107,7 @@ class Learner(nn.Module):
         strategy: what the teacher's maps of unlabelled photos are worth.
         class_weights: (C,), of the corrected maps' loss. The segmenter keeps the plain one: its map is the calibrated
             first opinion, the recorrector is to bring back what that one lost.
-        kept: (C,) bool, the classes that `ClassFloor` keeps in pseudo-labels.
+        kept: (C,) bool, the classes that `DistributionAlignment` keeps in pseudo-labels.
     """
 
     networks: Networks
@@ -117,7 +117,7 @@ class Learner(nn.Module):
         super().__init__()
         self.networks, self.strategy = networks, strategy
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.floor = ClassFloor(kept)
+        self.floor = DistributionAlignment(kept)
         # Of the photos that the bank was made of, in its order; nobody's until it is made.
         self.exemplar_names = [""] * len(networks.recorrector.bank)
 
@@ -129,10 +129,10 @@ class Learner(nn.Module):
         num_rounds: int | None,
         refine: bool = False,
         distilled: Networks | None = None,
-    ) -> tuple[Outcome | None, Losses]:
+    ) -> tuple[StepOutput | None, Losses]:
         """Run the loop with the exemplars of the bank.
 
-        num_rounds None = the initial inpainter alone, which leaves no Outcome; refine = the last fill is halved, and
+        num_rounds None = the initial inpainter alone, which leaves no StepOutput; refine = the last fill is halved, and
         what is judged is the pass that sharpens it again (`fbinpaint.pipeline.refinement`); distilled = the fill should
         look as this model paints it (`fbinpaint.training.distillation`).
         """
@@ -144,42 +144,43 @@ class Learner(nn.Module):
         networks = self.networks
         target = self.target(batch, teacher)
         classes = torch.where(target.trust > 0, target.labels, IGNORE)
-        truth = torch.where(batch.labels != IGNORE, batch.labels, in_pixels(classes))
+        truth = torch.where(batch.labels != IGNORE, batch.labels, upsample_labels(classes))
         drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, IGNORE)
-        astray = ((drawn != IGNORE) & (drawn != truth))[:, None]
-        told = in_cells(torch.where(drawn != IGNORE, drawn, truth))
+        edited_mask = ((drawn != IGNORE) & (drawn != truth))[:, None]
+        target_classes = downsample_labels(torch.where(drawn != IGNORE, drawn, truth))
 
         own = [[name == other for other in self.exemplar_names] for name in batch.names]
         allowed = ~torch.tensor(own, device=batch.image.device)  # (B, N): a photo is not its own exemplar
         rounds = list(feedback_rounds(networks, batch.image, batch.mask, num_rounds, drawn, allowed=allowed))
         last = self.refined(rounds[-1], batch) if refine else rounds[-1]
         if distilled is None:
-            goal = torch.where(astray, last.prediction.detach(), batch.image)
+            goal = torch.where(edited_mask, last.prediction.detach(), batch.image)
         else:
             goal = taught(distilled, batch.image, batch.mask, drawn)
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
         semantic = []
         if networks.maps_learn:
-            semantic = self.losses_of_maps(rounds, target, hole, astray) + self.losses_of_intact(batch, target)
-        colours, certain = colours_to_wish(batch.image, self.one_hot(classes), hole)
-        wish = self.one_hot(told) * in_cells(astray) * certain[:, :, None, None]  # (B, C, h, w)
+            semantic = self.losses_of_maps(rounds, target, hole, edited_mask) + self.losses_of_intact(batch, target)
+        colours, certain = class_colour_targets(batch.image, self.one_hot(classes), hole)
+        edited_classes = self.one_hot(target_classes) * downsample_labels(edited_mask)  # (B, C, h, w)
+        edited_classes = edited_classes * certain[:, :, None, None]
         losses = Losses(
             initial=reconstruction_loss(last.initial, batch.image, batch.mask),
             reconstruction=reconstruction_loss(last.prediction, goal, batch.mask),
             semantic=mean_of(semantic, batch.image),
-            colour=colour_loss(F.avg_pool2d(last.prediction, 4), wish, colours),
-            recognition=recognition_loss(teacher.segmenter, last.image, told, hole),
+            colour=colour_loss(F.avg_pool2d(last.prediction, 4), edited_classes, colours),
+            recognition=recognition_loss(teacher.segmenter, last.image, target_classes, hole),
         )
-        return Outcome(last, classes, told, astray, composite(goal, batch.image, batch.mask)), losses
+        return StepOutput(last, classes, target_classes, edited_mask, composite(goal, batch.image, batch.mask)), losses
 
-    def losses_of_maps(self, rounds: list[Round], target: Target, hole: Tensor, astray: Tensor) -> list[Tensor]:
+    def losses_of_maps(self, rounds: list[Round], target: Target, hole: Tensor, edited_mask: Tensor) -> list[Tensor]:
         """Of the segmenter's own maps everywhere, of the corrected ones where they can change, in the hole; but not
-        where something else was drawn, as fill and map are to show that. hole (B,h,w), astray (B,1,H,W)."""
+        where something else was drawn, as fill and map are to show that. hole (B,h,w), edited_mask (B,1,H,W)."""
         if self.networks.variant != "feedback":
             return []
         everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
         balance = self.class_weights[target.labels.clamp_max(len(self.class_weights) - 1)]
-        true = 1 - F.max_pool2d(astray.float(), 4)[:, 0]
+        true = 1 - F.max_pool2d(edited_mask.float(), 4)[:, 0]
         first, *corrected = rounds
         losses = [target.loss(first.logits.log_softmax(1), everywhere)]
         for round_ in corrected:
@@ -219,7 +220,7 @@ class Learner(nn.Module):
         return one_hot(classes, len(self.class_weights))
 
     def target(self, batch: Batch, teacher: Networks) -> Target:
-        labels = in_cells(batch.labels)  # (B, h, w)
+        labels = downsample_labels(batch.labels)  # (B, h, w)
         distribution, labelled = self.one_hot(labels), labels != IGNORE
         trust = torch.ones_like(distribution[:, 0])
         if batch.labelled_share.min() < 1:
@@ -232,7 +233,7 @@ class Learner(nn.Module):
         """Of the segmenter's map of the strong view: see `Strategy`."""
         mixed = torch.where(batch.mask > 0, batch.image.roll(1, 0), batch.image)
         seen = self.networks.segmenter(mixed, torch.zeros_like(batch.mask))
-        mixed_target = target.swap(in_cells(batch.mask) > 0)
+        mixed_target = target.swap(downsample_labels(batch.mask) > 0)
         return mixed_target.loss(seen.logits.log_softmax(1), torch.ones_like(target.trust))
 
 

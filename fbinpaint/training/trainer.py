@@ -33,15 +33,15 @@ from fbinpaint.training.losses import PerceptualLoss, class_balance
 
 from .adversary import Adversary
 from .checkpoints import read_log, save_checkpoint
-from .class_floor import small_and_common
 from .distillation import load_teacher
+from .distribution_alignment import small_and_common
 from .edits import draw_edits
 from .optimizers import WeightAverage, build_optimizers
 from .output import OutputFolder
 from .schedule import Progress
 from .semi_supervised import STRATEGIES
 from .setup import build_data, build_networks
-from .step import Learner, LossWeights, Outcome, hole_windows
+from .step import LossWeights, StepOutput, TrainingModule, hole_windows
 from .trackers import track_picture
 
 ROUND_ODDS = (0.3, 0.2, 0.5)  # how often a step ends after round 0, 1, 2
@@ -87,13 +87,13 @@ class Trainer:
         self.part: Callable[[str], AbstractContextManager] = record_function  # names the parts of a step to a profiler
         self.began = time.time()
 
-    def build_learner(self, networks: Networks) -> Learner:
+    def build_learner(self, networks: Networks) -> TrainingModule:
         pixels, share, presence = self.crops.class_counts(self.skip)
         if not pixels.any():
             sources = " ".join(self.args.train_data_dir + self.args.dataset_name)
             raise InputError(f"{sources}: there are labels, but no pixel of them is known (all are 255); check them")
         kept = small_and_common(share, presence)
-        return Learner(networks, STRATEGIES[self.args.semi_supervised], class_balance(pixels), kept)
+        return TrainingModule(networks, STRATEGIES[self.args.semi_supervised], class_balance(pixels), kept)
 
     def train_step(self, batch: Batch, step: int, number: int, done: float) -> dict[str, Tensor]:
         """What one batch does for the networks and, once it has joined, for the discriminator.
@@ -152,7 +152,7 @@ class Trainer:
                 group["lr"] = rate * factor
 
     def losses_of_fill(
-        self, batch: Batch, outcome: Outcome, adversarial: bool, generator: torch.Generator
+        self, batch: Batch, outcome: StepOutput, adversarial: bool, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """What VGG and, if it has joined, the discriminator think of the last fill; and the encoder's features of it,
         which the discriminator learns from as well."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from fbinpaint.data.photos import Batch
-from fbinpaint.models.layers import in_cells, one_hot
+from fbinpaint.models.layers import downsample_labels, one_hot
 
 # A class is common when so many of the labelled photos show it, small when it has no more than this share of their
 # pixels. Larger ones are not forgotten, and how much of a photo they take is a matter of framing.
@@ -19,7 +19,7 @@ def small_and_common(share: Tensor, presence: Tensor) -> Tensor:
     return (presence >= COMMON) & (share <= SMALL)
 
 
-class ClassFloor(nn.Module):
+class DistributionAlignment(nn.Module):
     """Raises the teacher's opinion of classes that it names less often than labels do.
 
     A teacher who has seen eyes in rendered faces alone knows those of a real face from its cheeks, but thinks them
@@ -58,7 +58,7 @@ class ClassFloor(nn.Module):
         labelled, others = (
             which.nonzero()[:, 0].to(probabilities.device) for which in (batch.has_label, ~batch.has_label)
         )
-        maps = in_cells(batch.labels[labelled]), self(probabilities[others]).argmax(1)  # (·, h, w) each
+        maps = downsample_labels(batch.labels[labelled]), self(probabilities[others]).argmax(1)  # (·, h, w) each
         counts = torch.stack([one_hot(labels, len(self.offset)).sum((0, 2, 3)) for labels in maps])  # (2, C)
         cells = counts.new_tensor([labels.numel() for labels in maps])
         counts = torch.cat([counts, cells[:, None]], dim=1)
