@@ -107,10 +107,10 @@ def test_what_no_page_sends_is_refused_in_a_line(stroke):
     ],
 )  # fmt: skip
 def test_what_would_take_long_to_draw_is_refused_at_once(strokes):
-    start = time.monotonic()
+    start = time.process_time()  # of this process's own work: others may keep the machine busy
     with pytest.raises(InputError, match="takes too long"):
         marked(strokes, (4000, 3000), 2.5, no_mask)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_scribbling_over_a_whole_large_photo_is_drawn():
