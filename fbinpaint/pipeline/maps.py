@@ -103,7 +103,7 @@ class MapPipeline(SavedPipeline):
         if len(maps) != 1:
             raise InputError(f"{len(maps)} semantic maps: give one")
         upright_map = upright(maps[0], "semantic map") if isinstance(maps[0], PIL.Image.Image) else maps[0]
-        height, width, *_ = (*np.shape(upright_map), 0, 0)  # of what is no map it is told below what it is
+        height, width, *_ = (*np.asarray(upright_map).shape, 0, 0)  # of what is no map it is told below what it is
         size = width, height
         labels = read_map(upright_map, size, self.label_space)
         if grow is not None and (not isinstance(grow, Integral) or isinstance(grow, bool) or grow < 0):
