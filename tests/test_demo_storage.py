@@ -28,7 +28,7 @@ from fbinpaint.demo.models import load
 from fbinpaint.demo.page import LIMITS, build_demo
 from fbinpaint.demo.server import serving
 from fbinpaint.demo.session import Recipe, Session
-from fbinpaint.demo.session_files import size_of
+from fbinpaint.demo.session_files import BLOCK, size_of
 from fbinpaint.demo.storage import FORGOTTEN, KEEP, NO_ROOM, PREFIX, Storage, own_folder
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES
@@ -178,7 +178,7 @@ def test_many_small_files_count_as_what_they_take_of_the_disk(store):
     for i in range(20):
         put(store, f"{i}/a", 1)
     store.measure()
-    assert store.size == 20 * session.BLOCK
+    assert store.size == 20 * BLOCK
 
 
 def test_the_page_says_that_there_is_no_room(visit, tmp_path, photo):

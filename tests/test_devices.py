@@ -174,6 +174,7 @@ def test_compiled_networks_see_the_same(folder, tiny_pipeline_dir, tmp_path, mon
 
 def test_compiled_networks_restore_the_same_photo_and_another_hole_takes_no_other_program(folder):
     """As torch traces them, without what it makes of the traces."""
+    torch._dynamo.reset()  # what other tests had compiled
     plain, compiled = (quiet_pipeline(make_tiny_networks()) for _ in range(2))
     for network in compiled.networks.children():
         network.compile(backend="eager")
