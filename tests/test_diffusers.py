@@ -31,7 +31,7 @@ def test_importing_fbinpaint_is_enough_for_it():
     script = "import diffusers, fbinpaint; print(diffusers.FeedbackInpaintPipeline.__module__)"
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "fbinpaint.pipeline\n", done.stderr
+    assert done.stdout == "fbinpaint.pipeline.pipeline\n", done.stderr
 
 
 def test_gradient_checkpointing_recomputes_each_network_and_changes_no_gradient():
