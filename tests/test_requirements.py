@@ -53,4 +53,4 @@ def test_what_is_pinned_is_locked_in_this_version(name):
 
 def test_the_lock_file_tells_nothing_of_the_machine_it_was_made_on():
     assert LOCKED.splitlines()[1].strip() == "#    make lock" and "--custom-compile-command" in IN_MAKEFILE
-    assert not re.findall(r"^\s*--.*|.*(?:file:|https?:|@|/opt/|/usr/|/tmp/|/work/|/home/).*", LOCKED, re.MULTILINE)
+    assert not re.findall(r"^\s*--.*|.*(?:file:|https?:|@|/).*", LOCKED, re.MULTILINE)
