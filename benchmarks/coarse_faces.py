@@ -16,8 +16,9 @@ from benchmarks.reports import print_report
 from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation.evaluation import fill_with_pipeline, load_sample
+from fbinpaint.evaluation.methods import fill_with_pipeline
 from fbinpaint.evaluation.metrics import confusion_matrix, iou_from_confusion, miou_from_confusion, paired_relative_miou
+from fbinpaint.evaluation.photos import load_sample
 from fbinpaint.images.folders import files_by_stem, pair_by_stem
 from fbinpaint.labels import CELEBAMASK_HQ, IGNORE
 

@@ -20,7 +20,8 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation.evaluation import fill_with_pipeline, load_sample
+from fbinpaint.evaluation.methods import fill_with_pipeline
+from fbinpaint.evaluation.photos import load_sample
 from fbinpaint.images.folders import files_by_stem, pair_by_stem
 from fbinpaint.images.io import save_image
 from fbinpaint.labels import IGNORE

@@ -28,7 +28,9 @@ from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.controls import control_pipelines
-from fbinpaint.evaluation.evaluation import BOOTSTRAP_RESAMPLES, PhotoScore, evaluate
+from fbinpaint.evaluation.evaluation import evaluate
+from fbinpaint.evaluation.scoring import PhotoScore
+from fbinpaint.evaluation.summaries import BOOTSTRAP_RESAMPLES
 
 SEED, ROUNDS = 0, 2
 NUMBERS = (5, 20, 100)

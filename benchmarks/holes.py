@@ -25,7 +25,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
-from fbinpaint.evaluation.evaluation import BASELINE_RADIUS, BASELINES
+from fbinpaint.evaluation.methods import BASELINE_RADIUS, BASELINES
 from fbinpaint.images.crops import resize_image
 
 SEED = 0

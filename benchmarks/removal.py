@@ -26,8 +26,9 @@ from fbinpaint.data.photos import read_labels, read_photo
 from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation.evaluation import Sample, fill_with_baseline
+from fbinpaint.evaluation.methods import fill_with_baseline
 from fbinpaint.evaluation.metrics import LPIPS, paired_relative
+from fbinpaint.evaluation.photos import Sample
 from fbinpaint.hub.saved import read_label_space
 from fbinpaint.images.folders import naming
 from fbinpaint.images.io import save_image

@@ -25,7 +25,8 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation.evaluation import fill_with_pipeline, load_sample
+from fbinpaint.evaluation.methods import fill_with_pipeline
+from fbinpaint.evaluation.photos import load_sample
 from fbinpaint.images.crops import plan_crops
 from fbinpaint.images.folders import equal_size_batches, files_by_stem, pair_by_stem
 from fbinpaint.pipeline.crop_jobs import CONTEXT

@@ -441,6 +441,8 @@ def test_evaluate_writes_the_report(tmp_path, data, tiny_pipeline_dir, only_alex
         assert sum(of_bin["n"] for of_bin in variant["by_mask_ratio"].values()) == 6
     in_labels = [CITYSCAPES.classes[i] for i in np.unique([Image.open(p) for p in (data / "labels").iterdir()])]
     assert list(report["intact"]["iou_by_class"]) == in_labels and report["intact"]["n"] == 5
+    telea, navier_stokes = (report["variants"][name]["overall"] for name in ("telea", "navier-stokes"))
+    assert telea["psnr_hole"] != navier_stokes["psnr_hole"]
     assert report["intact"]["miou"] == pytest.approx(np.mean(list(report["intact"]["iou_by_class"].values())), abs=1e-5)
     assert report["variants"][frozen]["overall"]["miou_hole_after"] == report["variants"]["rounds=0"]["overall"][
         "miou_hole_after"

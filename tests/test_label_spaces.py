@@ -33,8 +33,9 @@ from fbinpaint.demo.page import build_demo
 from fbinpaint.demo.rendering import annotate, hex_colours
 from fbinpaint.demo.strokes import painted_classes
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation.evaluation import Pair, load_sample
+from fbinpaint.evaluation.photos import load_sample
 from fbinpaint.hub.saved import read_label_space
+from fbinpaint.images.folders import Pair
 from fbinpaint.labels import CITYSCAPES, IGNORE, label_space_of, load_label_space
 
 from .conftest import make_tiny_networks

@@ -14,7 +14,7 @@ from fbinpaint import InputError, InputWarning
 from fbinpaint.batch.planning import plan_restorations
 from fbinpaint.cli import main
 from fbinpaint.demo.inputs import read_hole
-from fbinpaint.evaluation.evaluation import load_sample
+from fbinpaint.evaluation.photos import load_sample
 from fbinpaint.images.convert import check_hole, to_mask
 from fbinpaint.images.folders import Pair
 from fbinpaint.images.io import load_image

@@ -19,7 +19,7 @@ from benchmarks.peers.generator import masked_input
 from benchmarks.peers.lama import FourierUnit, LamaFourier
 from benchmarks.peers.registry import PEERS, load_peer, make_peer
 from fbinpaint.data.photos import Batch
-from fbinpaint.evaluation.evaluation import Sample
+from fbinpaint.evaluation.photos import Sample
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
 
 from .test_help import help_of, silent_options

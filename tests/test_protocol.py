@@ -22,7 +22,9 @@ from fbinpaint.data.cityscapes import load_cityscapes
 from fbinpaint.data.splits import load_split
 from fbinpaint.errors import InputError, InputWarning
 from fbinpaint.evaluation import metrics
-from fbinpaint.evaluation.evaluation import Photos, Sample, compare, evaluate, export_protocol, fill_with_baseline
+from fbinpaint.evaluation.evaluation import compare, evaluate, export_protocol
+from fbinpaint.evaluation.methods import fill_with_baseline
+from fbinpaint.evaluation.photos import Photos, Sample
 from fbinpaint.evaluation.report import table
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
 from fbinpaint.masks import LAMA_MASKS, MASK_KINDS, evaluation_mask, protocol_mask

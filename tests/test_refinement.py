@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.evaluation.evaluation import Sample, fill_with_pipeline
+from fbinpaint.evaluation.methods import fill_with_pipeline
+from fbinpaint.evaluation.photos import Sample
 from fbinpaint.loop import Forbidden, feedback_rounds
 from fbinpaint.pipeline.refinement import OVERLAP, TILE, refine, tiles
 

@@ -9,15 +9,9 @@ from PIL import Image
 
 from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.controls import guided_by, shuffled_maps, true_map
-from fbinpaint.evaluation.evaluation import (
-    Fill,
-    Photos,
-    PhotoScore,
-    Sample,
-    Scorer,
-    _comparison,
-    _summaries,
-)
+from fbinpaint.evaluation.photos import Photos, Sample
+from fbinpaint.evaluation.scoring import Fill, PhotoScore, Scorer
+from fbinpaint.evaluation.summaries import comparison, summaries
 from fbinpaint.labels import CITYSCAPES, IGNORE
 from fbinpaint.masks import evaluation_mask
 
@@ -114,7 +108,7 @@ def score_of(photo: str, ratio: float, lpips_alex: float, after: np.ndarray | No
 
 def test_masks_of_a_round_share_are_in_the_bin_above():
     scores = {"x": [score_of(str(i), ratio, i) for i, ratio in enumerate((0.0, 0.1, 0.199, 0.2, 0.6, 1.0))]}
-    bins = _summaries(scores, CITYSCAPES)["x"]["by_mask_ratio"]
+    bins = summaries(scores, CITYSCAPES)["x"]["by_mask_ratio"]
     assert {name: (of_bin["n"], of_bin["lpips_alex"]) for name, of_bin in bins.items()} == {
         "0-10%": (1, 0), "10-20%": (2, 1.5), "20-30%": (1, 3), "60-100%": (2, 4.5),
     }  # fmt: skip
@@ -126,7 +120,7 @@ def test_methods_are_compared_photo_by_photo():
     confusions = [generator.integers(0, 50, (2, 2)) for _ in range(8)]
     theirs = [score_of(str(i), 0.2, 1.0 + i, confusions[i]) for i in range(8)]
     ours = [score_of(str(i), 0.2, 0.9 * (1.0 + i), confusions[i]) for i in (5, 0, 7, 2, 3)]
-    compared = _comparison(ours, theirs, seed=0)
+    compared = comparison(ours, theirs, seed=0)
     assert compared["lpips_alex"]["relative"] == pytest.approx(-0.1) and compared["lpips_alex"]["n"] == 5
     assert compared["lpips_alex"]["ci95"] == pytest.approx([-0.1, -0.1])  # of each photo a tenth less
     assert compared["miou_hole_after"] == {"relative": 0, "ci95": [0, 0], "n": 5}  # the same maps of the same photos

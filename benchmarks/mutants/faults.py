@@ -15,7 +15,7 @@ MODULES = (
     *(f"training/{name}.py" for name in (
         "losses", "step", "semi_supervised", "distribution_alignment", "edits", "adversary", "trainer",
     )),
-    *(f"evaluation/{name}.py" for name in ("evaluation", "metrics", "controls")),
+    *(f"evaluation/{name}.py" for name in ("photos", "scoring", "methods", "summaries", "metrics", "controls")),
     *(f"pipeline/{name}.py" for name in (
         "runner", "crop_jobs", "outputs", "inputs", "refinement", "grain", "thin_holes", "smooth_surfaces", "selection",
         "segmentation",
@@ -733,7 +733,7 @@ FAULTS = [
         ),
     ),
     *of(
-        "evaluation/evaluation.py",
+        "evaluation/scoring.py",
         (
             "LPIPS of results is on the wrong scale",
             "lpips.distance(lpips.features(result / 127.5 - 1), of_truth)",
@@ -741,27 +741,9 @@ FAULTS = [
             "test_scoring.py",
         ),
         (
-            "protocol masks are numbered within a batch",
-            "pair, label, self.index[pair.stem], self.resolution",
-            "pair, label, self.index[pair.stem] % BATCH_SIZE, self.resolution",
-            "test_scoring.py",
-        ),
-        (
             "fixed and broken change places",
             "counts.append((int((known & ~was & is_).sum()), int((known & was & ~is_).sum())))",
             "counts.append((int((known & was & ~is_).sum()), int((known & ~was & is_).sum())))",
-            "test_scoring.py",
-        ),
-        (
-            "a mask of just a fifth is in the bin below",
-            "np.searchsorted(RATIO_EDGES, 100 * one.mask_ratio, side=\"right\")",
-            "np.searchsorted(RATIO_EDGES, 100 * one.mask_ratio, side=\"left\")",
-            "test_scoring.py",
-        ),
-        (
-            "photos are paired by their place",
-            "pairs = [(one, theirs[one.photo]) for one in a if one.photo in theirs]",
-            "pairs = list(zip(a, b))",
             "test_scoring.py",
         ),
         (
@@ -775,6 +757,75 @@ FAULTS = [
             "places = slice(None) if only is None else list(only)",
             "places = slice(None) if only is None else list(range(len(only)))",
             "test_scoring.py",
+        ),
+    ),
+    *of(
+        "evaluation/photos.py",
+        (
+            "protocol masks are numbered within a batch",
+            "pair, label, self.index[pair.stem], self.resolution",
+            "pair, label, self.index[pair.stem] % 8, self.resolution",
+            "test_scoring.py",
+        ),
+        (
+            "stretched masks are blurred",
+            "interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)",
+            "interpolation=cv2.INTER_LINEAR).astype(bool)",
+            "test_protocol.py::test_masks_in_turn_are_stretched_to_the_photos",
+        ),
+        (
+            "all photos have the first of the masks in turn",
+            "mask=files[i % len(files)]",
+            "mask=files[0]",
+            "test_protocol.py::test_masks_in_turn_are_stretched_to_the_photos",
+        ),
+    ),
+    *of(
+        "evaluation/summaries.py",
+        (
+            "a mask of just a fifth is in the bin below",
+            "np.searchsorted(RATIO_EDGES, 100 * one.mask_ratio, side=\"right\")",
+            "np.searchsorted(RATIO_EDGES, 100 * one.mask_ratio, side=\"left\")",
+            "test_scoring.py",
+        ),
+        (
+            "photos are paired by their place",
+            "pairs = [(one, theirs[one.photo]) for one in a if one.photo in theirs]",
+            "pairs = list(zip(a, b))",
+            "test_scoring.py",
+        ),
+        (
+            "a mean is a median",
+            "float(np.mean(column)) for name, column",
+            "float(np.median(column)) for name, column",
+            "test_scoring.py",
+        ),
+    ),
+    *of(
+        "evaluation/methods.py",
+        (
+            "maps before feedback are those of each round",
+            "scorer(f\"rounds={k}\", fills[k], before=fills[0])",
+            "scorer(f\"rounds={k}\", fills[k], before=fills[k])",
+            "test_cli.py::test_fixed_and_broken_pixels_are_counted",
+        ),
+        (
+            "all classical fills are Telea's",
+            "BASELINE_RADIUS, BASELINES[name])",
+            "BASELINE_RADIUS, BASELINES[\"telea\"])",
+            "test_cli.py::test_evaluate_writes_the_report",
+        ),
+        (
+            "results of a round are those of the last",
+            "Fill(np.asarray(photo[k].image)",
+            "Fill(np.asarray(photo[-1].image)",
+            "test_cli.py::test_controls",
+        ),
+        (
+            "a biharmonic fill is cut off to whole numbers",
+            "np.rint(255 * filled).astype",
+            "(254 * filled).astype",
+            "test_protocol.py::test_biharmonic_continues_a_ramp_and_keeps_what_is_known",
         ),
     ),
     *of(

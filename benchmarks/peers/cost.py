@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from benchmarks.cost import flop_counter
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.evaluation.evaluation import BASELINE_RADIUS, BASELINES
+from fbinpaint.evaluation.methods import BASELINE_RADIUS, BASELINES
 from fbinpaint.loop import Networks, Round, feedback_rounds
 from fbinpaint.masks import centre_mask
 

@@ -12,8 +12,11 @@ import torch
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, positive
 from fbinpaint.errors import InputError
-from fbinpaint.evaluation.evaluation import BASELINES, Evaluation, Fill, Filler, Sample, evaluate, processes
+from fbinpaint.evaluation.evaluation import Evaluation, evaluate, processes
+from fbinpaint.evaluation.methods import BASELINES, Filler
+from fbinpaint.evaluation.photos import Sample
 from fbinpaint.evaluation.report import COLUMNS, markdown_table, sentence, sizes
+from fbinpaint.evaluation.scoring import Fill
 from fbinpaint.hub.origin import read_origin
 from fbinpaint.images.crops import composite
 from fbinpaint.images.tensors import pad_to_multiple, to_uint8
