@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mutants.__main__ import main, outcome_of, planted
+from benchmarks.mutants.__main__ import main, planted, run_all
 from benchmarks.mutants.faults import FAULTS, MODULES, Fault
 from fbinpaint.errors import InputError
 
@@ -52,12 +52,14 @@ def test_a_fault_that_has_no_place_or_two_is_refused(text):
 )
 def test_a_fault_is_caught_where_a_test_fails(new, outcome, tmp_path):
     """And the copy is left as it was."""
-    code = "def two():\n    return 2\n"
-    (tmp_path / "code_of_two.py").write_text(code)
-    (tmp_path / "test_code.py").write_text("from code_of_two import two\n\ndef test_two():\n    assert two() == 2\n")
+    code, test = "def two():\n    return 2\n", "from code_of_two import two\n\ndef test_two():\n    assert two() == 2\n"
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    (folder / "code_of_two.py").write_text(code)
+    (folder / "test_code.py").write_text(test)
     fault = Fault("a slip", "code_of_two.py", "return 2", new, ("test_code.py",))
-    assert outcome_of(tmp_path, fault, seconds=5 if "sleep" in new else 120) == outcome
-    assert (tmp_path / "code_of_two.py").read_text() == code
+    (run,) = run_all([folder], [(fault.tests, fault)], seconds=5 if "sleep" in new else 120)
+    assert run.outcome == outcome and (folder / "code_of_two.py").read_text() == code
 
 
 def test_faults_are_listed_by_file_and_by_words(capsys):

@@ -7,6 +7,7 @@ fault is caught when a test fails; one that breaks the import, or that no test s
 caught too, but marked, as any test would do. Exit code 1 where a fault survives.
 
 Every test process is a fork of one that has loaded the libraries: loading them takes longer than most of the tests.
+There are as many at once as there are cores, each with a copy of its own.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from py_compile import PycInvalidationMode
@@ -42,7 +44,7 @@ OURS = ("benchmarks", "fbinpaint", "tests", "train_accelerate")
 SECONDS = 600  # that the tests of one fault may take, many times what they do on a machine at rest
 PASSED, FAILED = 0, 1  # exit codes of pytest; others say that it could not run the tests
 HUNG = -1
-OUTCOMES = {PASSED: "SURVIVED", FAILED: "caught", HUNG: "caught (it hangs)"}
+OUTCOMES: dict[int | None, str] = {PASSED: "SURVIVED", FAILED: "caught", HUNG: "caught (it hangs)"}
 BROKEN = "caught (it does not import)"
 
 
@@ -63,73 +65,119 @@ def planted(fault: Fault, text: str) -> str:
     return text.replace(fault.old, fault.new)
 
 
-def run_tests(folder: Path, tests: Sequence[str], output: Path, seconds: float) -> int:
-    """pytest's exit code, or HUNG, for some tests of a copy of the tree; what it prints is in `output`."""
-    child = os.fork()
-    if child == 0:
-        os.setsid()  # so that what the tests start ends with them
-        streams = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(streams, 1), os.dup2(streams, 2)
-        os.chdir(folder)
-        for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
-            del sys.modules[name]
-        sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
-        code = pytest.main([*tests, "-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider"])
-        sys.stdout.flush()
-        os._exit(code)
-    end, over, status = time.monotonic() + seconds, 0, 0
-    try:
-        while not over and time.monotonic() < end:
-            time.sleep(0.05)
-            over, status = os.waitpid(child, os.WNOHANG)
-    finally:
+class Run:
+    """The tests of a fault in a copy of the tree, in a process of its own; fault None = the copy as it is.
+
+    folder: the copy, which `end` leaves as it was; what pytest prints is in the file `folder`.txt
+    code: pytest's exit code, or HUNG; None while it runs; seconds: that it took, once it has ended
+    """
+
+    code: int | None = None
+    seconds: float
+
+    def __init__(self, folder: Path, tests: Sequence[str], fault: Fault | None):
+        self.folder, self.fault, self.output = folder, fault, folder.with_suffix(".txt")
+        self.began = time.monotonic()
+        if fault is not None:
+            self.text = (folder / fault.file).read_text(encoding="utf-8")
+            (folder / fault.file).write_text(planted(fault, self.text), encoding="utf-8")
+        self.child = os.fork()
+        if self.child == 0:
+            try:
+                os._exit(run_pytest(folder, tests, self.output))
+            finally:  # whatever happens, not into what the parent does
+                os._exit(pytest.ExitCode.INTERNAL_ERROR)
+
+    @property
+    def outcome(self) -> str:
+        return OUTCOMES.get(self.code, BROKEN)
+
+    def is_over(self, seconds: float) -> bool:
+        """Whether it ended by itself or has taken so long."""
+        over, status = os.waitpid(self.child, os.WNOHANG)
+        if over:
+            self.code = os.waitstatus_to_exitcode(status)
+        elif time.monotonic() > self.began + seconds:
+            self.code = HUNG
+        return self.code is not None
+
+    def end(self) -> None:
+        self.seconds = time.monotonic() - self.began
         with suppress(ProcessLookupError):  # nothing may be left
-            os.killpg(child, signal.SIGKILL)
-        if not over:
-            os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) if over else HUNG
+            os.killpg(self.child, signal.SIGKILL)
+        with suppress(ChildProcessError):  # it has been waited for
+            os.waitpid(self.child, 0)
+        if self.fault is not None:
+            (self.folder / self.fault.file).write_text(self.text, encoding="utf-8")
 
 
-def check_copy(folder: Path, faults: Sequence[Fault]) -> None:
+def run_pytest(folder: Path, tests: Sequence[str], output: Path) -> int:
+    """pytest's exit code for some tests of a copy of the tree. For a process that is a fork and ends with this."""
+    os.setsid()  # so that what the tests start ends with them
+    streams = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(streams, 1), os.dup2(streams, 2)
+    os.chdir(folder)
+    for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
+        del sys.modules[name]
+    sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
+    code = pytest.main([*tests, "-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider"])
+    sys.stdout.flush()
+    return code
+
+
+def run_all(
+    folders: Sequence[Path], wanted: Sequence[tuple[Sequence[str], Fault | None]], seconds: float = SECONDS
+) -> Iterator[Run]:
+    """The runs of (tests, fault), one at a time in each folder, each as soon as it has ended or has taken so long."""
+    waiting, free = deque(wanted), list(folders)
+    running: list[Run] = []
+    try:
+        while waiting or running:
+            while waiting and free:
+                running.append(Run(free.pop(), *waiting.popleft()))
+            time.sleep(0.05)
+            for run in [run for run in running if run.is_over(seconds)]:
+                run.end()
+                running.remove(run)
+                yield run  # before the next one of its folder writes over what it printed
+                free.append(run.folder)
+    finally:
+        for run in running:
+            run.end()
+
+
+def check_copies(folders: Sequence[Path], faults: Sequence[Fault]) -> None:
     """Raises InputError unless each fault has its place and the tests pass without any."""
     for fault in faults:
-        planted(fault, (folder / fault.file).read_text(encoding="utf-8"))
-    tests = list(dict.fromkeys(test for fault in faults for test in fault.tests))
-    output = folder.with_suffix(".txt")
-    if run_tests(folder, tests, output, SECONDS * len(faults)) != PASSED:
-        print(output.read_text(encoding="utf-8", errors="replace")[-2000:], file=sys.stderr)
-        raise InputError("without any fault the tests do not pass either; mend what is said above")
-
-
-def outcome_of(folder: Path, fault: Fault, seconds: float = SECONDS) -> str:
-    """What the tests say of the copy with the fault in it; the copy is left as it was."""
-    file = folder / fault.file
-    text = file.read_text(encoding="utf-8")
-    try:
-        file.write_text(planted(fault, text), encoding="utf-8")
-        return OUTCOMES.get(run_tests(folder, fault.tests, folder.with_suffix(".txt"), seconds), BROKEN)
-    finally:
-        file.write_text(text, encoding="utf-8")
+        planted(fault, (folders[0] / fault.file).read_text(encoding="utf-8"))
+    tests: dict[str, dict[str, None]] = {}  # those of a file in one process
+    for test in (test for fault in faults for test in fault.tests):
+        tests.setdefault(test.partition("::")[0], {})[test] = None
+    for run in run_all(folders, [(list(some), None) for some in tests.values()]):
+        if run.code != PASSED:
+            print(run.output.read_text(encoding="utf-8", errors="replace")[-2000:], file=sys.stderr)
+            raise InputError("without any fault the tests do not pass either; mend what is said above")
 
 
 def measure(faults: Sequence[Fault]) -> list[tuple[Fault, str, float]]:
     """Each fault with its outcome and the seconds that this took."""
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}  # the latter is read when torch is loaded
     sys.dont_write_bytecode = True
     for library in LIBRARIES:
         importlib.import_module(library)
     rows = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
-        folder = Path(temporary).resolve() / "tree"
-        copy_tree(folder)
-        # By what a file holds: one that was changed and restored within a second looks the same by its time.
-        compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-        check_copy(folder, faults)
-        for fault in sorted(faults, key=lambda fault: fault.file):
-            began = time.monotonic()
-            outcome = outcome_of(folder, fault)
-            rows.append((fault, outcome, time.monotonic() - began))
-            print(f"{outcome:9}  {fault.file}: {fault.name}  ({rows[-1][2]:.0f} s)", flush=True)
+        folders = [Path(temporary).resolve() / f"tree{core}" for core in range(len(os.sched_getaffinity(0)))]
+        for folder in folders:
+            copy_tree(folder)
+            # By what a file holds: one that was changed and restored within a second looks the same by its time.
+            compileall.compile_dir(folder, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+        check_copies(folders, faults)
+        ordered = sorted(faults, key=lambda fault: fault.file)
+        for run in run_all(folders, [(fault.tests, fault) for fault in ordered]):
+            assert run.fault is not None, "a fault was planted"
+            rows.append((run.fault, run.outcome, run.seconds))
+            print(f"{run.outcome:9}  {run.fault.file}: {run.fault.name}  ({run.seconds:.0f} s)", flush=True)
     return rows
 
 
@@ -149,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in faults:
             print(f"{fault.file}: {fault.name}")
         return 0
+    began = time.monotonic()
     rows = measure(faults)
     survivors = [fault for fault, outcome, _ in rows if outcome == OUTCOMES[PASSED]]
     if args.output:
@@ -156,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             writer = csv.writer(file)
             writer.writerow(("file", "fault", "outcome", "seconds"))
             writer.writerows((fault.file, fault.name, outcome, round(seconds, 1)) for fault, outcome, seconds in rows)
-    caught, minutes = len(rows) - len(survivors), sum(seconds for *_, seconds in rows) / 60
+    caught, minutes = len(rows) - len(survivors), (time.monotonic() - began) / 60
     print(f"{caught} of {len(rows)} faults are caught ({caught / len(rows):.0%}), in {minutes:.0f} minutes")
     for fault in survivors:
         print(f"survives: {fault.file}: {fault.name}")
