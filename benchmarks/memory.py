@@ -26,18 +26,18 @@ from fbinpaint.data.scenes import street_scene
 from fbinpaint.masks import protocol_mask
 
 LARGEST = (4000, 3000)
-SIDES = (100, 4000)
+SIDES = (100, 4000)  # of the others
 SCENE = (1000, 750)
 EVERY = 6  # requests, of which one is of the largest size
 
 
-def size_of(request: int) -> tuple[int, int]:
-    """(width, height), hardly any twice: each side is as likely to be between 100 and 200 as between 2000 and 4000."""
-    if request % EVERY == EVERY - 1:
+def size_of(request: int, every: int = EVERY, sides: tuple[int, int] = SIDES) -> tuple[int, int]:
+    """(width, height), hardly any twice: each side is as likely to be between 100 and 200 as between 500 and 1000."""
+    if request % every == every - 1:
         return LARGEST
     generator = np.random.default_rng(request)
     while True:
-        width, height = np.exp(generator.uniform(math.log(SIDES[0]), math.log(SIDES[1]), 2)).astype(int).tolist()
+        width, height = np.exp(generator.uniform(math.log(sides[0]), math.log(sides[1]), 2)).astype(int).tolist()
         if width * height <= LARGEST[0] * LARGEST[1]:
             return width, height
 

@@ -57,7 +57,7 @@ CASES = {
     "one pixel": (photo(33, 41), holes(33, 41, (17, 18, 22, 23))),
     "nearly all": (photo(40, 40), ~holes(40, 40, (0, 8, 0, 8))),
     "large": (photo(260, 300), holes(260, 300, (60, 201, 83, 240))),
-    "several crops and an overview": SEVERAL_CROPS,
+    "several crops and a global map": SEVERAL_CROPS,
     "panorama": (photo(40, 600), holes(40, 600, (7, 33, 100, 129), (3, 30, 500, 600))),
     "thin lines": (photo(240, 320), holes(240, 320, (100, 103, 20, 300), (20, 230, 151, 155))),
     "thin and wide": (photo(240, 320), holes(240, 320, (100, 103, 20, 300), (140, 230, 151, 251))),
@@ -101,7 +101,7 @@ def test_no_round_of_any_variant_shows_it(variant, num_rounds):
 
 
 def test_several_photos_of_different_sizes_in_one_call(pipe):
-    cases = [CASES[case] for case in ("small", "large", "several crops and an overview", "thin lines")]
+    cases = [CASES[case] for case in ("small", "large", "several crops and a global map", "thin lines")]
     photos, masks = [pixels for pixels, _ in cases], [mask for _, mask in cases]
     out = pipe(photos, masks, num_feedback_rounds=1, forbidden=["car", "truck"])
     for i, mask in enumerate(masks):
@@ -127,7 +127,7 @@ def insist(pipe, step, timestep, tensors):
     return {"probabilities": probabilities}
 
 
-@pytest.mark.parametrize("case", ["small", "large", "several crops and an overview"])
+@pytest.mark.parametrize("case", ["small", "large", "several crops and a global map"])
 def test_a_callback_cannot_bring_it_back(pipe, case):
     pixels, mask = CASES[case]
     out = pipe(pixels, mask, forbidden="car", callback_on_step_end=insist)
@@ -144,7 +144,7 @@ def test_half_precision_networks_keep_to_it(dtype):
         assert (np.asarray(out.images[0])[~mask] == pixels[~mask]).all()
 
 
-@pytest.mark.parametrize("case", ["small", "large", "several crops and an overview", "thin lines", "plain and small"])
+@pytest.mark.parametrize("case", ["small", "large", "several crops and a global map", "thin lines", "plain and small"])
 def test_what_the_user_draws_wins_and_nothing_else(pipe, case):
     """A drawing that ends within cells and, in large photos, within pixels of the working size."""
     pixels, mask = CASES[case]

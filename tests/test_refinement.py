@@ -195,7 +195,7 @@ def test_a_round_holds_little_until_it_is_looked_at(pipe):
     hole[300:700, 300:800] = True
     round_ = pipe(pixels, hole, num_feedback_rounds=2, output_type="np").rounds[0][0]
     held = sum(
-        array.nbytes for patch in round_.patches for array in (patch.fill, patch.labels, *patch.planes.values())
+        array.nbytes for patch in round_.patches for array in (patch.fill, patch.labels, *patch.diagnostics.values())
     )
     assert held < pixels.nbytes / 20
     assert round_.image.shape == pixels.shape and round_.semantic_map.shape == hole.shape

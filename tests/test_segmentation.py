@@ -84,6 +84,15 @@ def test_large_photos_are_looked_at_in_several_sizes():
         assert 1 <= len(sizes) <= 3 and all(w <= width and h <= height for w, h in sizes)
 
 
+@pytest.mark.parametrize("size", [(4000, 1000), (700, 5600), (12_000, 1000), (750_000, 16), (4000, 3000), (2000, 1000)])
+def test_a_panorama_takes_no_more_than_a_photo_of_two_squares(size):
+    """Memory follows the pixels that are looked at, and was twice as much for a panorama as for 12 megapixels."""
+    sizes = pyramid(*size, 256)
+    areas = [width * height for width, height in sizes]
+    assert areas == sorted(areas) and max(areas) <= 2 * 1024**2 * 1.01 and min(map(min, sizes)) >= 16
+    assert (size == (2000, 1000)) == (sizes[-1] == size)  # twice as wide as high is no panorama
+
+
 def test_the_likeliest_class_at_the_photos_size():
     probabilities = np.zeros((3, 2, 2), np.float32)
     probabilities[1, :, 0], probabilities[2, :, 1] = 0.9, 0.6

@@ -41,7 +41,7 @@ class Busy(InputError):
 
 class Places:
     """Room for so many pixels at once, of all that is being worked on, whatever way it came in: the memory that is
-    needed follows them. Who comes when there is no room waits for those before him.
+    needed follows them (`needed`). Who comes when there is no room waits for those before him.
 
     waiting: how many may; seconds: how long. Whoever would be one more, or waits longer, is told to come back.
     """
@@ -54,7 +54,7 @@ class Places:
     @contextmanager
     def take(self, pixels: int) -> Iterator[None]:
         """Raises Busy where there is no room in time. Not to be taken again by who has taken it."""
-        pixels = min(pixels, self.pixels)  # the largest goes alone
+        pixels = min(needed(pixels), self.pixels)  # the largest goes alone
         me = object()
         with self.changed:
             if len(self.line) >= self.waiting:
@@ -73,6 +73,12 @@ class Places:
             with self.changed:
                 self.free += pixels
                 self.changed.notify_all()
+
+
+def needed(pixels: int) -> int:
+    """What a photo needs room for: the networks take as much for each pixel that they work on, 1.4 million of 4:3, as
+    three of the photo itself take (docs/performance.md)."""
+    return pixels + 3 * min(pixels, 1_400_000)
 
 
 class Devices:
@@ -117,8 +123,7 @@ def devices() -> Devices:
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd")  # of GPUs that torch knows as cuda: NVIDIA's, AMD's
 BUSY = "The server is busy with the photos of others; try again in a minute."
-# A photo of 12 megapixels goes alone: with another of 1 it would take 2.1 GB, for details are painted at 1024 pixels.
-places = Places(pixels=12_000_000, waiting=16, seconds=50)
+places = Places(pixels=16_000_000, waiting=16, seconds=50)  # a photo of 12 megapixels goes alone
 loading = threading.Lock()
 label_space_of_model = functools.cache(model_names.label_space_of_model)
 

@@ -88,13 +88,14 @@ def shorter_side(size: tuple[int, int], n: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def working_size(width: int, height: int, sample_size: int) -> tuple[int, int]:
-    """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, bounded area.
+def working_size(width: int, height: int, sample_size: int, max_aspect: int = MAX_ASPECT) -> tuple[int, int]:
+    """The (width, height) a crop is worked on at: never enlarged, shorter side at most sample_size, area at most
+    `max_aspect` squares of that.
 
     A very narrow one is made shorter more than narrower: below MIN_SIDE the networks would pad what is left, and the
     padding would cost as much as a picture.
     """
-    area = MAX_ASPECT * sample_size**2
+    area = max_aspect * sample_size**2
     scale = min(1.0, sample_size / min(width, height), (area / (width * height)) ** 0.5)
     narrowest = min(width, height, MIN_SIDE)
     if min(width, height) * scale < narrowest:

@@ -37,13 +37,13 @@ class CropJob:
     drawn: Tensor | None
 
     @property
-    def overview(self) -> bool:
+    def for_global_map(self) -> bool:
         return self.part is None
 
     @cached_property
     def weight(self) -> Tensor:
         """(1,1,h,w) in [0,1]: how much of each small pixel this crop is to fill; 0 in the padding."""
-        assert self.part is not None, "an overview fills nothing"
+        assert self.part is not None, "a job for the global map fills nothing"
         part = cv2.resize(self.part.astype(np.float32), self.size, interpolation=cv2.INTER_AREA)
         weight = torch.zeros_like(self.mask)
         weight[..., : self.size[1], : self.size[0]] = torch.from_numpy(part)
@@ -56,11 +56,11 @@ class CropJob:
 
     @property
     def batch_key(self) -> tuple:
-        return (self.image.shape, self.drawn is None, self.overview)
+        return (self.image.shape, self.drawn is None, self.for_global_map)
 
 
 def plan_jobs(photo: Photo, sample_size: int) -> list[CropJob]:
-    """The crops around the holes and, unless one of them is the whole photo, an overview for the map."""
+    """The crops around the holes and, unless one of them is the whole photo, one for the global map."""
     height, width = photo.hole.shape
     whole = Crop(0, 0, width, height)
     crops = plan_crops(photo.hole, min_size=sample_size, context=CONTEXT)
@@ -93,17 +93,17 @@ def in_batches(jobs: Sequence[CropJob]) -> list[list[CropJob]]:
 def make_patches(jobs: list[CropJob], round_: Round, labels: Tensor, before: Tensor) -> list[Patch]:
     """What a round made of some crops. labels and before (B,H,W): its map and that of one round before.
 
-    A crop that is the whole photo also knows the map of the known part, its overview.
+    A crop that is the whole photo also knows the map of the known part, the global map.
     """
     weight = torch.cat([job.weight for job in jobs]).to(labels.device)
     weight = weight / weight.sum((1, 2, 3), keepdim=True)
     sure = F.interpolate(round_.probabilities.amax(1, keepdim=True).float(), size=labels.shape[-2:])
     confidence, changed = ((plane * weight[:, 0]).sum((1, 2)) for plane in (sure[:, 0], labels != before))
-    evidences = {name: x.cpu().numpy() for name, x in evidence(round_, labels, before).items()}
+    planes = {name: x.cpu().numpy() for name, x in diagnostics(round_, labels, before).items()}
     fills, maps = to_uint8(round_.image), labels.cpu().numpy().astype(np.uint8)
     patches = []
     for i, job in enumerate(jobs):
-        assert job.part is not None, "an overview makes no patch"
+        assert job.part is not None, "a job for the global map makes no patch"
         inside = slice(job.size[1]), slice(job.size[0])
         patches.append(
             Patch(
@@ -111,13 +111,13 @@ def make_patches(jobs: list[CropJob], round_: Round, labels: Tensor, before: Ten
                 part=job.part,
                 fill=fills[i][inside],
                 labels=maps[i][inside],
-                planes={name: plane[i][inside] for name, plane in evidences.items()},
+                diagnostics={name: plane[i][inside] for name, plane in planes.items()},
                 changed=float(changed[i]),
                 confidence=float(confidence[i]),
             )
         )
-        if job.photo.overview is None and (job.crop.height, job.crop.width) == job.photo.hole.shape:
-            job.photo.overview = patches[-1].labels
+        if job.photo.global_map is None and (job.crop.height, job.crop.width) == job.photo.hole.shape:
+            job.photo.global_map = patches[-1].labels
     return patches
 
 
@@ -137,7 +137,7 @@ def shrink_hole(hole: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
 
 
-def evidence(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]:
+def diagnostics(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tensor]:
     """The planes of a `RoundOutput` at the size of the crops: doubt (B,H,W,3), consistency and trust (B,H,W) uint8,
     exemplar (B,H,W) int16."""
 

@@ -22,7 +22,7 @@ class Patch:
     """What one round made of one crop, (h,w) its working size.
 
     part: of the crop, (H,W) bool, what this one fills: of no pixel there are two. fill (h',w',3) uint8, may be finer;
-    labels (h,w) uint8; planes: the evidence by name, as in `RoundOutput` but (h,w); changed, confidence: as there, in
+    labels (h,w) uint8; diagnostics: by name, as in `RoundOutput` but (h,w); changed, confidence: as there, in
     that part.
     """
 
@@ -30,7 +30,7 @@ class Patch:
     part: np.ndarray
     fill: np.ndarray
     labels: np.ndarray
-    planes: dict[str, np.ndarray]
+    diagnostics: dict[str, np.ndarray]
     changed: float
     confidence: float
 
@@ -40,12 +40,12 @@ class Photo:
     """A photo on its way through.
 
     pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (H,W,3)
-    float32 in [0,1], the photo of a caller who gave floats; overview (h,w) uint8, a small map of the whole photo, which
-    the known part's labels come from; patches[k], those of round k so far; source, the image of a caller who gave a PIL
-    one.
+    float32 in [0,1], the photo of a caller who gave floats; global_map (h,w) uint8, a small map of the whole photo,
+    which the known part's labels come from; patches[k], those of round k so far; source, the image of a caller who gave
+    a PIL one.
 
     What is filled without the networks is no longer hole but known; filled (H,W) bool remembers where, confidence is
-    that of the overview's classes there if nothing else was a hole.
+    that of the global map's classes there if nothing else was a hole.
     """
 
     pixels: np.ndarray
@@ -53,7 +53,7 @@ class Photo:
     drawn: np.ndarray | None
     original: np.ndarray | None
     patches: list[list[Patch]]
-    overview: np.ndarray | None = None
+    global_map: np.ndarray | None = None
     filled: np.ndarray | None = None
     confidence: float = 0.0
     source: PIL.Image.Image | None = None
@@ -111,11 +111,11 @@ class RoundOutput:
 
     @property
     def semantic_map(self) -> Any:
-        hole, overview, drawn = self.photo.hole, self.photo.overview, self.photo.drawn
+        hole, global_map, drawn = self.photo.hole, self.photo.global_map, self.photo.drawn
         labels = np.full(hole.shape, IGNORE, np.uint8)
-        if overview is not None:
+        if global_map is not None:
             # Known pixels never change, so neither may their labels: they are the same in every round.
-            known = cv2.resize(overview, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            known = cv2.resize(global_map, hole.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
             np.copyto(labels, known, where=~hole)
         for patch in self.patches:
             self._paste(labels, patch, patch.labels)
@@ -141,8 +141,8 @@ class RoundOutput:
 
     def _plane(self, name: str, plane: np.ndarray) -> np.ndarray:
         for patch in self.patches:
-            if name in patch.planes:
-                self._paste(plane, patch, patch.planes[name])
+            if name in patch.diagnostics:
+                self._paste(plane, patch, patch.diagnostics[name])
         return plane
 
     @staticmethod

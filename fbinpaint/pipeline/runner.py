@@ -53,16 +53,16 @@ class Runner:
         for photo in photos:
             fill_plain_holes(photo, self.sample_size, self.grain_seed)
         jobs = [job for photo in photos for job in plan_jobs(photo, self.sample_size)]
-        # Overviews first: they lay down the map of the known part, the crops then write the holes.
-        batches = in_batches(sorted(jobs, key=lambda job: not job.overview))
-        total = sum(1 if batch[0].overview else self.num_rounds + 1 for batch in batches)
+        # Global maps first: they lay down the map of the known part, the crops then write the holes.
+        batches = in_batches(sorted(jobs, key=lambda job: not job.for_global_map))
+        total = sum(1 if batch[0].for_global_map else self.num_rounds + 1 for batch in batches)
         with self.progress_bar(total=total) as progress:
             runs = []
             for batch in batches:
                 if self.interrupted():
                     break
-                run = self.overview(batch) if batch[0].overview else self.rounds(batch)
-                if abreast and not batch[0].overview:
+                run = self.global_maps(batch) if batch[0].for_global_map else self.rounds(batch)
+                if abreast and not batch[0].for_global_map:
                     runs.append(run)
                     continue
                 for index in run:
@@ -90,12 +90,12 @@ class Runner:
             return None
         return Forbidden(self.forbidden.to(self.device), undecided.to(self.device, self.dtype))
 
-    def overview(self, jobs: list[CropJob]) -> Iterator[int]:
+    def global_maps(self, jobs: list[CropJob]) -> Iterator[int]:
         """The maps of whole photos, for the parts that are known."""
         round_ = next(self.loop(jobs, 0))
         sure = round_.probabilities.amax(1).float().cpu().numpy()
         for i, (job, labels) in enumerate(zip(jobs, round_.labels().cpu().numpy().astype(np.uint8), strict=True)):
-            job.photo.overview = labels[: job.size[1], : job.size[0]]
+            job.photo.global_map = labels[: job.size[1], : job.size[0]]
             if job.photo.filled is not None and not job.photo.hole.any():
                 job.photo.confidence = mean_in(job.photo.filled, sure[i, : job.size[1] // 4, : job.size[0] // 4])
         yield 0

@@ -13,7 +13,8 @@ from fbinpaint.images.tensors import pad_to_multiple, to_tensor
 from fbinpaint.labels import LabelSpace
 from fbinpaint.models import Segmenter
 
-ENLARGEMENTS = (1, 2, 4)  # the sizes looked at, in sample sizes, as far as a photo has the pixels
+ENLARGEMENTS = (2, 4)  # the sizes looked at beside that of the loop, in sample sizes, as far as a photo has the pixels
+MAX_ASPECT = 2  # these hold at most so many squares of their shorter side: a panorama at 1024x4096 would take .9 GB
 MIN_RATIO = 2  # of the pixels of one size to those of the next: with fewer there is nothing more to see
 # How much surer the segmenter must be at one size than at another, on average, to be heard e times as loudly. Measured
 # on photos as they are and on mosaics of 4 and 9 of them, whose objects are small (docs/experiments.md).
@@ -58,10 +59,10 @@ def segment_photos(
 
 def pyramid(width: int, height: int, sample_size: int) -> list[tuple[int, int]]:
     """The sizes (width, height) that a photo is segmented at, the smallest first: that of the loop, and larger ones."""
-    sizes: list[tuple[int, int]] = []
+    sizes = [working_size(width, height, sample_size)]
     for enlargement in ENLARGEMENTS:
-        size = working_size(width, height, enlargement * sample_size)
-        if not sizes or size[0] * size[1] >= MIN_RATIO * sizes[-1][0] * sizes[-1][1]:
+        size = working_size(width, height, enlargement * sample_size, MAX_ASPECT)
+        if size[0] * size[1] >= MIN_RATIO * sizes[-1][0] * sizes[-1][1]:
             sizes.append(size)
     return sizes
 

@@ -13,6 +13,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 MEGABYTE = 2**20
 KEPT = 256 * MEGABYTE  # of freed memory
 KEPT_BY_SERVERS = 128 * MEGABYTE  # as much as photos of up to 512 pixels free
+PRIMITIVES = "256"  # of oneDNN, for each layer and size of a picture one: it keeps 1,024, some 200 MB, by itself
 LOOK_EVERY = 0.05  # seconds
 PICTURE_BLOCK = 64 * MEGABYTE  # PIL's own are of 16 MB
 
@@ -38,9 +39,11 @@ def bound_freed_memory() -> None:
     The limit there holds for the end of each arena, of which glibc makes several a core; what is freed between blocks
     in use is kept without limit (docs/performance.md). Here all threads share one arena, and a thread in the background
     returns what is free whenever that is more than 128 MB. Of PIL's pictures, those of 8 megapixels or more become
-    single blocks, which glibc returns as soon as they are freed. To be called before other threads are started. Does
-    nothing where there is no glibc, and without glibc 2.33 gives nothing back in the background.
+    single blocks, which glibc returns as soon as they are freed. oneDNN keeps what it compiled for the last few sizes
+    only. To be called before torch is imported and before other threads are started. Where there is no glibc, only the
+    last holds; without glibc 2.33 nothing is given back in the background.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", PRIMITIVES)
     if not has_glibc():
         return
     keep_freed_memory()
