@@ -349,8 +349,11 @@ def test_words_of_shares_and_lists():
     mask[0, :31] = True
     blank = Image.new("L", (1, 1))
     for seen in ({"car": 0.02}, {}, {"car": 0.01, "bus": 0.01}):
-        found += Found.of(Removal(blank, mask if seen else mask & ~mask, seen, {}, blank, blank))
-    assert str(found) == "found in 2 of 3 photos, 3.1 % of their pixels"
+        removal = Removal(blank, mask if seen else mask & ~mask, seen, {}, blank, blank)
+        found += Found.of(removal, {"car": "car", "bus": "bus", "person": "person"})
+        alone = Found.of(removal, {"car": "car"})
+    assert str(found) == "found in 2 of 3 photos (car in 2, bus in 1, person in none), 3.1 % of their pixels"
+    assert str(alone) == "found in 1 of 1 photos, 3.1 % of their pixels"
     assert str(Found(photos=4)) == "found in 0 of 4 photos"
 
 

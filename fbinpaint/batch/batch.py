@@ -51,23 +51,33 @@ class Found:
 
     photos: that were looked at; showing: those that showed one of the classes
     filled, pixels: of the latter, as sums over the photos
+    by_class: the photos that showed each of the classes, by name
     """
 
     photos: int = 0
     showing: int = 0
     filled: int = 0
     pixels: int = 0
+    by_class: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, removal: "Removal") -> "Found":
-        return cls(1, 1, int(removal.mask.sum()), removal.mask.size) if removal.found else cls(1)
+    def of(cls, removal: "Removal", wanted: Mapping[str, str]) -> "Found":
+        """wanted: the classes that were to go, name -> what people call it."""
+        by_class = {shown: int(name in removal.found) for name, shown in wanted.items()}
+        if not removal.found:
+            return cls(1, by_class=by_class)
+        return cls(1, 1, int(removal.mask.sum()), removal.mask.size, by_class)
 
     def __add__(self, other: "Found") -> "Found":
-        return Found(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        sums = (getattr(self, name) + getattr(other, name) for name in ("photos", "showing", "filled", "pixels"))
+        names = dict.fromkeys([*self.by_class, *other.by_class])
+        return Found(*sums, {name: self.by_class.get(name, 0) + other.by_class.get(name, 0) for name in names})
 
     def __str__(self) -> str:
         share = f", {percentage(self.filled / self.pixels)} of their pixels" if self.showing else ""
-        return f"found in {self.showing} of {self.photos} photos{share}"
+        # One of several may be in no photo at all, which is to be seen.
+        each = ", ".join(f"{name} in {number or 'none'}" for name, number in self.by_class.items())
+        return f"found in {self.showing} of {self.photos} photos{f' ({each})' if len(self.by_class) > 1 else ''}{share}"
 
 
 @dataclass
@@ -275,13 +285,17 @@ class Removing(Task):
             done.notes += read_notes(given.file, photo, removal.image)
             painter = self.painters[made.model] if filled else None
             write_restored(removal.image, job.result, painter, self.quality, output, done.notes)
-        done.found = Found.of(removal)
+        wanted = {i: space.shown_names[i] for i in space.class_ids(self.options["classes"])}
+        done.found = Found.of(removal, {space.classes[i]: shown for i, shown in wanted.items()})
+        if unknown := [f"no {wanted[i]}" for i in wanted if i in self.pipes[made.model].unseen_classes]:
+            told = f"the labelled photos that it keeps show {listed(unknown)}, so it hardly finds any"
+            done.warnings.append(f"model {made.model}: {told}")
         if not removal.found:
-            wanted = [f"no {space.shown_names[i]}" for i in space.class_ids(self.options["classes"])]
+            nothing = [f"no {shown}" for shown in wanted.values()]
             lossy = not copied and is_lossy(job.result, self.quality)
             unfilled = "nothing was filled, but it was encoded again" if lossy else "copied as it is"
             did = "only what its mask marks was filled" if filled else unfilled
-            done.notes.append(f"{job.image}: shows {listed(wanted)}; {did}")
+            done.notes.append(f"{job.image}: shows {listed(nothing)}; {did}")
         if filled > MOST:
             done.notes.append(f"{job.image}: {percentage(filled)} of it was filled, so there was little to go by")
         if removal.seen_again:

@@ -34,6 +34,13 @@ class MapPipeline(SavedPipeline):
         """What the segmenter says its classes are; a segmenter put into the pipeline later may know nothing."""
         return self.segmenter.label_space or get_label_space(self.config.label_space)
 
+    @property
+    def unseen_classes(self) -> tuple[int, ...]:
+        """Ids of the classes that none of its exemplars shows, which it has most likely not learnt. Empty where it has
+        no exemplars to tell."""
+        counts = self.recorrector.bank.counts
+        return tuple((counts == 0).nonzero().flatten().tolist()) if counts.any() else ()
+
     def segment(self, image: Any, output_type: str = "pil", value_range: tuple[float, float] = (0, 1)) -> Any:
         """The semantic map of an intact photo, at the photo's own size: to look at, to edit and pass back as
         `semantic_map=`, or to make a mask from one of its classes.
