@@ -3,8 +3,9 @@
 # make lock: requirements-test.lock, every package of the test environment with its version, from requirements-test.txt
 # make lowest: the tests of the core with the lowest versions that pyproject.toml allows
 # make test: set up, a browser where there is none, then the tests: on two processes, but those of the demo's page,
-# whose browser wants both cores
-# make coverage: the same, with the share of lines and branches that each file's tests went through
+# whose browser wants both cores; without those marked as slow
+# make test-slow: those
+# make coverage: all of them, with the share of lines and branches of each file that they went through
 # make lint: ruff, and mypy, whose settings are in pyproject.toml
 # make reproduce CELEBA=DIR CITYSCAPES=DIR: trains on the official data sets, scores their splits, writes the tables of
 # the paper (docs/recipes.md); REPRODUCE= takes more options of benchmarks.reproduce
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup browser demo test coverage lint lock package lowest reproduce
+.PHONY: setup browser demo test test-slow coverage lint lock package lowest reproduce
 
 setup: $(VENV)/.installed
 
@@ -33,8 +34,12 @@ browser: setup
 		|| $(BIN)/playwright install chromium || true
 
 test: setup browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore-glob 'tests/test_page_*.py'
-	$(BIN)/python -m pytest tests/test_page_*.py
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile --ignore-glob 'tests/test_page_*.py'
+	$(BIN)/python -m pytest -m 'not slow' tests/test_page_*.py
+
+test-slow: setup browser
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --ignore-glob 'tests/test_page_*.py'
+	$(BIN)/python -m pytest -m slow tests/test_page_*.py
 
 # The tests, with the lines and branches of each file that they went through, those in other processes as well.
 coverage: setup browser

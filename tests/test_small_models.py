@@ -1,0 +1,33 @@
+"""The recipe of models without strings: what it makes has seen nothing but scenes that it drew, and says so."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import small_models
+from fbinpaint import FeedbackInpaintPipeline
+from fbinpaint.data.scenes import street_scene
+from fbinpaint.masks import protocol_mask
+
+
+@pytest.mark.slow
+def test_a_model_is_made_of_scenes_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(small_models, "SCENES", {"streets": ("cityscapes", 12)})
+    small = {"--resolution": 32, "--perceptual_crop": 32, "--train_batch_size": 2, "--num_validation_images": 2}
+    pairs = zip(small_models.OPTIONS[::2], small_models.OPTIONS[1::2], strict=True)
+    options = {**dict(pairs), **small, "--initial_steps": 1}
+    monkeypatch.setattr(small_models, "OPTIONS", [x for pair in options.items() for x in pair])
+    small_models.make(tmp_path, "streets", minutes=0.02)
+
+    model = tmp_path / "streets"
+    origin = json.loads((model / "training.json").read_text())
+    scenes = {"name": "12 procedural scenes (cityscapes) of fbinpaint.data.scenes", "licence": "Apache-2.0"}
+    assert origin["license"] == "apache-2.0" and origin["data"] == [scenes] and "base_model" not in origin
+    assert origin["command"].startswith("python -m benchmarks.small_models") and "minutes" in origin["time"]
+    assert "Apache License" in (model / "LICENSE").read_text()
+    pipe = FeedbackInpaintPipeline.from_pretrained(model)
+    photo, _ = street_scene((64, 48), np.random.default_rng(3))
+    out = pipe(photo, protocol_mask(48, 64, 0))
+    assert out.images[0].size == photo.size and pipe.config.sample_size == small_models.SIDE
+    assert sum(parameter.numel() for parameter in pipe.networks.parameters()) < 5e6
