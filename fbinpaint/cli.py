@@ -732,16 +732,17 @@ def publish_command(args: argparse.Namespace) -> int:
     has_card = os.path.exists(args.model / "README.md")
     if has_card and args.report:
         raise InputError(f"{args.model / 'README.md'}: is published as it is; put the figures there, or move it away")
+    check_pipeline(args.model)
+    pipe = load_pipeline(str(args.model))
     if not args.dry_run:
         done = publish(
-            args.model, args.repo_id, private=args.private, reports=args.report, handler=args.handler
+            args.model, args.repo_id, pipe, private=args.private, reports=args.report, handler=args.handler
         )  # fmt: skip
         print(f"published: {done.repo_url}")
         return 0
-    check_pipeline(args.model)
     others = other_files(args.model)
     files = {path.relative_to(args.model).as_posix(): path.stat().st_size for path in files_of(args.model)}
-    files |= {name: len(data) for name, data in made_files(args.model, args.handler).items()}
+    files |= {name: len(data) for name, data in made_files(args.model, pipe, args.handler).items()}
     print_files(args.repo_id, args.private, files)
     if others:
         print(f"{others:12,}  other files in the folder are none of the model's, and stay here")

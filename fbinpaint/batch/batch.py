@@ -69,9 +69,14 @@ class Found:
         return cls(1, 1, int(removal.mask.sum()), removal.mask.size, by_class)
 
     def __add__(self, other: "Found") -> "Found":
-        sums = (getattr(self, name) + getattr(other, name) for name in ("photos", "showing", "filled", "pixels"))
         names = dict.fromkeys([*self.by_class, *other.by_class])
-        return Found(*sums, {name: self.by_class.get(name, 0) + other.by_class.get(name, 0) for name in names})
+        return Found(
+            self.photos + other.photos,
+            self.showing + other.showing,
+            self.filled + other.filled,
+            self.pixels + other.pixels,
+            {name: self.by_class.get(name, 0) + other.by_class.get(name, 0) for name in names},
+        )
 
     def __str__(self) -> str:
         share = f", {percentage(self.filled / self.pixels)} of their pixels" if self.showing else ""

@@ -25,6 +25,7 @@ from fbinpaint.system.files import read_json
 from fbinpaint.version import __version__
 
 if TYPE_CHECKING:
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     from huggingface_hub import CommitInfo, HfApi
     from huggingface_hub.hf_api import CommitOperation
 
@@ -53,7 +54,7 @@ def files_of(folder: Path) -> list[Path]:
     return files
 
 
-def made_files(folder: Path, handler: bool = False, variant: str | None = None) -> dict[str, bytes]:
+def made_files(folder: Path, pipe: "DiffusionPipeline", handler: bool = False) -> dict[str, bytes]:
     """What is published beside the files of a saved pipeline, by its path there.
 
     config.json: the Hub counts a repository's downloads by it, see `fbinpaint.hub.saved.fetch`
@@ -67,7 +68,7 @@ def made_files(folder: Path, handler: bool = False, variant: str | None = None) 
     config |= {key: index[key] for key in ("label_space", "sample_size", "format_version")}
     made = {} if (folder / CONFIG).exists() else {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
     if has_example(index["label_space"]):
-        made[example_picture.NAME] = example_picture.example_picture(folder, variant)
+        made[example_picture.NAME] = example_picture.example_picture(pipe)
     if handler:
         made["handler.py"] = HANDLER.read_bytes()
         made["requirements.txt"] = f"fbinpaint=={__version__}\ndiffusers=={version('diffusers')}\n".encode()
@@ -83,6 +84,7 @@ def other_files(folder: Path) -> int:
 def publish(
     folder: Path,
     repo_id: str,
+    pipe: "DiffusionPipeline",
     *,
     private: bool = False,
     reports: Iterable[Path] = (),
@@ -98,6 +100,7 @@ def publish(
 
     Args:
         repo_id: USER/NAME.
+        pipe: the `FeedbackInpaintPipeline` that the folder holds: it fills the example of the card.
         private: create it private; refuse one that exists and others can see.
         reports: of `evaluate`, for the card.
         variant: publish the weights of this variant, beside those of others that are there already.
@@ -113,7 +116,7 @@ def publish(
     check_pipeline(folder, variant)
     card = None if (folder / "README.md").exists() else model_card(folder, repo_id, reports)
     files: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
-    files |= made_files(folder, handler, variant)
+    files |= made_files(folder, pipe, handler)
     operations: list[CommitOperation] = [CommitOperationAdd(name, content) for name, content in files.items()]
     api = HfApi(token=token)
     try:

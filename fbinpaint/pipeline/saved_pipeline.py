@@ -75,7 +75,7 @@ class SavedPipeline(WithoutPath, DiffusionPipeline):
         if self.origin:
             write_origin(folder, self.origin)
         if push_to_hub:
-            publish(folder, options.pop("repo_id", folder.name), variant=variant, **options)
+            publish(folder, options.pop("repo_id", folder.name), self, variant=variant, **options)
 
     def to(self, *args: Any, **options: Any) -> "Self":
         # diffusers warns of float16 on CPUs, where these networks run as well.
@@ -104,5 +104,6 @@ class SavedPipeline(WithoutPath, DiffusionPipeline):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, variant=variant)
             return publish(
-                Path(folder), repo_id, private=private, token=token, variant=variant, commit_message=commit_message
-            )
+                Path(folder), repo_id, self, private=private, token=token, variant=variant,
+                commit_message=commit_message,
+            )  # fmt: skip

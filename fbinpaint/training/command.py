@@ -27,6 +27,7 @@ from fbinpaint.hub.publish import publish
 from fbinpaint.hub.saved import COMPONENTS
 from fbinpaint.labels import LABEL_SPACES
 from fbinpaint.loop import VARIANTS
+from fbinpaint.pipeline import FeedbackInpaintPipeline
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.system.processes import check_processes
 from fbinpaint.system.urls import without_file_scheme
@@ -325,7 +326,8 @@ def train(args: argparse.Namespace, make_trainer: type[Trainer] = Trainer) -> bo
         output.push()
         print(f"saved {args.output_dir.rstrip('/')}/pipeline")
         if args.push_to_hub:
-            print(f"published {publish(pipeline, args.hub_model_id).commit_url}")
+            pipe = FeedbackInpaintPipeline.from_pretrained(pipeline)
+            print(f"published {publish(pipeline, args.hub_model_id, pipe).commit_url}")
     if trainer.bad_photos:
         print(f"skipped {len(trainer.bad_photos)} bad photos")
     accelerator.end_training()
