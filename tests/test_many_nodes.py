@@ -239,7 +239,7 @@ def test_two_processes_of_two_workers_read_each_row_once_also_when_killed(tmp_pa
         process.start()
     try:
         wait_until(lambda: len(lines_of(out[1])) >= 5)
-        workers = psutil.Process(running[1].pid).children()
+        workers = psutil.Process(running[1].pid).children(recursive=True)
         running[1].kill()
         running[1].join(PATIENCE)
         assert running[1].exitcode == -signal.SIGKILL
@@ -250,7 +250,7 @@ def test_two_processes_of_two_workers_read_each_row_once_also_when_killed(tmp_pa
         for process in running:
             process.join(PATIENCE)
             assert process.exitcode == 0
-        psutil.wait_procs(workers, timeout=60)
+        assert len(workers) >= 2 and not psutil.wait_procs(workers, timeout=60)[1]  # they end with who started them
     finally:
         for process in running:
             process.kill()
@@ -313,7 +313,7 @@ def kill(run: subprocess.Popen) -> None:
         started = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
         for process in started:
             process.kill()
-        psutil.wait_procs(started, timeout=60)
+        assert not psutil.wait_procs(started, timeout=60)[1]
     run.wait()
 
 

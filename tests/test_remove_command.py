@@ -1,5 +1,6 @@
 """`run --remove`: what is named goes, the rest stays bit for bit, and a line says what became of each photo."""
 
+import copy
 import math
 import os
 import shutil
@@ -56,9 +57,9 @@ def write(path: Path, size: tuple[int, int] = (64, 48), seed: int = 0, car: bool
     return path
 
 
-def learn_cars(segmenter: Segmenter, of_any_colour: bool = False) -> None:
-    """What is red is a car, or what is smooth; grey noise is road."""
-    steps, rate = 150 if of_any_colour else 60, 1e-2
+def learn_cars(segmenter: Segmenter) -> None:
+    """What is red is a car; grey noise is road."""
+    steps, rate = 60, 1e-2
     optimizer = torch.optim.Adam(segmenter.parameters())
     rng = np.random.default_rng(0)
     for step in range(steps):
@@ -66,7 +67,7 @@ def learn_cars(segmenter: Segmenter, of_any_colour: bool = False) -> None:
         left, top, width, height = rng.integers(0, (*size, *size))
         place = block(size) if step % 4 < 2 else (slice(top, top + height), slice(left, left + width))
         pixels, car = street(size, step, car=False), torch.zeros(1, *size[::-1])
-        pixels[place], car[0][place] = rng.integers(0, 256, 3) if of_any_colour else (220, 20, 20), 1
+        pixels[place], car[0][place] = (220, 20, 20), 1
         image, share = to_tensor(pixels), F.avg_pool2d(car, 4)
         target = torch.zeros(1, 19, *share.shape[1:])
         target[:, 0], target[:, CAR] = 1 - share, share
@@ -77,15 +78,11 @@ def learn_cars(segmenter: Segmenter, of_any_colour: bool = False) -> None:
         optimizer.step()
 
 
-def make_pipeline(of_any_colour: bool = False) -> FeedbackInpaintPipeline:
-    networks = make_tiny_networks()
-    learn_cars(networks.segmenter, of_any_colour)
-    return quiet_pipeline(networks)
-
-
 @pytest.fixture(scope="module")
 def pipe() -> FeedbackInpaintPipeline:
-    return make_pipeline()
+    networks = make_tiny_networks()
+    learn_cars(networks.segmenter)
+    return quiet_pipeline(networks)
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +170,13 @@ def test_a_photo_that_shows_none_is_copied(tmp_path, model, capsys):
     options = ("--remove= person , car", "--save-masks")
     assert run(model, photos, tmp_path / "out", *options, classes=None) == 0
     printed, lines = said(capsys)
-    assert printed.startswith("found in 1 of 6 photos, ")
+    assert printed.startswith("found in 1 of 6 photos (person in none, car in 1), ")
     copied = [photos / name for name in ("a.png", "b.jpg", "c.BMP", "d.webp", "f.gif")]
     wanted = [f"note: {path}: shows no person and no car; copied as it is" for path in copied]
     assert sorted(line for line in lines if "copied" in line) == wanted
-    assert [line for line in lines if "copied" not in line] == [
-        f"note: {photos / 'f.gif'}: written as 8-bit RGB, because results keep no palette"
+    assert sorted(line for line in lines if "copied" not in line) == [
+        f"note: {photos / 'f.gif'}: written as 8-bit RGB, because results keep no palette",
+        f"warning: model {model}: the labelled photos that it keeps show no person, so it hardly finds any",
     ]
     assert (tmp_path / "out/a.png").read_bytes() == (photos / "a.png").read_bytes()
     for path in copied:
@@ -324,16 +322,18 @@ def test_saved_masks_overwrite_nothing(tmp_path, model, capsys):
 # ---------------------------------------------------------------------------------------------- what is said
 
 
-def test_what_is_still_seen_is_said(tmp_path, capsys):
-    """To this model all that is smooth is a car, what was painted, too."""
-    pipe = make_pipeline(of_any_colour=True)
+def test_what_is_still_seen_is_said(pipe, tmp_path, capsys):
+    """This model paints in red, whatever it is told."""
+    pipe = copy.deepcopy(pipe)
+    red = torch.tensor([2.0, -2.0, -2.0])  # in [-1,1]; a residual
+    pipe.guided_inpainter.details.to_rgb.bias.data.copy_(red.repeat_interleave(4))
     pipe.save_pretrained(tmp_path / "model")
     for name, car in (("a", True), ("b", False)):
         write(tmp_path / f"photos/{name}.png", (64, 48), car=car)
     assert run(tmp_path / "model", tmp_path / "photos", tmp_path / "out", "--save-masks", classes="car,bus") == 0
     result, mask = Image.open(tmp_path / "out/a.png"), mask_of(tmp_path / "out/a")
     share = (pipe.segment(result, output_type="np") == CAR)[mask].mean()
-    assert share > 0.01 and sorted(said(capsys, seen=True)[1]) == [
+    assert share > 0.2 and sorted(said(capsys, seen=True)[1]) == [
         f"note: {tmp_path / 'photos/a.png'}: car is still seen in {100 * share:.1f} % of what was filled",
         f"note: {tmp_path / 'photos/b.png'}: shows no car and no bus; copied as it is",
     ]

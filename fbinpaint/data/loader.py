@@ -1,6 +1,9 @@
 """Batches made by worker processes, of photos at hand or streamed; bad photos end the run, or are named and counted."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +108,16 @@ class BatchLoader:
 def start_worker(_worker: int) -> None:
     count_bytes(-bytes_read())  # what the process that it was forked from has read
     outlive_the_first_sigterm()
+    threading.Thread(target=end_with_the_training, name="ends with the training", daemon=True).start()
+
+
+def end_with_the_training() -> None:
+    """However that ends. torch lets a worker look at its parent, but a fork server, Python 3.14's default, lives as
+    long as its workers do."""
+    training = multiprocessing.parent_process()
+    assert training is not None, "a worker has been started by somebody"
+    training.join()
+    os._exit(1)
 
 
 def outlive_the_first_sigterm() -> None:
