@@ -157,6 +157,7 @@ def test_memory_is_flat_over_many_photos(tmp_path):
     assert held[2000] - held[1000] < 3 * 2**20
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_names_are_listed_while_photos_are_done(tmp_path):
     """The first job is there long before the last, and memory holds no more than AHEAD of them."""
     program = """
@@ -182,6 +183,7 @@ print(count, listing.total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss 
     assert count == total == 100_000 and megabytes < 40, said.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_whole_files_and_ends_soon(tmp_path, tiny_pipeline_dir):
     """SIGINT while 1 Mpx results are written, several at once."""
     (tmp_path / "photos").mkdir()

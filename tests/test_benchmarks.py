@@ -80,6 +80,7 @@ def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir
     assert (said := capsys.readouterr().err).startswith("error:") and "celebamask-hq" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
     [
@@ -115,6 +116,7 @@ def test_wrong_input_is_one_line(
     assert said in line and "Traceback" not in printed.err + printed.out
 
 
+@pytest.mark.slow
 def test_folder_measures_runs_of_two_versions(tiny_pipeline_dir, monkeypatch, capsys):
     here = str(Path(fbinpaint.__file__).parents[1])
     arguments = ["--small", "3", "--large", "1", "--many", "12", "--times", "1", "--before", here]
@@ -127,6 +129,7 @@ def test_folder_measures_runs_of_two_versions(tiny_pipeline_dir, monkeypatch, ca
         assert rate > 0 and first > 0
 
 
+@pytest.mark.slow
 def test_png_tells_of_each_level(tmp_path, monkeypatch, capsys):
     street_scene((800, 600), np.random.default_rng(0))[0].save(tmp_path / "a.png")
     monkeypatch.setattr("sys.argv", ["png", str(tmp_path / "a.png")])
@@ -135,6 +138,7 @@ def test_png_tells_of_each_level(tmp_path, monkeypatch, capsys):
     assert len(sizes) == 6 and sizes[0] > sizes[-1] > 0
 
 
+@pytest.mark.slow
 def test_large_says_why_a_fill_failed(tmp_path, monkeypatch, capsys):
     """Each is filled by a process of its own."""
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
@@ -233,6 +237,7 @@ def test_attention_is_counted_on_cpus_too():
     assert counter.get_total_flops() == 2 * 2 * 2 * 10 * 10 * 16
 
 
+@pytest.mark.slow
 def test_a_training_step_is_told_by_its_parts(tiny_pipeline_dir, vgg_file, tmp_path):
     options = f"--pretrained_model {tiny_pipeline_dir} --perceptual_weights {vgg_file} --resolution 32 48"
     trainer = training.make_trainer(tmp_path, [*options.split(), "--perceptual_crop", "32", "--train_batch_size", "2"])

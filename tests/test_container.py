@@ -73,6 +73,7 @@ def test_the_installer_makes_an_environment_with_the_extra_of_the_page(app, tmp_
     assert asked[0].endswith(" .[demo] --extra-index-url https://somewhere") and asked[1] == "--version"
 
 
+@pytest.mark.slow
 def test_the_image_serves_the_page_and_is_well(app, tiny_pipeline_dir, tmp_path):
     """Its command and its health check, with this environment's Python in the place of the image's."""
     port = str(free_port())

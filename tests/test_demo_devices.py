@@ -34,6 +34,7 @@ def own_model(tiny_pipeline_dir, tmp_path, monkeypatch):
     return str(shutil.copytree(tiny_pipeline_dir, tmp_path / "model"))  # of which no copies are kept from other tests
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(any(map(os.path.exists, DRIVERS)), reason="this machine may have GPUs")
 def test_without_a_gpu_one_photo_is_restored_at_once_and_nobody_waits_for_torch(own_model):
     code = "import sys; from fbinpaint.demo.models import devices; print(devices().names, 'torch' in sys.modules)"

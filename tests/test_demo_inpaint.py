@@ -132,6 +132,7 @@ def test_what_cannot_be_done_is_explained_in_a_line(client, street, hole, tmp_pa
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_many_clients_at_once_get_their_own_results(url, tmp_path):
     def visit(visitor: int) -> int:
         folder = tmp_path / str(visitor)

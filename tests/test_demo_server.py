@@ -60,6 +60,7 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_space_or_container_says_where_the_page_listens(tiny_pipeline_dir, tmp_path):
     """By Gradio's environment variables; 127.0.0.2 is an address of this machine that is no default."""
     port = free_port()

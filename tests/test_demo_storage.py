@@ -342,6 +342,7 @@ def visit_server(url: str, photo: Path, downloads: Path) -> None:
     client.predict(handle_file(photo), handle_file(photo.with_name("mask.png")), api_name="/inpaint")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_is_ended_deletes_all_that_visitors_left(number, tiny_pipeline_dir, tmp_path, photo):
     base = tmp_path / "gradio"
@@ -356,6 +357,7 @@ def test_a_server_that_is_ended_deletes_all_that_visitors_left(number, tiny_pipe
     assert not list(base.glob(f"{PREFIX}*")) and (base / "of another program.png").is_file()
 
 
+@pytest.mark.slow
 def test_what_a_killed_server_left_goes_when_the_next_one_starts(tiny_pipeline_dir, tmp_path, photo, monkeypatch):
     base = tmp_path / "gradio"
     base.mkdir()

@@ -159,6 +159,7 @@ def test_a_report_says_in_which_precision_and_batches_it_was_made(street_folder,
 # ---------------------------------------------------------------------------------------------- --compile
 
 
+@pytest.mark.slow
 def test_compiled_networks_see_the_same(folder, tiny_pipeline_dir, tmp_path, monkeypatch):
     """Of the segmenter alone: on two quiet cores half a minute goes into making the program of a network."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
@@ -187,6 +188,7 @@ def test_compiled_networks_restore_the_same_photo_and_another_hole_takes_no_othe
             assert abs(found - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_line_says_so_before_a_photo_is_restored(folder, tiny_pipeline_dir, tmp_path):
     environment = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}

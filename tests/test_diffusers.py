@@ -27,6 +27,7 @@ def test_diffusion_pipeline_loads_a_folder(tiny_pipeline, tiny_pipeline_dir):
     assert pipe(photo, mask).images[0].tobytes() == tiny_pipeline(photo, mask).images[0].tobytes()
 
 
+@pytest.mark.slow
 def test_importing_fbinpaint_is_enough_for_it():
     script = "import diffusers, fbinpaint; print(diffusers.FeedbackInpaintPipeline.__module__)"
     root = Path(__file__).resolve().parent.parent

@@ -61,6 +61,7 @@ def scenes_with_holes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(photos), torch.cat(holes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_graph_does_what_the_networks_do(session, saved_as_half, batch):
     """Weights saved as float16 are those of the float32 that they are loaded as."""
@@ -165,6 +166,7 @@ def test_another_format_is_refused(tiny_pipeline_dir, tmp_path, capsys):
     assert exit_.value.code == 2 and "argument --format: invalid choice: 'tflite'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_without_a_package_the_extra_is_named(package, tiny_pipeline_dir, tmp_path):
     script = f"import sys; sys.modules[{package!r}] = None; from fbinpaint.cli import main; raise SystemExit(main())"

@@ -169,6 +169,7 @@ def story(hub, client, tiny_pipeline_dir, tiny_pipeline, tmp_path_factory) -> Si
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_licence_and_origin_are_pushed_and_loaded_again(hub, story):
     assert story.said["origin"] == ORIGIN
     for repo in ("user/pushed", "user/saved"):
@@ -178,6 +179,7 @@ def test_licence_and_origin_are_pushed_and_loaded_again(hub, story):
         assert not any(b"_name_or_path" in data for path, data in files.items() if path.endswith(".json"))
 
 
+@pytest.mark.slow
 def test_training_can_publish_its_result(hub, client, street_folder, tiny_pipeline_dir, vgg_file, tmp_path):
     """With the licence and the data of the model it started from, and no path of this machine."""
     base = shutil.copytree(tiny_pipeline_dir, tmp_path / "base")
@@ -284,6 +286,7 @@ refused(FeedbackInpaintPipeline.from_pretrained, first, revision="main")
 """
 
 
+@pytest.mark.slow
 def test_a_hub_id_may_name_its_revision(hub, story, tiny_pipeline, tmp_path):
     client, before = Client(hub, tmp_path / "home"), tiny_pipeline.recorrector.gates.bias[0].item()
     for picture, name in zip(photo_and_mask(), ("photo.png", "mask.png"), strict=True):
@@ -372,6 +375,7 @@ for load in (FeedbackInpaintPipeline.from_pretrained, Segmenter.from_pretrained,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", ["refuses", "is silent"])
 def test_a_mistyped_model_fails_fast_where_the_hub(answers, hub, tmp_path):
     client = Client(hub, tmp_path / "home")
@@ -396,6 +400,7 @@ def test_commands_tell_of_a_mistyped_model_before_torch_is_imported(hub, tmp_pat
     assert error.startswith("no/such: is neither a folder nor a repository") and imported == "set()", done.stderr
 
 
+@pytest.mark.slow
 def test_publishing_needs_a_token_and_keeps_what_is_private(hub, story, tiny_pipeline_dir, tmp_path):
     stranger = Client(hub, tmp_path / "stranger")
     stranger.settings["HF_TOKEN"] = "hf_bad"
@@ -440,6 +445,7 @@ def test_the_bundled_models_have_their_facts_on_file(name, report):
     assert card.data.co2_eq_emissions == training["co2_eq_emissions"]
 
 
+@pytest.mark.slow
 def test_cards_by_hand_are_kept(hub, client, tiny_pipeline_dir, tmp_path):
     """In the folder: published as it is. In the repository: not replaced, unless fbinpaint wrote it."""
     folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
@@ -481,6 +487,7 @@ def test_a_dry_run_shows_what_would_go(tiny_pipeline_dir, tmp_path, capsys):
     assert ModelCard(card).data.eval_results[0].dataset_type == "streets/val"
 
 
+@pytest.mark.slow
 def test_only_the_files_of_the_model_go_up(hub, client, tiny_pipeline_dir, tmp_path, capsys):
     """Not what else lies in its folder: keys, notes, caches, links to other places."""
     folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")

@@ -32,6 +32,7 @@ def test_what_is_shown_of_a_model_is_what_the_entry_makes_of_its_name():
     assert [text.replace("${model.id}", MODEL) + "\n" for text in shown] == blocks("sh") + blocks("python")
 
 
+@pytest.mark.slow
 def test_the_snippet_restores_a_photo_as_typed_and_is_one_download(hub, tiny_pipeline_dir, tmp_path):
     (counted,) = re.findall(r'countDownloads: `path:"(.+)"`', blocks("ts")[0])
     (snippet,) = blocks("python")

@@ -86,6 +86,7 @@ def check_results(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed(folder, tiny_pipeline_dir, capsys, tell):
     code, said = interrupted_run(folder, tiny_pipeline_dir, 41)
     first = check_results(folder)

@@ -307,6 +307,7 @@ def stream_folders(tmp_path):
     return [str(tmp_path / name) for name in ("tars", "streets", "parquet")]
 
 
+@pytest.mark.slow
 def test_streams_mix_and_resume(stream_folders):
     crops, validation = streamed_crops(stream_folders)
     assert has_label(validation).tolist() == [True, False] and len(crops.labelled_photos()) == 4
@@ -396,6 +397,7 @@ def train_like(command, output, model, vgg, *extra) -> int:
     return train_accelerate.main([*command, *sizes, *paths, *extra])
 
 
+@pytest.mark.slow
 def test_commands_of_the_docs_train_on_the_owners_layouts(tiny_pipeline_dir, vgg_file, tmp_path, monkeypatch):  # noqa: F811
     write_celebamask_hq(tmp_path / "CelebAMask-HQ", [0, 1, 2, 3, 4, 2001])
     write_cityscapes(tmp_path / "cityscapes")

@@ -48,6 +48,7 @@ def test_without_network_the_other_tests_still_run(path):
     assert code == 0 and asked.splitlines()[-1] == "install chromium"
 
 
+@pytest.mark.slow
 def test_the_last_line_says_what_was_not_run(path):
     environment = os.environ | {"PATH": str(path), "PLAYWRIGHT_BROWSERS_PATH": str(path), "CI": ""}
     tests = ["tests/test_page_marks.py", "-k", "reloaded_page or random_hole"]

@@ -31,6 +31,8 @@ from fbinpaint.training.validation import BATCH_SIZE
 
 from .test_layouts import encoded_streets
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 240  # seconds; a small shared machine is slow, not broken
 SHARDS, ROWS = 8, 6

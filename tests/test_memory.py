@@ -89,6 +89,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
 def test_the_map_of_a_large_photo_holds_one_class_at_a_time():
     """All 19 of them at 1024x768 pixels are 60 MB, and sums of them as much again."""

@@ -47,6 +47,7 @@ def tiny() -> dict[str, FeedbackInpaintPipeline]:
     return pipes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_model_whose_exemplars_look_like_the_photo_is_chosen(tiny, order):
     pipes = dict(list(tiny.items())[::order])

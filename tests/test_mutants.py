@@ -40,6 +40,7 @@ def test_a_fault_that_has_no_place_or_two_is_refused(text):
         planted(Fault("a slip", "code.py", "x = 2", "x = 3", ("test_code.py",)), text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "new, outcome",
     [

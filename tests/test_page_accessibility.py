@@ -102,6 +102,7 @@ def open_everything(visitor) -> None:
         help.click()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_and_border_stands_out_from_what_is_behind_it(new_visitor, own_photo, tmp_path, theme):
     visitor = new_visitor(models="two", query=f"?__theme={theme}")
@@ -227,6 +228,7 @@ def test_a_tap_of_tab_moves_on_and_held_it_shows_the_original(visitor, own_photo
     expect(visitor.page.locator(".classes input:checked")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_a_whole_visit_by_keyboard_alone(new_visitor):
     visitor = new_visitor(models="two")
     page = visitor.page
@@ -304,6 +306,7 @@ def test_undo_takes_back_strokes_and_cleared_marks_without_a_keyboard(visitor, o
     expect(visitor.page.locator("#undo")).to_be_disabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width, height", [(390, 844), (320, 640), (844, 390), (820, 1180)])
 def test_on_phones_and_tablets_all_is_within_reach(new_visitor, own_photo, width, height):
     visitor = new_visitor({"width": width, "height": height}, models="two", has_touch=True, is_mobile=True)
@@ -354,6 +357,7 @@ def test_one_finger_draws_and_two_scroll_the_page(new_visitor, own_photo):
     assert visitor.page.evaluate("scrollY") > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width, height", [(1366, 768), (1920, 1080), (1280, 1000)])
 def test_on_laptops_and_wide_screens_photo_restore_and_message_are_in_sight(new_visitor, own_photo, width, height):
     visitor = new_visitor({"width": width, "height": height})

@@ -2,6 +2,7 @@
 tests/artefacts/ to be looked at."""
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -71,6 +72,7 @@ def test_licence_and_limits_are_on_the_page(visitor):
     expect(visitor.page.locator("#limits")).to_contain_text("made up")
 
 
+@pytest.mark.slow
 def test_the_bundled_models_restore_their_examples(browser, tmp_path):
     """The last screenshot is README's picture."""
     errors = []

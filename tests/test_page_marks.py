@@ -108,6 +108,7 @@ def test_closing_the_photo_takes_its_result_along(visitor, own_photo):
     assert visitor.restorations == 0 and not visitor.marked().any()
 
 
+@pytest.mark.slow
 def test_a_reloaded_page_goes_on_where_it_was_left(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)
@@ -135,6 +136,7 @@ def test_a_reloaded_page_goes_on_where_it_was_left(visitor, own_photo):
     assert visitor.restorations == 1
 
 
+@pytest.mark.slow
 def test_a_broken_connection_takes_nothing_from_the_visitor(visitor, own_photo):
     """Gradio loads the page anew when the connection is back."""
     visitor.expected = ("ERR_INTERNET_DISCONNECTED", "Failed to fetch", "network error")
@@ -165,6 +167,7 @@ def test_a_transparent_photo_and_one_on_its_side_are_shown_upright_on_white(visi
 # ---------------------------------------------------------------------------------------------- an example's hole
 
 
+@pytest.mark.slow
 def test_the_hole_of_an_example_is_seen_and_can_be_erased(visitor, own_photo):
     visitor.example()
     before = visitor.marked()

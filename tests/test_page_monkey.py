@@ -155,6 +155,7 @@ class Monkey:
         self.page.wait_for_timeout(self.random.randint(0, 400))
 
 
+@pytest.mark.slow
 def test_a_page_that_has_seen_everything_still_restores(new_visitor, own_photo, tmp_path):
     (tmp_path / "broken.png").write_bytes(own_photo.read_bytes()[:300])
     visitor = new_visitor(models="two")

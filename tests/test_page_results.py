@@ -20,6 +20,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.abs(first.astype(int) - second).max(axis=2)
 
 
+@pytest.mark.slow
 def test_one_goes_on_from_the_result_as_often_as_one_likes(visitor, own_photo):
     visitor.open(own_photo)
     for turn in range(5):
@@ -55,6 +56,7 @@ def test_the_first_round_is_shown_before_the_rest_is_done(visitor, own_photo):
     assert any("Round 1 of 3 is done" in line for line in told)
 
 
+@pytest.mark.slow
 def test_undo_brings_back_the_picture_with_its_marks_and_redo_the_result(visitor, own_photo):
     visitor.open(own_photo)
     photo = visitor.picture()
@@ -203,6 +205,7 @@ def test_a_wide_photo_comes_back_at_its_full_size_under_its_own_name(visitor, tm
         assert result.mode == "P" and np.asarray(result).max() < 19
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "format"), [("photo.tif", "TIFF"), ("photo.jp2", "JPEG2000"), ("photo.jpg", "JPEG")])
 def test_a_photo_comes_back_in_its_own_format(visitor, own_photo, tmp_path, name, format):
     Image.open(own_photo).save(tmp_path / name)
@@ -218,6 +221,7 @@ def test_a_photo_comes_back_in_its_own_format(visitor, own_photo, tmp_path, name
 # ---------------------------------------------------------------------------------------------- what goes wrong
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_server_is_told_and_another_photo_opens(visitor, own_photo, capfd):
     """Of both functions: the one that skips the queue, and the one that restores."""
     visitor.open(own_photo)
@@ -259,6 +263,7 @@ def test_nothing_marked_is_told_in_a_line_that_covers_nothing(visitor, own_photo
     assert "Nothing is marked" not in visitor.status
 
 
+@pytest.mark.slow
 def test_two_visitors_at_once_see_their_own_photos(new_visitor, tmp_path):
     visitors = [new_visitor(), new_visitor()]
     for number, visitor in enumerate(visitors):

@@ -79,6 +79,7 @@ def space(hub, tmp_path_factory) -> Space:
     return Space(hub, tmp_path_factory.mktemp("space"))
 
 
+@pytest.mark.slow
 def test_a_space_starts_and_restores_a_photo_and_so_after_two_restarts(space, browser, own_photo):
     models = space.hub.repos["spaces/user/page"].variables[MODELS]
     for _ in range(3):
@@ -104,6 +105,7 @@ def test_a_space_starts_and_restores_a_photo_and_so_after_two_restarts(space, br
     assert not list(space.app.rglob("__pycache__"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "models, words",
     [

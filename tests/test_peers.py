@@ -84,6 +84,7 @@ def test_every_weight_of_a_peer_learns_and_the_hole_is_never_read(name, segmente
     assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_trains_and_is_scored_beside_ours(
     name, street_folder, tiny_pipeline_dir, vgg_file, tmp_path, monkeypatch, capsys

@@ -450,6 +450,7 @@ def make_reproduce(tmp_path: Path, *variables: str) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550)
 
 
+@pytest.mark.slow
 def test_make_reproduce_trains_scores_and_writes_the_tables(streets, tiny_pipeline_dir, vgg_file, tmp_path):
     """Both official layouts, 20 faces and 13 streets, two steps each."""
     faces, models = tmp_path / "CelebAMask-HQ", {"cityscapes": tiny_pipeline_dir, "celebamask-hq": tmp_path / "faces"}

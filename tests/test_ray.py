@@ -21,6 +21,8 @@ from PIL import Image
 from fbinpaint import cli
 from fbinpaint.data.scenes import street_scene
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 

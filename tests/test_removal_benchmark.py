@@ -109,6 +109,7 @@ def test_wrong_input_is_one_line(arguments, said, cars, model, tmp_path, monkeyp
     assert said in line
 
 
+@pytest.mark.slow
 def test_a_judge_learns_from_intact_photos(cars):
     """What is red is a car: a few steps are enough for that."""
     crops = PhotoCrops(load_photos([str(cars)]), CITYSCAPES, 64)

@@ -78,11 +78,15 @@ def learn_cars(segmenter: Segmenter) -> None:
         optimizer.step()
 
 
-@pytest.fixture(scope="module")
-def pipe() -> FeedbackInpaintPipeline:
+def make_pipeline() -> FeedbackInpaintPipeline:
     networks = make_tiny_networks()
     learn_cars(networks.segmenter)
     return quiet_pipeline(networks)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> FeedbackInpaintPipeline:
+    return make_pipeline()
 
 
 @pytest.fixture(scope="module")
@@ -468,6 +472,7 @@ def test_masks_that_cannot_be_used_are_a_line_each(tmp_path, model, capsys):
     assert files_in(tmp_path / "out") == ["good.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of PIL, while the test itself reads the photo
 def test_odd_files_are_filled_or_refused_in_one_line(tmp_path, model):
     """The photos and masks of `tests.odd_inputs`, of all modes and kinds of damage; each with its mask, too."""
@@ -515,6 +520,7 @@ def test_resume_does_what_lacks_a_file_and_counts_its_own_photos(tmp_path, model
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_an_interrupted_removal_is_resumed(tmp_path, model, capsys, tell):
     """SIGINT to a real process, in the middle of photos of 64 to 1200 pixels."""
     photos, out, count = tmp_path / "photos", tmp_path / "out", 60

@@ -20,6 +20,8 @@ import train_accelerate
 from fbinpaint import FeedbackInpaintPipeline, cli
 from fbinpaint.training.checkpoints import read_log
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 5
 PATIENCE = 300  # seconds; a small shared machine is slow, not broken

@@ -28,6 +28,8 @@ from deploy.serve import share
 from fbinpaint.demo.models import load
 from fbinpaint.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 MAX_REQUEST = 100_000_000
 
 

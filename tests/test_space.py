@@ -46,6 +46,7 @@ def hub(tiny_pipeline_dir, tmp_path_factory):
         yield hub
 
 
+@pytest.mark.slow
 def test_a_space_is_the_page_its_card_and_the_names_of_its_models(hub):
     space = hub.repos["spaces/user/page"]
     assert space.variables == {MODELS: "user/tiny@v1"} and space.hardware == "zero-a10g" and not space.private

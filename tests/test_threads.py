@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "from fbinpaint.cli import main; main(['segment', '--image', 'no.png', '--output', 'map.png']); import torch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "chosen", "told"),
     [

@@ -116,6 +116,7 @@ def names_at(store, place: str) -> set[str]:
     return {path.split("/run/", 1)[1] for path in store.find(place)}
 
 
+@pytest.mark.slow
 def test_a_run_by_url_leaves_what_a_run_in_a_folder_leaves(
     memory, street_folder, tiny_pipeline_dir, vgg_file, tmp_path, capsys
 ):

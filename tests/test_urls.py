@@ -308,6 +308,7 @@ def test_photos_of_the_web(web, folder, tiny_pipeline_dir, tmp_path, capsys):
     assert contents(tmp_path) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url, words",
     [
@@ -323,6 +324,7 @@ def test_what_cannot_be_opened_is_one_line(url, words, tmp_path, tiny_pipeline_d
     check_refusal(url, words, "http://127.0.0.1:9", tmp_path, tiny_pipeline_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url, words",
     [
