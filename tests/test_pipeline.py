@@ -280,6 +280,11 @@ def test_the_users_map_is_kept_and_followed(tiny_pipeline):
     assert out.images[0].tobytes() != free.images[0].tobytes()
     undecided = tiny_pipeline(image, mask, semantic_map=np.full((48, 64), 255, np.uint8))
     assert undecided.images[0].tobytes() == free.images[0].tobytes()
+    large, drawn = photo(331, 251), np.full((251, 331), 255, np.uint8)  # which is worked on at less than half its size
+    drawn[101:128, 93:94], drawn[131:132, 95:180], drawn[5, 7] = 8, 14, 3
+    out = tiny_pipeline(large, box(331, 251), semantic_map=drawn)
+    for round_ in out.rounds[0]:
+        assert (np.asarray(round_.semantic_map)[drawn != 255] == drawn[drawn != 255]).all()
 
 
 def test_each_photo_of_a_batch_has_its_own_map(tiny_pipeline):

@@ -107,10 +107,11 @@ def score_of(photo: str, ratio: float, lpips_alex: float, after: np.ndarray | No
 
 
 def test_masks_of_a_round_share_are_in_the_bin_above():
-    scores = {"x": [score_of(str(i), ratio, i) for i, ratio in enumerate((0.0, 0.1, 0.199, 0.2, 0.6, 1.0))]}
+    ratios = (0.0, 0.1, 0.15, 0.199, 0.2, 0.6, 1.0)
+    scores = {"x": [score_of(str(i), ratio, float(i**2)) for i, ratio in enumerate(ratios)]}
     bins = summaries(scores, CITYSCAPES)["x"]["by_mask_ratio"]
     assert {name: (of_bin["n"], of_bin["lpips_alex"]) for name, of_bin in bins.items()} == {
-        "0-10%": (1, 0), "10-20%": (2, 1.5), "20-30%": (1, 3), "60-100%": (2, 4.5),
+        "0-10%": (1, 0), "10-20%": (3, 14 / 3), "20-30%": (1, 16), "60-100%": (2, 30.5),
     }  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def test_every_strategy_teaches_the_maps_something_of_its_own(mixed_data, vgg_fi
     before, after = weights(tmp_path / "sure"), {}
     for strategy in STRATEGIES:
         run = tmp_path / strategy
-        assert train(run, mixed_data, tmp_path / "sure", vgg_file, 2, *options, "--semi_supervised", strategy) == 0
+        assert train(run, mixed_data, tmp_path / "sure", vgg_file, 4, *options, "--semi_supervised", strategy) == 0
         after[strategy] = weights(run / "pipeline")
         assert all(torch.isfinite(value).all() for value in after[strategy].values())
         for name in ("segmenter/classify.weight", "recorrector/gather.weight", "guided_inpainter/up4.weight"):
