@@ -4,9 +4,9 @@
 
 The bundled models have learnt from photos that others own, and from networks that have: who may not use such finds here
 how a pair is made that has not. Scenes are drawn (`fbinpaint.data.scenes`), and all networks, the segmenter's encoder
-as well, start from random weights, a fifth as large as the bundled ones. Nothing judges the fills but the discriminator
-that learns beside them: VGG16, of the perceptual loss, has seen photos. The pair is in OUT/faces and OUT/streets,
-each trained for so many minutes on the cores that there are; checkpoints/small has one.
+as well, start from random weights, a quarter as large as the bundled ones. Nothing judges the fills but the
+discriminator that learns beside them: VGG16, of the perceptual loss, has seen photos. The pair is in OUT/faces and
+OUT/streets, each trained for so many minutes on the cores that there are. None has been released.
 """
 
 import argparse
@@ -38,10 +38,12 @@ OPTIONS = (
 def small_networks(label_space: str) -> Networks:
     """All four networks, with random weights."""
     classes = get_label_space(label_space)
+    segmenter = Segmenter(classes.num_classes, channels=32, label_space=label_space)
+    features = sum(segmenter.encoder.feature_info.channels()[1:]) + segmenter.config.channels
     return Networks(
         initial_inpainter=InitialInpainter(channels=(24, 40, 64, 96), bottleneck_dilations=(1, 2, 4, 1), depth8=1),
-        segmenter=Segmenter(classes.num_classes, channels=32, label_space=label_space),
-        recorrector=Recorrector(classes.num_classes, feature_channels=528),
+        segmenter=segmenter,
+        recorrector=Recorrector(classes.num_classes, feature_channels=features),
         guided_inpainter=GuidedInpainter(
             classes.num_classes, channels=(24, 40, 64), context_channels=(40, 64), style_channels=32, guide_channels=32,
             depth8=1, attention_channels=32,

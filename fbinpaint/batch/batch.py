@@ -263,6 +263,7 @@ class Removing(Task):
     ):
         super().__init__(pipes)
         self.seed, self.painters, self.quality, self.options = seed, painters, quality, options
+        self.unseen = {name: pipe.unseen_classes for name, pipe in pipes.items()}
 
     def read(self, job: Job, file: Path | ImageBytes, warn: Callable[[str], None]) -> Given:
         photo = load_image(file)
@@ -292,7 +293,7 @@ class Removing(Task):
             write_restored(removal.image, job.result, painter, self.quality, output, done.notes)
         wanted = {i: space.shown_names[i] for i in space.class_ids(self.options["classes"])}
         done.found = Found.of(removal, {space.classes[i]: shown for i, shown in wanted.items()})
-        if unknown := [f"no {wanted[i]}" for i in wanted if i in self.pipes[made.model].unseen_classes]:
+        if unknown := [f"no {wanted[i]}" for i in wanted if i in self.unseen[made.model]]:
             told = f"the labelled photos that it keeps show {listed(unknown)}, so it hardly finds any"
             done.warnings.append(f"model {made.model}: {told}")
         if not removal.found:
