@@ -27,6 +27,7 @@ from tqdm import tqdm
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.exchange import check_results, write_protocol
+from fbinpaint.evaluation.fid import load_inception
 from fbinpaint.evaluation.methods import (
     BASELINES,
     BIHARMONIC,
@@ -74,7 +75,7 @@ class Evaluation:
         """Writes the report (strict JSON) and, beside it with the suffix .csv, the scores; each whole or not at all."""
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(self.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        columns = [field.name for field in fields(PhotoScore) if field.name not in ("before", "after")]
+        columns = [field.name for field in fields(PhotoScore) if field.name not in ("before", "after", "inception")]
         rows = [
             [getattr(score, name) for name in columns] + [miou([score.before]), miou([score.after])]
             for score in itertools.chain.from_iterable(self.scores.values())
@@ -134,6 +135,9 @@ def evaluate(
     labels = photos.labels()
     check_protocol(pipe, photos, labels, runner)
     found = score_photos(runner, photos, labels, batch_size)
+    variants = summaries(found.scores, pipe.label_space)
+    libraries = [*LIBRARIES, *(["scikit-image"] if BIHARMONIC in baselines else [])]
+    libraries += ["torch-fidelity"] if any(variant["fid"] is not None for variant in variants.values()) else []
     protocol = photos.description(found.labelled_shares) | {
         "model": str(pipe.name_or_path),
         "label_space": pipe.label_space.name,
@@ -146,13 +150,11 @@ def evaluate(
         "results": {name: folder_name(folder) for name, folder in results.items()},
         "metrics": describe_metrics(),
         "paired": PAIRED,
-        "versions": {
-            name: version(name) for name in (*LIBRARIES, *(["scikit-image"] if BIHARMONIC in baselines else []))
-        },
+        "versions": {name: version(name) for name in libraries},
     }
     report = {
         "protocol": protocol,
-        "variants": summaries(found.scores, pipe.label_space),
+        "variants": variants,
         "paired": comparisons(rounds, runner.others, found.scores, seed),
         "intact": intact_summary(list(found.intact.values()), pipe.label_space),
     }
@@ -245,7 +247,7 @@ def score_photos(
 ) -> Found:
     """All photos, shared among the processes; each has what all of them found, in the order of the photos."""
     state, pairs, pipe = processes(), photos.pairs, runner.pipe
-    lpips = load_lpips(pipe.device)
+    lpips, inception = load_lpips(pipe.device), load_inception(len(pairs), pipe.device)
     # In no order: neighbours in a folder are often frames of one film, whose maps shuffled-map must not swap.
     order = np.random.default_rng(runner.seed).permutation(len(pairs))
     batches = equal_size_batches([pairs[i] for i in order], batch_size, photos.resolution)
@@ -258,7 +260,7 @@ def score_photos(
     ) as progress:
         for batch in batches:
             samples = [photos.sample(pair, labels.get(pair.stem), pipe.label_space) for pair in batch]
-            for name, of_batch in runner.score(samples, lpips).items():
+            for name, of_batch in runner.score(samples, lpips, inception).items():
                 found.scores[name] += of_batch
             found.intact |= intact_confusions(pipe, samples)
             found.labelled_shares += [float((s.truth != IGNORE).mean()) for s in samples if s.truth is not None]

@@ -14,6 +14,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.controls import control_pipelines, shuffled_maps, true_map
 from fbinpaint.evaluation.exchange import read_result
+from fbinpaint.evaluation.fid import Inception
 from fbinpaint.evaluation.photos import Sample
 from fbinpaint.evaluation.scoring import Fill, PhotoScore, Scorer
 from fbinpaint.images.crops import composite, working_size
@@ -129,9 +130,11 @@ class Runner:
         self.methods = [*ours, *results, *fillers]
         self.spare_map: np.ndarray | None = None  # one of another batch, for shuffled-map
 
-    def score(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS]) -> dict[str, list[PhotoScore]]:
+    def score(
+        self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS], inception: Inception | None
+    ) -> dict[str, list[PhotoScore]]:
         """The scores of some photos of one size, by method."""
-        scorer = Scorer(samples, lpips, self.pipe.label_space.num_classes)
+        scorer = Scorer(samples, lpips, self.pipe.label_space.num_classes, inception)
         fills = fill_with_pipeline(self.pipe, samples, sorted({0, *self.rounds}), self.seed)
         scores = {f"rounds={k}": scorer(f"rounds={k}", fills[k], before=fills[0]) for k in self.rounds}
         for control, pipe in self.controls.items():

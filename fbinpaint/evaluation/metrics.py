@@ -12,6 +12,7 @@ scored as the uint8 files a user gets; LPIPS alone wants [-1,1].
 """
 
 import os
+import pickle
 import warnings
 from pathlib import Path
 
@@ -32,11 +33,14 @@ LPIPS_VERSION = "0.1"
 LPIPS_MIN_SIDE = 32  # below 31 pixels AlexNet's second pooling has nothing left to pool
 
 BACKBONES_VARIABLE = "FBINPAINT_BACKBONES"
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # of torch-fidelity
 BACKBONE_FILES = {  # names looked for, in this order, in a folder of backbones
     "alex": ("alexnet_features.safetensors",),
     "vgg": ("vgg16_features.safetensors", "vgg16_features_fp16.safetensors"),
+    "inception": (INCEPTION_FILE,),
 }
-TORCHVISION_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}  # as torchvision caches them
+CACHED_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "inception": INCEPTION_FILE}
+NOT_WEIGHTS = (OSError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, RuntimeError)
 
 
 # ---------------------------------------------------------------------------------------------- images
@@ -109,25 +113,28 @@ class LPIPS:
 
 
 def find_backbone(net: str) -> Path | None:
-    """The first file found for "alex" or "vgg": $FBINPAINT_BACKBONES, then this package, then torchvision's cache."""
+    """The first file found for "alex", "vgg" or "inception": $FBINPAINT_BACKBONES, this package, then torch's cache."""
     folders = [Path(os.environ[BACKBONES_VARIABLE])] if os.environ.get(BACKBONES_VARIABLE) else []
     folders.append(Path(__file__).parents[1] / "weights")
     candidates = [folder / name for folder in folders for name in BACKBONE_FILES[net]]
-    candidates.append(Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION_FILES[net])
+    candidates.append(Path(torch.hub.get_dir()) / "checkpoints" / CACHED_FILES[net])
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _load_backbone(slices: torch.nn.Module, path: Path) -> None:
     """Fills lpips' `slice<n>.<i>.weight` from features `<i>.weight` (or torchvision's `features.<i>.weight`)."""
     try:
-        if path.suffix == ".safetensors":
-            features = load_file(path)
-        else:
-            features = torch.load(path, map_location="cpu", weights_only=True)
-        features = {key.removeprefix("features."): value.float() for key, value in features.items()}
+        features = {key.removeprefix("features."): value.float() for key, value in read_weights(path).items()}
         slices.load_state_dict({key: features[key.split(".", 1)[1]] for key in slices.state_dict()})
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except NOT_WEIGHTS as error:
         raise InputError(f"{path}: is no backbone LPIPS can use ({type(error).__name__}); replace the file") from error
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a .safetensors file, or of one that torch saved. Raises one of `NOT_WEIGHTS` for another file."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 # ---------------------------------------------------------------------------------------------- semantics

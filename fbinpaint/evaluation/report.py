@@ -20,14 +20,25 @@ PLOTTED = ("lpips_alex", "miou_hole_after")
 
 
 def table(report: dict) -> str:
-    """The overall scores: a row for each variant, with the number of photos where it is not that of the report."""
-    rows = [["variant", *(title for title, _ in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
+    """The overall scores: a row for each variant, with the number of photos where it is not that of the report. The
+    distance of all photos together, FID, where the report has it."""
+    with_fid = has_fid(report)
+    titles = ["variant", *(title for title, _ in COLUMNS.values()), *(["FID"] if with_fid else [])]
+    rows = [titles, ["---"] * len(titles)]
     for name, variant in report["variants"].items():
         scores = variant["overall"]
         cells = ["-" if scores[key] is None else form.format(scores[key]) for key, (_, form) in COLUMNS.items()]
         photos = "" if scores["n"] == report["protocol"]["n"] else f" ({scores['n']} photos)"
-        rows.append([name + photos, *cells])
+        rows.append([name + photos, *cells, *([fid_cell(variant)] if with_fid else [])])
     return markdown_table(rows)
+
+
+def has_fid(report: dict) -> bool:
+    return any(variant.get("fid") is not None for variant in report["variants"].values())
+
+
+def fid_cell(variant: dict) -> str:
+    return "-" if variant["fid"] is None else f"{variant['fid']:.2f}"
 
 
 def plain_table(report: dict) -> str:
@@ -35,9 +46,11 @@ def plain_table(report: dict) -> str:
     shown = ("lpips_alex", "psnr", "ssim", "miou_hole_after")
     scores = {name: variant["overall"] for name, variant in report["variants"].items()}
     columns = [key for key in shown if any(one[key] is not None for one in scores.values())]
-    rows = [["", *columns]]
+    with_fid = has_fid(report)
+    rows = [["", *columns, *(["fid"] if with_fid else [])]]
     for name, one in scores.items():
-        rows.append([name, *("-" if one[key] is None else f"{one[key]:.4f}" for key in columns)])
+        cells = ["-" if one[key] is None else f"{one[key]:.4f}" for key in columns]
+        rows.append([name, *cells, *([fid_cell(report["variants"][name])] if with_fid else [])])
     width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
     return "\n".join(
         "  ".join([name.ljust(width), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])

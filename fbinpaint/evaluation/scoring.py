@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fbinpaint.evaluation import metrics
+from fbinpaint.evaluation.fid import Inception
 from fbinpaint.evaluation.photos import Sample
 from fbinpaint.labels import IGNORE
 
@@ -29,6 +30,7 @@ class PhotoScore:
     before, after: (C,C) confusion in the hole of the map of round 0, and of the variant's own round; None = no map
                    (a baseline) or no label
     fixed, broken: pixels of the hole whose class is wrong before and right after, and the other way round
+    inception: features (2048,) of the fill and of the photo; None = without FID
     """
 
     photo: str
@@ -43,15 +45,23 @@ class PhotoScore:
     after: np.ndarray | None
     fixed: int | None
     broken: int | None
+    inception: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Scorer:
     """Scores any number of fills of the same samples, all of one size; what depends on the truth alone is done once."""
 
-    def __init__(self, samples: Sequence[Sample], lpips: dict[str, metrics.LPIPS], num_classes: int):
-        self.samples, self.lpips, self.num_classes = samples, lpips, num_classes
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        lpips: dict[str, metrics.LPIPS],
+        num_classes: int,
+        inception: Inception | None = None,
+    ):
+        self.samples, self.lpips, self.num_classes, self.inception = samples, lpips, num_classes, inception
         self.truth = _levels([sample.photo for sample in samples])  # (B,3,H,W)
         self.truth_features = {net: scorer.features(self.truth / 127.5 - 1) for net, scorer in lpips.items()}
+        self.truth_inception = None if inception is None else inception(self.truth)
         self.holes = torch.from_numpy(np.stack([sample.hole for sample in samples]))[:, None]  # (B,1,H,W)
 
     def __call__(
@@ -78,6 +88,9 @@ class Scorer:
         for net, lpips in self.lpips.items():
             of_truth = [level[places] for level in self.truth_features[net]]
             columns[f"lpips_{net}"] = lpips.distance(lpips.features(result / 127.5 - 1), of_truth)
+        inception: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(fills)
+        if self.inception is not None and self.truth_inception is not None:
+            inception = list(zip(self.inception(result), self.truth_inception[places], strict=True))
         nothing: list[np.ndarray | None] = [None] * len(fills)
         after = nothing if before is None else self._confusions(samples, fills)
         harm: list[tuple[int | None, int | None]] = [(None, None)] * len(fills)
@@ -96,6 +109,7 @@ class Scorer:
                 after=after[i],
                 fixed=harm[i][0],
                 broken=harm[i][1],
+                inception=inception[i],
                 **pictures[i],
             )
             for i, sample in enumerate(samples)

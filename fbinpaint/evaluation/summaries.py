@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fbinpaint.evaluation import metrics
+from fbinpaint.evaluation.fid import MIN_PHOTOS, fid
 from fbinpaint.evaluation.scoring import IMAGE_METRICS, PhotoScore
 from fbinpaint.labels import LabelSpace
 
@@ -34,6 +35,7 @@ def summaries(scores: dict[str, list[PhotoScore]], label_space: LabelSpace) -> d
             "overall": _summary(of_variant, label_space),
             "by_mask_ratio": by_mask_ratio(of_variant),
             "do_no_harm": _harm_summary(of_variant),
+            "fid": _fid(of_variant),
         }
         for name, of_variant in scores.items()
     }
@@ -58,6 +60,11 @@ def _harm_summary(scores: list[PhotoScore]) -> dict | None:
     if not pixels:
         return None
     return {name: sum(int(getattr(one, name)) for one in known) / pixels for name in ("fixed", "broken")}
+
+
+def _fid(scores: list[PhotoScore]) -> float | None:
+    features = [one.inception for one in scores if one.inception is not None]
+    return fid(*map(np.stack, zip(*features, strict=True))) if features else None
 
 
 def _iou_by_class(confusion: np.ndarray, label_space: LabelSpace) -> dict[str, float]:
@@ -121,6 +128,8 @@ def describe_metrics() -> dict[str, str]:
         "miou_hole_before": f"{miou}; map of round 0",
         "miou_hole_after": f"{miou}; map of the variant's own round",
         "iou_hole_by_class": "the terms of miou_hole_after",
+        "fid": "torchmetrics' Frechet distance, of 2,048 features of torch-fidelity's Inception v3, of the n whole "
+        f"composited uint8 images and the photos, all together, {MIN_PHOTOS} or more; lower is better",
         "intact": "the same of the segmenter's maps of the photos without holes",
     }
 
