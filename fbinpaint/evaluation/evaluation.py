@@ -12,7 +12,7 @@ launch` the processes share the photos, and each returns the evaluation of all.
 import csv
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -31,12 +31,11 @@ from fbinpaint.evaluation.fid import load_inception
 from fbinpaint.evaluation.methods import (
     BASELINES,
     BIHARMONIC,
-    NO_FILLERS,
     Filler,
-    Runner,
-    check_baselines,
+    Methods,
     check_biharmonic,
     describe_baseline,
+    other_methods,
 )
 from fbinpaint.evaluation.photos import Photos, Sample, folder_name, knows_a_pixel
 from fbinpaint.evaluation.scoring import PhotoScore, load_lpips
@@ -101,7 +100,7 @@ def evaluate(
     pairing: str = "stem",
     mask_kind: str | None = None,
     results: Mapping[str, Path] | None = None,
-    fillers: Mapping[str, Filler] = NO_FILLERS,
+    fillers: Mapping[str, Filler] | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Evaluation:
     """Scores `pipe` after each number of `rounds`, the `baselines` and the `controls`, on the photos of a folder.
@@ -129,12 +128,14 @@ def evaluate(
     if max(rounds) > 0 and pipe.config.variant == "feedback":
         controls = list(dict.fromkeys(["frozen-map", *controls]))
     results = dict(results or {})
-    check_baselines(baselines)
-    runner = Runner(pipe, rounds, baselines, controls, seed, results, fillers)
+    methods = Methods(pipe, rounds, controls, other_methods(baselines, results, fillers or {}), seed)
     photos = Photos(data, masks, resolution, limit, seed, split, pairing, mask_kind)
     labels = photos.labels()
-    check_protocol(pipe, photos, labels, runner)
-    found = score_photos(runner, photos, labels, batch_size)
+    check_protocol(pipe, photos, labels, methods.controls)
+    check_results(results, photos.pairs, photos.resolution)
+    if BIHARMONIC in baselines:
+        check_biharmonic(photos.pairs, photos.resolution)
+    found = score_photos(methods, photos, labels, batch_size)
     variants = summaries(found.scores, pipe.label_space)
     libraries = [*LIBRARIES, *(["scikit-image"] if BIHARMONIC in baselines else [])]
     libraries += ["torch-fidelity"] if any(variant["fid"] is not None for variant in variants.values()) else []
@@ -155,7 +156,7 @@ def evaluate(
     report = {
         "protocol": protocol,
         "variants": variants,
-        "paired": comparisons(rounds, runner.others, found.scores, seed),
+        "paired": comparisons(rounds, methods.compared, found.scores, seed),
         "intact": intact_summary(list(found.intact.values()), pipe.label_space),
     }
     return Evaluation(plain(report), found.scores)
@@ -210,16 +211,13 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
 
 
 def check_protocol(
-    pipe: "FeedbackInpaintPipeline", photos: "Photos", labels: Mapping[str, Path | dict], runner: "Runner"
+    pipe: "FeedbackInpaintPipeline", photos: "Photos", labels: Mapping[str, Path | dict], controls: Collection[str]
 ) -> None:
-    """Raises InputError where the photos, their labels, or other tools' results are not what is to be compared."""
-    if "shuffled-map" in runner.controls and processes().num_processes > 1:
+    """Raises InputError where the photos or their labels are not what model and controls want."""
+    if "shuffled-map" in controls and processes().num_processes > 1:
         raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
     _check_label_format(labels, pipe, photos.data)
-    check_results(runner.results, photos.pairs, photos.resolution)
-    if BIHARMONIC in runner.baselines:
-        check_biharmonic(photos.pairs, photos.resolution)
-    if "oracle" in runner.controls and not any(knows_a_pixel(label, pipe.label_space) for label in labels.values()):
+    if "oracle" in controls and not any(knows_a_pixel(label, pipe.label_space) for label in labels.values()):
         raise InputError(f"{photos.data}: has no labelled pixel, which the control oracle needs; leave the control out")
 
 
@@ -243,24 +241,24 @@ class Found:
 
 
 def score_photos(
-    runner: "Runner", photos: "Photos", labels: Mapping[str, Path | dict], batch_size: int
+    methods: Methods, photos: "Photos", labels: Mapping[str, Path | dict], batch_size: int
 ) -> Found:
     """All photos, shared among the processes; each has what all of them found, in the order of the photos."""
-    state, pairs, pipe = processes(), photos.pairs, runner.pipe
+    state, pairs, pipe = processes(), photos.pairs, methods.pipe
     lpips, inception = load_lpips(pipe.device), load_inception(len(pairs), pipe.device)
     # In no order: neighbours in a folder are often frames of one film, whose maps shuffled-map must not swap.
-    order = np.random.default_rng(runner.seed).permutation(len(pairs))
+    order = np.random.default_rng(methods.seed).permutation(len(pairs))
     batches = equal_size_batches([pairs[i] for i in order], batch_size, photos.resolution)
     batches = batches[state.process_index :: state.num_processes]
-    if "shuffled-map" in runner.controls and len(batches) > 1 and len(batches[0]) == 1:
-        runner.spare_map = pipe.segment(load_image(batches[-1][0].image), output_type="np")
-    found = Found({name: [] for name in runner.methods})
+    if "shuffled-map" in methods.controls and len(batches) > 1 and len(batches[0]) == 1:
+        methods.spare_map = pipe.segment(load_image(batches[-1][0].image), output_type="np")
+    found = Found({name: [] for name in methods.names})
     with tqdm(
         total=sum(map(len, batches)), desc="evaluate", unit="photo", disable=not state.is_main_process
     ) as progress:
         for batch in batches:
             samples = [photos.sample(pair, labels.get(pair.stem), pipe.label_space) for pair in batch]
-            for name, of_batch in runner.score(samples, lpips, inception).items():
+            for name, of_batch in methods.score(samples, lpips, inception).items():
                 found.scores[name] += of_batch
             found.intact |= intact_confusions(pipe, samples)
             found.labelled_shares += [float((s.truth != IGNORE).mean()) for s in samples if s.truth is not None]

@@ -1,8 +1,8 @@
 """What is compared: a pipeline after each number of rounds, controls, classical methods, results of other tools."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -30,9 +30,6 @@ BIHARMONIC_PIXELS = 2**19  # of a photo as it is scored; at this size a hole of 
 
 
 Filler = Callable[[Sequence[Sample]], list[Fill]]  # of samples of one size
-
-
-NO_FILLERS: Mapping[str, "Filler"] = MappingProxyType({})
 
 
 def fill_with_pipeline(
@@ -76,6 +73,27 @@ def fill_with_baseline(name: str, sample: Sample) -> Fill:
     return Fill(composite(sample.photo, filled, sample.hole))
 
 
+def other_methods(
+    baselines: Sequence[str], results: Mapping[str, Path], fillers: Mapping[str, Filler]
+) -> dict[str, Filler]:
+    """All that a pipeline is compared with, by name. Raises InputError for unknown baselines, and for two of a name."""
+    check_baselines(baselines)
+    methods: dict[str, Filler] = {name: partial(_fill_with_baseline, name) for name in baselines}
+    for name, fill in {name: partial(_read_results, folder) for name, folder in results.items()}.items():
+        if name in methods or name in fillers:
+            raise InputError(f"--results: {name} is the name of a method of ours; choose another")
+        methods[name] = fill
+    return methods | dict(fillers)
+
+
+def _fill_with_baseline(name: str, samples: Sequence[Sample]) -> list[Fill]:
+    return [fill_with_baseline(name, sample) for sample in samples]
+
+
+def _read_results(folder: Path, samples: Sequence[Sample]) -> list[Fill]:
+    return [Fill(read_result(folder, sample.stem, sample.photo, sample.hole)) for sample in samples]
+
+
 def check_baselines(names: Sequence[str]) -> None:
     for name in names:
         if name not in (*BASELINES, BIHARMONIC):
@@ -98,36 +116,31 @@ def describe_baseline(name: str) -> str:
     return f"cv2.inpaint, radius {BASELINE_RADIUS} px"
 
 
-class Runner:
-    """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, baselines,
-    results of other tools, other fillers.
+class Methods:
+    """Fills and scores batches with all that is compared: a pipeline after each number of rounds, controls, others.
 
-    methods: the names in the report, in its order; others: those of controls, baselines, other tools and fillers.
+    names: those in the report, in its order; compared: those of controls and others.
 
-    Raises InputError for an unknown control, and for a tool that has the name of a method.
+    Raises InputError for an unknown control, and for another method that has the name of one of these.
     """
 
     def __init__(
         self,
         pipe: "FeedbackInpaintPipeline",
         rounds: Sequence[int],
-        baselines: Sequence[str],
         controls: Sequence[str],
+        others: Mapping[str, Filler],
         seed: int,
-        results: Mapping[str, Path],
-        fillers: Mapping[str, Filler] = NO_FILLERS,
     ):
-        self.pipe, self.rounds, self.baselines, self.seed = pipe, rounds, baselines, seed
-        self.fillers = fillers
+        self.pipe, self.rounds, self.others, self.seed = pipe, rounds, others, seed
         self.last = max(rounds)
         self.controls = control_pipelines(pipe, controls, seed)
         self.named = {control: f"rounds={self.last}, {control}" for control in self.controls}
-        ours = [*(f"rounds={k}" for k in rounds), *self.named.values(), *baselines]
-        if taken := results.keys() & set(ours):
+        ours = [*(f"rounds={k}" for k in rounds), *self.named.values()]
+        if taken := others.keys() & set(ours):
             raise InputError(f"--results: {taken.pop()} is the name of a method of ours; choose another")
-        self.results = results
-        self.others = [*self.named.values(), *baselines, *results, *fillers]
-        self.methods = [*ours, *results, *fillers]
+        self.names = [*ours, *others]
+        self.compared = [*self.named.values(), *others]
         self.spare_map: np.ndarray | None = None  # one of another batch, for shuffled-map
 
     def score(
@@ -150,11 +163,7 @@ class Runner:
             if some:
                 filled = fill_with_pipeline(pipe, some, [self.last], self.seed, maps)[self.last]
                 scores[name] = scorer(name, filled, before=before, only=only)
-        for name in self.baselines:
-            scores[name] = scorer(name, [fill_with_baseline(name, sample) for sample in samples])
-        for name, folder in self.results.items():
-            scores[name] = scorer(name, [Fill(read_result(folder, x.stem, x.photo, x.hole)) for x in samples])
-        for name, fill in self.fillers.items():
+        for name, fill in self.others.items():
             scores[name] = scorer(name, fill(samples))
         return scores
 
