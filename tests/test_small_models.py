@@ -25,6 +25,7 @@ def test_a_model_is_made_of_scenes_alone(tmp_path, monkeypatch):
     scenes = {"name": "12 procedural scenes (cityscapes) of fbinpaint.data.scenes", "licence": "Apache-2.0"}
     assert origin["license"] == "apache-2.0" and origin["data"] == [scenes] and "base_model" not in origin
     assert origin["command"].startswith("python -m benchmarks.small_models") and "minutes" in origin["time"]
+    assert small_models.emissions(60, 2)["emissions"] == 10 and origin["co2_eq_emissions"]["source"].startswith("est")
     assert "Apache License" in (model / "LICENSE").read_text()
     pipe = FeedbackInpaintPipeline.from_pretrained(model)
     photo, _ = street_scene((64, 48), np.random.default_rng(3))

@@ -583,6 +583,8 @@ def test_rates_and_the_share_that_is_done(monkeypatch):
     assert [by_steps.share(step) for step in (0, 50, 100)] == [0, 0.5, 1]
     assert [by_steps.learning_rate_factor(step, 0.0) for step in (0, 5, 10, 99)] == [0, 0.5, 1, 1]
     assert by_steps.learning_rate_factor(50, 0.5) == pytest.approx(0.5) and by_steps.learning_rate_factor(99, 1) == 0
+    in_turn = Progress(accelerator, 100, None, 10, initial_steps=40)
+    assert [in_turn.learning_rate_factor(step, 0.0) for step in (5, 10, 39, 40, 45, 50)] == [0.5, 1, 1, 0, 0.5, 1]
     now = 1000.0
     monkeypatch.setattr("fbinpaint.training.schedule.time.monotonic", lambda: now)
     by_clock = Progress(accelerator, 10**9, 2, 10)

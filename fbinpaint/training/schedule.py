@@ -17,10 +17,21 @@ class Progress:
             the first step has ended, so that neither start-up nor compilation counts, and goes on where a resumed run
             had stopped.
         warmup_steps: over which the learning rates rise.
+        initial_steps: after which other networks begin to learn, so that the rates rise anew. At their peak from its
+            first step on, a painter that nothing has been taught can shut for ever: its last layer's input turns
+            negative, SiLU makes that 0, and no gradient brings it back.
     """
 
-    def __init__(self, accelerator: Accelerator, max_steps: int, max_minutes: float | None, warmup_steps: int):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        max_steps: int,
+        max_minutes: float | None,
+        warmup_steps: int,
+        initial_steps: int = 0,
+    ):
         self.accelerator, self.max_steps, self.warmup_steps = accelerator, max_steps, warmup_steps
+        self.initial_steps = initial_steps
         self.max_seconds = None if max_minutes is None else 60 * max_minutes
         self.seconds_before = 0.0
         self.started: float | None = None
@@ -43,8 +54,9 @@ class Progress:
         return min(share, 1.0)
 
     def learning_rate_factor(self, step: int, share: float) -> float:
-        """Half a cosine down to 0, at the start under a linear rise."""
-        rise = step / self.warmup_steps if step < self.warmup_steps else 1.0
+        """Half a cosine down to 0, under a linear rise wherever networks begin to learn."""
+        since = step if step < self.initial_steps else step - self.initial_steps
+        rise = since / self.warmup_steps if since < self.warmup_steps else 1.0
         return rise * 0.5 * (1 + math.cos(math.pi * share))
 
     def state_dict(self) -> dict[str, float]:

@@ -72,7 +72,9 @@ class Trainer:
         self.ema = WeightAverage(networks.to(accelerator.device), args.ema_decay)
         optimizers = build_optimizers(networks, args.learning_rate, args.encoder_learning_rate)
         self.peak_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        self.progress = Progress(accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps)
+        self.progress = Progress(
+            accelerator, args.max_train_steps, args.max_train_minutes, args.lr_warmup_steps, args.initial_steps
+        )
         if args.gradient_checkpointing:  # the average, a copy, keeps the plain networks
             for network in (getattr(networks, name) for name in COMPONENTS):
                 network.enable_gradient_checkpointing()
