@@ -12,6 +12,7 @@ from fbinpaint.training.command import parse_args, start
 from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.step import hole_windows
 from fbinpaint.training.trainer import Trainer
+from fbinpaint.training.validation import ignores_maps
 
 
 @pytest.fixture
@@ -101,3 +102,12 @@ def test_the_pipeline_of_the_lowest_lpips_is_the_best(trainer):
     score = trainer.validate(5)[key]
     assert best.is_dir() and kept(score + 1, score + 0.1)
     assert not kept(score + 1, score - 0.1) and not kept(score - 0.1, score + 1)
+
+
+def test_a_painter_that_paints_nothing_is_noticed(trainer):
+    assert not ignores_maps(trainer.validate(5))
+    last_layer = trainer.ema.module.guided_inpainter.details.to_rgb
+    for parameter in last_layer.parameters():
+        parameter.zero_()
+    assert ignores_maps(trainer.validate(6))
+    assert not ignores_maps({"psnr/0": 20.0, "lpips_alex/0": 0.1})  # a peer, which has no rounds

@@ -46,8 +46,13 @@ from .semi_supervised import STRATEGIES
 from .step import LossWeights
 from .trackers import check_tracker, start_tracker
 from .trainer import Trainer
+from .validation import ignores_maps
 
 LOG_EVERY = 10
+IGNORES_MAPS = (
+    "warning: maps change from round to round, the fills do not: the guided inpainter paints nothing, and does not "
+    "recover from that; start anew with a lower --learning_rate"
+)
 ENDLESS = 10**9  # steps, where the clock ends a run
 
 
@@ -297,6 +302,8 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
                 if accelerator.is_main_process:
                     bar.write(f"step {done}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
                     record(trainer, scores | of_data, done)
+                    if done > args.initial_steps and ignores_maps(scores):
+                        bar.write(IGNORES_MAPS)
             if over or stopping or done % args.checkpointing_steps == 0:
                 with cost.left_out():
                     trainer.save_checkpoint(done, loader.state())

@@ -4,7 +4,7 @@ Round 0 is the control as well: with its map frozen every further pass paints th
 the photos by whole batches, so that together they find what one of them would find alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,6 +114,17 @@ class Validator:
             row = [masked, before, after, fills[0][i], fills[-1][i], photos[i]]
             scores.pictures.append(np.concatenate(row, axis=1))
         return scores
+
+
+def ignores_maps(scores: Mapping[str, float]) -> bool:
+    """Whether maps change from round to round, and no fill of any photo does: the painter is deaf, or paints nothing.
+    Of labelled photos alone: scores of maps are what tells that they change."""
+    last = max(int(name.removeprefix("psnr/")) for name in scores if name.startswith("psnr/"))
+
+    def changes(kind: str) -> bool:
+        return scores.get(f"{kind}/0") != scores.get(f"{kind}/{last}")
+
+    return changes("miou_hole") and not changes("psnr") and not changes("lpips_alex")
 
 
 @dataclass
