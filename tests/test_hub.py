@@ -435,7 +435,15 @@ def test_the_card_is_valid_and_its_figures_are_those_of_the_report(hub, story):
     assert "Licence of the model: not stated" in card.text
 
 
-@pytest.mark.parametrize("name, report", [("streets", "streets"), ("faces", "celebamask")])
+@pytest.mark.parametrize(
+    "name, report",
+    [
+        ("streets", "streets"),
+        ("faces", "celebamask"),
+        ("small/streets", "small-streets"),
+        ("small/faces", "small-celebamask"),
+    ],
+)
 def test_the_bundled_models_have_their_facts_on_file(name, report):
     training = json.loads((ROOT / "checkpoints" / name / "training.json").read_text())
     card = model_card(ROOT / "checkpoints" / name, f"user/{name}", [ROOT / f"docs/reports/{report}.json"])
