@@ -351,8 +351,8 @@ RISKS = (
     r"\bpickle\.", r"\bimport pickle\b", r"\btorch\.load\(", r"(?<![.\w])eval\(", r"(?<![.\w])exec\(",
     r"trust_remote_code\s*=\s*True", r"allow_pickle\s*=\s*True", r"shell\s*=\s*True", r"\bos\.system\(",
 )  # fmt: skip
-ALLOWED = {  # torchvision's own backbone files for LPIPS; weights_only: tensors, no code
-    ("fbinpaint/evaluation/metrics.py", 'features = torch.load(path, map_location="cpu", weights_only=True)'),
+ALLOWED = {  # torchvision's own backbone files for LPIPS, torch-fidelity's for FID; weights_only: tensors, no code
+    ("fbinpaint/evaluation/metrics.py", 'return torch.load(path, map_location="cpu", weights_only=True)'),
 }
 
 

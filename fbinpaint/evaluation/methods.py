@@ -79,10 +79,10 @@ def other_methods(
     """All that a pipeline is compared with, by name. Raises InputError for unknown baselines, and for two of a name."""
     check_baselines(baselines)
     methods: dict[str, Filler] = {name: partial(_fill_with_baseline, name) for name in baselines}
-    for name, fill in {name: partial(_read_results, folder) for name, folder in results.items()}.items():
+    for name, folder in results.items():
         if name in methods or name in fillers:
             raise InputError(f"--results: {name} is the name of a method of ours; choose another")
-        methods[name] = fill
+        methods[name] = partial(_read_results, folder)
     return methods | dict(fillers)
 
 

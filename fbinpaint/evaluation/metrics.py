@@ -12,9 +12,9 @@ scored as the uint8 files a user gets; LPIPS alone wants [-1,1].
 """
 
 import os
-import pickle
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError  # which torch raises for a file that holds more than tensors
 
 import lpips
 import numpy as np
@@ -40,7 +40,7 @@ BACKBONE_FILES = {  # names looked for, in this order, in a folder of backbones
     "inception": (INCEPTION_FILE,),
 }
 CACHED_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "inception": INCEPTION_FILE}
-NOT_WEIGHTS = (OSError, SafetensorError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, RuntimeError)
+NOT_WEIGHTS = (OSError, SafetensorError, UnpicklingError, EOFError, KeyError, AttributeError, RuntimeError)
 
 
 # ---------------------------------------------------------------------------------------------- images
