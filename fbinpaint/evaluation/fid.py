@@ -28,11 +28,12 @@ class Inception:
         try:
             torch.save(metrics.read_weights(path), tensors)
             tensors.seek(0)
-            self.network = FeatureExtractorInceptionV3("inception", [str(NUM_FEATURES)], tensors).to(device)
+            network = FeatureExtractorInceptionV3("inception", [str(NUM_FEATURES)], tensors)
         except metrics.NOT_WEIGHTS as error:
             raise InputError(
                 f"{path}: is not Inception v3 of torch-fidelity ({type(error).__name__}); replace the file"
             ) from error
+        self.network = network.eval().to(device)  # which version 0.3 leaves as for training
         self.device = torch.device(device)
 
     @torch.no_grad()
