@@ -26,7 +26,7 @@ from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Seg
 from fbinpaint.training.command import main as train
 
 SCENES = {"faces": ("celebamask-hq", 1500), "streets": ("cityscapes", 900)}  # model -> classes, how many are drawn
-WATTS_A_CORE, GRAMS_A_KWH = 10, 480
+WATTS_A_CORE, GRAMS_A_KWH = 10, 480  # of a server, of the world's electricity (CO2)
 SIZE, SIDE = (224, 168), 128  # pixels: of a scene, of a crop
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = (

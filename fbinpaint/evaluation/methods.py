@@ -76,7 +76,10 @@ def fill_with_baseline(name: str, sample: Sample) -> Fill:
 def other_methods(
     baselines: Sequence[str], results: Mapping[str, Path], fillers: Mapping[str, Filler]
 ) -> dict[str, Filler]:
-    """All that a pipeline is compared with, by name. Raises InputError for unknown baselines, and for two of a name."""
+    """All that a pipeline is compared with, by name.
+
+    Raises InputError for an unknown baseline, and for results that have the name of another method.
+    """
     check_baselines(baselines)
     methods: dict[str, Filler] = {name: partial(_fill_with_baseline, name) for name in baselines}
     for name, folder in results.items():
