@@ -1,6 +1,6 @@
-"""Fill the tables of our pages from reports of `fbinpaint evaluate`, and of `benchmarks.removal`.
+"""Fill the tables of our pages from reports of `fbinpaint evaluate`, `benchmarks.removal` and `benchmarks.peers`.
 
-    python -m benchmarks.table README.md model_card.md docs/results.md docs/scores.md
+    python -m benchmarks.table README.md model_card.md docs/results.md docs/scores.md docs/peers.md
 
 A page says which reports belong where; whatever stands between these two lines is replaced:
 
@@ -10,6 +10,7 @@ A page says which reports belong where; whatever stands between these two lines 
     <!-- feedback docs/reports/a.json ... -->     a column for each report: two rounds against none, and every control
     <!-- classes docs/reports/a.json -->          IoU by class
     <!-- removal docs/reports/a.json ... -->      a row for each report and judge: what is still seen of what is removed
+    <!-- peers docs/reports/a.json -->            what peers and ours score and cost, and two rounds against each
     <!-- /report -->
 """
 
@@ -18,6 +19,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.peers.evaluation import table as costs_table
 from benchmarks.reports import exit_code
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.errors import InputError
@@ -25,7 +27,8 @@ from fbinpaint.evaluation.report import change, class_table, harm_table, markdow
 from fbinpaint.system.files import read_json, whole_file
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>report|methods|scores|feedback|classes|removal) (?P<paths>[^>]+) -->\n).*?(<!-- /report -->)",
+    r"(<!-- (?P<kind>report|methods|scores|feedback|classes|removal|peers) (?P<paths>[^>]+) -->\n)"
+    r".*?(<!-- /report -->)",
     re.DOTALL,
 )
 ROUNDS = 2  # the pipeline's own number
@@ -86,7 +89,7 @@ def filled(page: str) -> str:
             raise InputError(
                 f"{block['paths']}: cannot fill a table of {block['kind']} ({error}); it needs one report of one model "
                 f"(methods, scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea; "
-                "removal: some of benchmarks.removal"
+                "removal, peers: of benchmarks.removal, benchmarks.peers"
             ) from error
 
     return BLOCK.sub(tables, page)
@@ -203,6 +206,19 @@ def removal_table(reports: list[dict]) -> str:
     return markdown_table(rows)
 
 
+def peers_table(reports: list[dict]) -> str:
+    (report,) = reports
+    protocol = report["protocol"]
+    against = [pair for pair in report["paired"] if worth_telling(pair) and "frozen-map" not in pair]
+    return "\n\n".join(
+        [
+            f"**{protocol['data']}**, {protocol['n']} photos, {sizes(protocol)}; {protocol['costs']}:",
+            costs_table(report),
+            "\n".join(f"- {sentence(report, pair)}" for pair in against),
+        ]
+    )
+
+
 KINDS: dict[str, Callable[[list[dict]], str]] = {
     "report": whole_report,
     "methods": methods_table,
@@ -210,6 +226,7 @@ KINDS: dict[str, Callable[[list[dict]], str]] = {
     "feedback": feedback_table,
     "classes": classes,
     "removal": removal_table,
+    "peers": peers_table,
 }
 
 

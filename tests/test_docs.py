@@ -10,7 +10,8 @@ from benchmarks.table import filled
 from fbinpaint.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": 1, "model_card.md": 2, "docs/results.md": 4, "docs/scores.md": 13}  # and how many tables each has
+# And how many tables each has.
+PAGES = {"README.md": 1, "model_card.md": 2, "docs/results.md": 4, "docs/scores.md": 13, "docs/peers.md": 1}
 
 
 @pytest.mark.parametrize("name, tables", PAGES.items())

@@ -150,14 +150,14 @@ def plot(report: dict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
-    for axis, metric in zip(figure.subplots(1, 2), ("lpips_alex", "psnr"), strict=True):
+    axes = figure.subplots(1, 2)
+    for axis, metric in zip(axes, ("lpips_alex", "psnr"), strict=True):
         for name, cost in report["costs"].items():
             score = report["variants"][name]["overall"][metric]
-            axis.scatter(cost["cpu_ms"], score)
-            axis.annotate(name, (cost["cpu_ms"], score), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            axis.scatter(cost["cpu_ms"], score, label=name)
         axis.set(xlabel="CPU milliseconds", ylabel=COLUMNS[metric][0], xscale="log")
-        axis.margins(x=0.2)  # for the names
         axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
