@@ -452,7 +452,8 @@ def exemplars_command(args: argparse.Namespace) -> int:
     if not len(photos):
         raise InputError(f"{args.data}: holds no labelled photo; put maps of the photos' names into labels/")
     size = pipe.config.sample_size
-    read = [read_photo(row, size, pipe.label_space) for row in tqdm(photos, desc="exemplars", unit="photo")]
+    progress = tqdm(photos, desc="exemplars", unit="photo")
+    read = [read_photo(row, size, pipe.label_space, enlarge=False) for row in progress]
     pipe.set_exemplars(*zip(*read, strict=True))
     model = pinned(args.model)
     folder = Path(model) if os.path.isdir(model) else Path(FeedbackInpaintPipeline.download(model))
@@ -468,7 +469,8 @@ def exemplars_command(args: argparse.Namespace) -> int:
         write_origin(target, pipe.origin)
 
     save_folder(args.output, write)
-    print(f"{args.output}: {args.model} with {len(photos)} exemplars")
+    weight = pipe.recorrector.config.exemplar_weight
+    print(f"{args.output}: {args.model} with {len(photos)} exemplars, whose weight in its maps is {weight:g}")
     return 0
 
 

@@ -7,14 +7,17 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.errors import InputError
+from fbinpaint.evaluation.controls import control_pipelines
 from fbinpaint.images.tensors import to_tensor
 from fbinpaint.labels import IGNORE, get_label_space
+from fbinpaint.loop import feedback_rounds
 from fbinpaint.models import Recorrector
 from fbinpaint.models.exemplar_bank import (
     FLOOR,
@@ -22,14 +25,25 @@ from fbinpaint.models.exemplar_bank import (
     SHRINKAGE,
     Exemplars,
     Statistics,
+    adapted_map,
     discriminate,
     from_moments,
+    labelled_cells,
     mirrored,
     no_exemplars,
     retrieve_layout,
 )
 from fbinpaint.models.layers import one_hot
-from fbinpaint.pipeline.exemplars import make_exemplars
+from fbinpaint.pipeline.exemplars import (
+    SCALES,
+    WEIGHTS,
+    Fold,
+    SeenPhoto,
+    look_at,
+    make_exemplars,
+    own_exemplars,
+    resized,
+)
 
 from .conftest import labelled_scenes, make_tiny_networks
 
@@ -76,7 +90,7 @@ def cells_of(pyramid: list[Tensor]) -> Tensor:
 def statistics_of(*photos: tuple[list[Tensor], Tensor]) -> Statistics:
     statistics = Statistics(CLASSES, sum(CHANNELS))
     for pyramid, labels in photos:
-        statistics.add(pyramid, labels)
+        statistics.add(*labelled_cells(pyramid, labels))
     return statistics
 
 
@@ -273,6 +287,101 @@ def test_adapted_exemplars_know_the_owners_photos_better():
     assert right[1] > right[0] + 0.1
 
 
+@pytest.mark.parametrize("weight", [0.1, 0.6])
+def test_the_adapted_map_is_the_logarithmic_pool_of_both(weight):
+    world = Gaussians()
+    exemplars, (pyramid, _) = exemplars_of(world.draw(3)), world.draw(2)
+    own = torch.rand(2, CLASSES, 24, 24).softmax(1)
+    votes = discriminate(pyramid, own, exemplars) + 1e-4
+    product = (own + 1e-4) ** (1 - weight) * votes**weight
+    found = adapted_map(pyramid, own, exemplars, weight)
+    torch.testing.assert_close(found, product / product.sum(1, keepdim=True), atol=1e-5, rtol=1e-4)
+    assert adapted_map(pyramid, own.half(), exemplars, weight).dtype == torch.float16
+    assert adapted_map(pyramid, own, exemplars, 0) is own
+    torch.testing.assert_close(adapted_map(pyramid, own, no_exemplars(exemplars), weight), own, atol=1e-3, rtol=0)
+
+
+def fold_of(world: Gaussians, right: float) -> Fold:
+    """Four photos whose own map gives the true class this share."""
+    fold = Fold(CLASSES, sum(CHANNELS))
+    for _ in range(4):
+        pyramid, labels = world.draw(1)
+        features, classes = labelled_cells(pyramid, labels)
+        own = torch.full((len(classes), CLASSES), (1 - right) / (CLASSES - 1)).scatter(1, classes[:, None], right)
+        fold.add(SeenPhoto(features, own, classes, NO_MAPS[0]))
+    return fold
+
+
+def test_the_likeliest_weight_is_that_of_what_the_segmenter_lacks():
+    """None beside a segmenter that knows the photos, all that it may have beside one that knows nothing of them."""
+    world = Gaussians()
+    exemplars = exemplars_of(world.draw(6))
+    ignorant, sure = (fold_of(world, right).log_likelihoods(exemplars) for right in (1 / CLASSES, 0.999))
+    assert ignorant.argmax() == len(WEIGHTS) - 1 and sure.argmax() == 0
+    assert ignorant.diff().min() > 0 and sure.diff().max() < 0
+
+
+@torch.no_grad()
+def test_own_exemplars_are_weighed_on_photos_that_they_do_not_hold():
+    networks = make_tiny_networks().eval()
+    space, bank = get_label_space("cityscapes"), networks.recorrector.bank
+    photos = labelled_scenes("cityscapes", 9)[5:]
+    own, weight = own_exemplars(bank, networks.segmenter, space, photos)
+    both = [[photo, resized(*photo, 0.5)] for photo in photos]  # the sizes that each is looked at in
+    assert both[0][1][0].shape == (24, 32, 3) and both[0][1][1].shape == (24, 32)
+    assert far(own, make_exemplars(networks.segmenter, space, sum(both, []))) < 1e-3
+    likelihood = torch.zeros(len(WEIGHTS))
+    for number, photo in enumerate(photos):  # fewer than folds: each is alone in one
+        fold = Fold(19, bank.means.shape[1])
+        (seen,) = look_at(networks.segmenter, [photo], SCALES)
+        fold.add(seen)
+        others = make_exemplars(networks.segmenter, space, sum(both[:number] + both[number + 1 :], []))
+        likelihood += fold.log_likelihoods(bank.adapted(others))
+    assert weight == WEIGHTS[likelihood.argmax()] > 0
+    assert own_exemplars(bank, networks.segmenter, space, photos[:1])[1] in WEIGHTS  # the bank alone speaks of it
+
+
+def test_own_exemplars_teach_the_maps_of_other_photos(tiny_pipeline):
+    """Of intact photos and of filled ones, though no network is trained; a networks of random weights knows nothing."""
+    pipe, scenes = copy.deepcopy(tiny_pipeline), labelled_scenes("cityscapes", 20)
+    pipe.recorrector.set_bank(no_exemplars(pipe.recorrector.bank))
+    photos, maps = zip(*scenes[12:], strict=True)
+    hole = np.zeros(maps[0].shape, bool)
+    hole[10:30, 10:40] = True
+
+    def right() -> list[float]:
+        out = pipe(list(photos), [hole] * len(photos), num_feedback_rounds=0, output_type="np")
+        found = pipe.segment(list(photos), output_type="np"), out.semantic_before
+        return [float(np.mean([(a == b).mean() for a, b in zip(of_all, maps, strict=True)])) for of_all in found]
+
+    before = right()
+    pipe.set_exemplars(*zip(*scenes[:12], strict=True))
+    assert pipe.recorrector.config.exemplar_weight > 0
+    after = right()
+    assert all(b > a + 0.2 for a, b in zip(before, after, strict=True))
+    bare = control_pipelines(pipe, ["no-exemplars", "random-exemplar"], seed=0)
+    assert bare["random-exemplar"].recorrector.config.exemplar_weight == pipe.recorrector.config.exemplar_weight
+    pipe = bare["no-exemplars"]
+    assert right() == pytest.approx(before, abs=0.02)
+    pipe.recorrector.set_bank(pipe.recorrector.bank)
+    assert pipe.recorrector.config.exemplar_weight == 0  # of a bank of training photos
+
+
+@torch.no_grad()
+def test_own_exemplars_are_asked_about_every_fill():
+    networks = make_tiny_networks().eval()
+    bank = networks.recorrector.bank
+    networks.recorrector.set_bank(bank, 0.4)
+    image, mask = to_tensor(labelled_scenes("cityscapes", 1)[0][0]), torch.zeros(1, 1, 48, 64)
+    mask[..., 12:36, 16:40] = 1
+    first, second = feedback_rounds(networks, image, mask, 1)
+    for fill, found in ((first.initial, first.probabilities), (first.image, second.newest)):
+        segmented = networks.segmenter(fill, mask)
+        own = segmented.logits.softmax(1)
+        torch.testing.assert_close(found, adapted_map(segmented.pyramid, own, bank, 0.4))
+        assert not torch.allclose(found, own, atol=0.01)
+
+
 def test_exemplars_are_made_of_labelled_photos():
     networks, space = make_tiny_networks("celebamask-hq"), FACES
     (photo, ids), (other, other_ids) = labelled_scenes("celebamask-hq", 2)
@@ -460,8 +569,39 @@ def test_exemplars_of_ones_own_are_saved_with_the_pipeline(tiny_pipeline, tmp_pa
     assert len(after) == 4 and set(after.maps.unique().tolist()) == {0, IGNORE}
     assert torch.equal(after.counts > 0, counts > 0)  # what the owner's do not show is still known
     pipe.save_pretrained(tmp_path / "own")
-    loaded = type(pipe).from_pretrained(tmp_path / "own").recorrector.bank
-    assert all(torch.equal(value, getattr(loaded, name)) for name, value in vars(after).items())
+    loaded = type(pipe).from_pretrained(tmp_path / "own")
+    assert all(torch.equal(value, getattr(loaded.recorrector.bank, name)) for name, value in vars(after).items())
+    assert loaded.recorrector.config.exemplar_weight == pipe.recorrector.config.exemplar_weight > 0
+    assert np.array_equal(loaded.segment(photos[0]), pipe.segment(photos[0]))
+
+
+def test_small_photos_are_exemplars_as_they_are(tmp_path):
+    """As the loop sees photos of their size, not enlarged to the one that it works at; by command, too."""
+    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), "cityscapes", sample_size=96)
+    pipe.recorrector.set_bank(no_exemplars(pipe.recorrector.bank))
+    pipe.save_pretrained(tmp_path / "model")
+    photo, ids = labelled_scenes("cityscapes", 1)[0]
+    pipe.set_exemplars([photo], [ids])
+    cells = 6 * 8 + 4 * 4  # every fourth of 12x16, and of 8x8: 24 rows are padded to 32
+    assert pipe.recorrector.bank.counts.sum() == cells
+    for name, pixels in (("images", photo), ("labels", ids)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "data" / name / "0.png")
+    arguments = f"exemplars --model {tmp_path}/model --data {tmp_path}/data --output {tmp_path}/own"
+    assert main(arguments.split()) == 0
+    assert Recorrector.from_pretrained(tmp_path / "own", subfolder="recorrector").bank.counts.sum() == cells
+
+
+@pytest.mark.parametrize("weight", ["1.0", "-0.1", "NaN", "1e300", '"0.5"', "true"])
+def test_an_absurd_weight_of_exemplars_is_refused(tiny_pipeline_dir, tmp_path, weight):
+    shutil.copytree(tiny_pipeline_dir / "recorrector", tmp_path / "recorrector")
+    config = tmp_path / "recorrector" / "config.json"
+    text = config.read_text()
+    assert '"exemplar_weight": 0.0' in text
+    config.write_text(text.replace('"exemplar_weight": 0.0', f'"exemplar_weight": {weight}'))
+    with pytest.raises(InputError, match="exemplar_weight") as refused:
+        Recorrector.from_pretrained(tmp_path / "recorrector")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

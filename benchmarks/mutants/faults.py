@@ -18,7 +18,7 @@ MODULES = (
     *(f"evaluation/{name}.py" for name in ("photos", "scoring", "methods", "summaries", "metrics", "controls")),
     *(f"pipeline/{name}.py" for name in (
         "runner", "crop_jobs", "outputs", "inputs", "refinement", "grain", "thin_holes", "smooth_surfaces", "selection",
-        "segmentation",
+        "segmentation", "exemplars",
     )),
     "images/convert.py", "images/crops.py", "data/photos.py", "data/loader.py",
 )  # fmt: skip
@@ -100,6 +100,12 @@ FAULTS = [
             "return torch.where(mask > 0.5, fill, image)",
             "return torch.where(mask > 0.5, image, fill)",
             "test_loop.py::test_known_pixels_are_the_photos_own",
+        ),
+        (
+            "own exemplars are not asked about the newest fill",
+            "newest = networks.recorrector.adapt(again.pyramid, again.logits.softmax(1))",
+            "newest = again.logits.softmax(1)",
+            "test_exemplars.py::test_own_exemplars_are_asked_about_every_fill",
         ),
         (
             "the one-way control teaches the segmenter",
@@ -1168,12 +1174,39 @@ FAULTS = [
         ),
     ),
     *of(
+        "pipeline/exemplars.py",
+        (
+            "own exemplars are weighed on photos that they hold",
+            "of(other for other in folds if other is not fold)",
+            "of(folds)",
+            "test_exemplars.py::test_own_exemplars_are_weighed_on_photos_that_they_do_not_hold",
+        ),
+        (
+            "own exemplars are looked at in one size",
+            "enumerate(look_at(segmenter, labelled, SCALES))",
+            "enumerate(look_at(segmenter, labelled))",
+            "test_exemplars.py::test_own_exemplars_are_weighed_on_photos_that_they_do_not_hold",
+        ),
+        (
+            "the least likely weight is taken",
+            "WEIGHTS[int(likelihood.argmax())]",
+            "WEIGHTS[int(likelihood.argmin())]",
+            "test_exemplars.py::test_own_exemplars_are_weighed_on_photos_that_they_do_not_hold",
+        ),
+    ),
+    *of(
         "pipeline/segmentation.py",
         (
             "the mirror image is laid over the photo",
-            ".logits.float().softmax(1).flip(3)",
-            ".logits.float().softmax(1)",
+            "seen(image), seen(image.flip(3)).flip(3)",
+            "seen(image), seen(image.flip(3))",
             "test_segmentation.py::test_mirror_images_have_mirrored_maps",
+        ),
+        (
+            "own exemplars are not asked about intact photos",
+            "heard = [recorrector] + [None]",
+            "heard = [None] + [None]",
+            "test_exemplars.py::test_own_exemplars_teach_the_maps_of_other_photos",
         ),
         (
             "mirrored sides keep their names",

@@ -65,9 +65,10 @@ class Batch:
 
 
 def read_photo(
-    row: dict, shorter: int, label_space: LabelSpace, label_map: np.ndarray | None = None
+    row: dict, shorter: int, label_space: LabelSpace, label_map: np.ndarray | None = None, enlarge: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The photo of a row with its shorter side resized to `shorter` pixels: (H,W,3) uint8 and labels (H,W) uint8.
+    """The photo of a row with its shorter side resized to `shorter` pixels, if it is larger or to be enlarged: (H,W,3)
+    uint8 and labels (H,W) uint8.
 
     Without a label all are 255.
 
@@ -85,7 +86,7 @@ def read_photo(
         image = to_rgb(decode_image(picture, row["name"]))
     if image.shape[1::-1] != picture.size:
         size = size[::-1]  # its EXIF orientation says that it lies on its side
-    resized = shorter_side(size, shorter)
+    resized = shorter_side(size, shorter if enlarge else min(shorter, *size))
     image = resize_image(image, resized)
     if row["label_format"] is None:
         return image, np.full(image.shape[:2], IGNORE, np.uint8)

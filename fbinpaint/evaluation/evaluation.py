@@ -65,10 +65,12 @@ LIBRARIES = ("torch", "torchvision", "diffusers", "lpips", "torchmetrics", "open
 
 @dataclass(frozen=True)
 class Evaluation:
-    """report: what report.json holds. scores: method -> one score for each of its photos, in their order."""
+    """report: what report.json holds. scores: method -> one score for each of its photos, in their order. intact: stem
+    of a labelled photo -> confusion (C,C) of its map without a hole; empty after `compare`."""
 
     report: dict
     scores: dict[str, list[PhotoScore]]
+    intact: dict[str, np.ndarray] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Writes the report (strict JSON) and, beside it with the suffix .csv, the scores; each whole or not at all."""
@@ -159,7 +161,7 @@ def evaluate(
         "paired": comparisons(rounds, methods.compared, found.scores, seed),
         "intact": intact_summary(list(found.intact.values()), pipe.label_space),
     }
-    return Evaluation(plain(report), found.scores)
+    return Evaluation(plain(report), found.scores, found.intact)
 
 
 def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings) -> Evaluation:

@@ -28,6 +28,7 @@ NEIGHBOURHOOD = 13  # of those, around the hole: there the agreement of maps cou
 FAR_WEIGHT = 0.05  # of a cell with no hole in its neighbourhood
 SHRINKAGE = 0.1  # of the covariance towards its diagonal
 FLOOR = 0.05  # share of a layout that is the photo's own map, as exemplars do not show everything
+MIN_SHARE = 1e-4  # no opinion rules a class out
 PRIOR_CELLS = 1000.0  # so many cells of a model's own exemplars count beside those of somebody else's
 
 
@@ -120,25 +121,39 @@ class Layout:
     maps: Tensor  # (B,K,MAP_SIDE,MAP_SIDE) uint8, theirs, mirrored where that agrees better
 
 
+def labelled_cells(levels: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What (N,D_s,H/s,W/s) for each stride s show in the labelled cells, (n,D), and their classes, (n,) int64; on the
+    CPU.
+
+    labels (N,H/4,W/4) int64, 255 = unknown. Every fourth cell counts: its neighbours say the same.
+    """
+    labels = labels[:, ::2, ::2]
+    shown = [F.interpolate(level.float(), size=labels.shape[-2:], mode="bilinear") for level in levels]
+    known = (labels != IGNORE).cpu()
+    return torch.cat(shown, 1).movedim(1, -1).cpu()[known], labels.cpu()[known]
+
+
 class Statistics:
-    """Sums over exemplars, one after the other, on the CPU: not every device has double precision. num_classes, and D
-    channels of features at all strides."""
+    """Sums over labelled cells, on the CPU: not every device has double precision. num_classes, and D channels of
+    features at all strides."""
 
     def __init__(self, num_classes: int, channels: int):
         self.counts = torch.zeros(num_classes, dtype=torch.float64)
         self.sums = torch.zeros(num_classes, channels, dtype=torch.float64)
         self.squares = torch.zeros(channels, channels, dtype=torch.float64)
 
-    def add(self, pyramid: list[Tensor], labels: Tensor) -> None:
-        """pyramid: (N,D_s,H/s,W/s) for each stride s; labels (N,H/4,W/4) int64, 255 = unknown. Every fourth cell
-        counts: their neighbours say the same."""
-        labels = labels[:, ::2, ::2].cpu()
-        levels = [F.interpolate(level.float(), size=labels.shape[-2:], mode="bilinear") for level in pyramid]
-        cells = torch.cat(levels, 1).movedim(1, -1).cpu()[labels != IGNORE]  # (n, D)
-        classes = F.one_hot(labels[labels != IGNORE], len(self.counts)).float()  # (n, C)
-        self.counts += classes.sum(0)
-        self.sums += classes.T @ cells
+    def add(self, cells: Tensor, classes: Tensor) -> None:
+        """cells (n,D) and their classes (n,), of `labelled_cells`."""
+        indicators = F.one_hot(classes, len(self.counts)).float()  # (n, C)
+        self.counts += indicators.sum(0)
+        self.sums += indicators.T @ cells
         self.squares += cells.T @ cells
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        total = Statistics(*self.sums.shape)
+        for name, value in vars(self).items():
+            setattr(total, name, value + getattr(other, name))
+        return total
 
     def exemplars(self, maps: Tensor, mirror: Tensor) -> Exemplars:
         """With their maps (N,MAP_SIDE,MAP_SIDE) and mirror (C,), both uint8."""
@@ -183,6 +198,19 @@ def discriminate(pyramid: list[Tensor], probabilities: Tensor, exemplars: Exempl
     # A finite number: of a bank that shows nothing all are masked.
     voted = scores.masked_fill(~shown, -1e4).softmax(1) * (own * shown).sum(1, keepdim=True)
     return torch.where(shown, voted, own)
+
+
+def adapted_map(pyramid: list[Tensor], probabilities: Tensor, exemplars: Exemplars, weight: float) -> Tensor:
+    """The map of a segmenter that has not learnt the exemplars' labels, (B,C,h,w): the logarithmic opinion pool of its
+    own and of what their discriminant says.
+
+    pyramid, probabilities: as of `discriminate`; weight: of the discriminant, in [0,1); 0 leaves the map as it is.
+    """
+    if weight == 0:
+        return probabilities
+    votes = discriminate(pyramid, probabilities, exemplars)
+    own, said = (torch.log(at_least_float32(x) + MIN_SHARE) for x in (probabilities, votes))
+    return torch.lerp(own, said, weight).softmax(1).to(probabilities.dtype)
 
 
 def mirrored(exemplars: Exemplars) -> Tensor:

@@ -15,7 +15,16 @@ from torch.nn import functional as F
 
 from fbinpaint.labels import IGNORE
 
-from .exemplar_bank import MAP_SIDE, Exemplars, Layout, at_least_float32, discriminate, retrieve_layout
+from .exemplar_bank import (
+    MAP_SIDE,
+    MIN_SHARE,
+    Exemplars,
+    Layout,
+    adapted_map,
+    at_least_float32,
+    discriminate,
+    retrieve_layout,
+)
 from .gradient_checkpointing import GradientCheckpointing
 from .layers import ResBlock, cat_channels, zero_init
 from .safe_loading import SafeLoading
@@ -25,7 +34,6 @@ OPINIONS = ("first map", "newest map", "consistency", "layout")
 FIRST_SHARE = 0.7  # of the first map, before anything is learned
 # Likewise, by how much each is to be believed: a discriminant takes neighbouring cells for independent witnesses.
 SHARPNESS = (1.0, 1.0, 0.125, 1.0)
-MIN_SHARE = 1e-4  # no opinion rules a class out
 
 
 @dataclass
@@ -55,6 +63,11 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         feature_channels: of the segmenter's features at all strides together.
         num_exemplars: size of the stored bank, 1 or more; a fresh one holds an exemplar that shows no class.
         top_k: how many exemplars make a layout.
+        exemplar_weight: of the exemplars' discriminant in every map that the segmenter makes, in [0,1): above 0 for
+            somebody's own exemplars, whose labels the segmenter has not learnt.
+
+    Raises:
+        ValueError: exemplar_weight is not in [0,1).
     """
 
     DOUBT_CHANNELS = 3
@@ -67,8 +80,11 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         feature_channels: int = 560,
         num_exemplars: int = 1,
         top_k: int = 20,
+        exemplar_weight: float = 0.0,
     ):
         super().__init__()
+        if not 0 <= exemplar_weight < 1:
+            raise ValueError(f"exemplar_weight {exemplar_weight}: must be from 0 to below 1")
         number = len(OPINIONS)
         evidence = number + number * (number - 1) // 2 + self.DOUBT_CHANNELS
         self.gather = nn.Conv2d(evidence, channels, 1)
@@ -92,15 +108,25 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         """The exemplars saved with the model."""
         return Exemplars(**{field.name: getattr(self, f"bank_{field.name}") for field in fields(Exemplars)})
 
-    def set_bank(self, exemplars: Exemplars) -> None:
-        """Replace the stored bank; the configuration follows, so that the saved model loads with it."""
+    def set_bank(self, exemplars: Exemplars, weight: float = 0.0) -> None:
+        """Replace the stored bank and its weight in the segmenter's maps; the configuration follows, so that the saved
+        model loads with it."""
         for field in fields(Exemplars):
             old, new = getattr(self, f"bank_{field.name}"), getattr(exemplars, field.name)
             if old.shape == new.shape:  # DDP knows its buffers by their identity
                 old.copy_(new)
             else:
                 setattr(self, f"bank_{field.name}", new.to(old.device, old.dtype))
-        self.register_to_config(num_exemplars=len(exemplars))
+        self.register_to_config(num_exemplars=len(exemplars), exemplar_weight=weight)
+
+    def adapt(self, pyramid: list[Tensor], probabilities: Tensor) -> Tensor:
+        """The segmenter's map as exemplars of one's own have it: see `adapted_map`."""
+        # A model's own say nothing here, and need not be fetched to a GPU for that.
+        return self._adapt(pyramid, probabilities) if self.config.exemplar_weight else probabilities
+
+    @apply_forward_hook
+    def _adapt(self, pyramid: list[Tensor], probabilities: Tensor) -> Tensor:
+        return adapted_map(pyramid, probabilities, self.bank, self.config.exemplar_weight)
 
     @apply_forward_hook
     def lay_out(self, probabilities: Tensor, mask: Tensor, allowed: Tensor | None = None) -> Layout:

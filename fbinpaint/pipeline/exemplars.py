@@ -1,36 +1,139 @@
 """Exemplars made of labelled photos, as a segmenter sees them: of training photos for a new model's bank, or of
 somebody's own for an existing one's."""
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
+from fbinpaint.images.crops import resize_image
 from fbinpaint.images.tensors import pad_to_multiple, to_tensor
 from fbinpaint.labels import LabelSpace
 from fbinpaint.models import Segmenter
-from fbinpaint.models.exemplar_bank import MAP_SIDE, Exemplars, Statistics
+from fbinpaint.models.exemplar_bank import MAP_SIDE, MIN_SHARE, Exemplars, Statistics, adapted_map, labelled_cells
 from fbinpaint.models.layers import downsample_labels
+
+LabelledPhotos = Iterable[tuple[np.ndarray, np.ndarray]]
+
+# Sizes that own exemplars are looked at in: what their statistics say of photos half as large would be wrong otherwise
+# (docs/experiments.md).
+SCALES = (1.0, 0.5)
+FOLDS = 5
+WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+SCORED = 4  # of so many labelled cells one is scored
+
+
+@dataclass
+class SeenPhoto:
+    """A labelled photo as a segmenter sees it: n labelled cells."""
+
+    features: Tensor  # (n,D), at all strides
+    probabilities: Tensor  # (n,C), the segmenter's own map
+    classes: Tensor  # (n,), the true ones
+    semantic_map: Tensor  # (MAP_SIDE,MAP_SIDE) uint8
 
 
 @torch.no_grad()
-def make_exemplars(
-    segmenter: Segmenter, label_space: LabelSpace, labelled: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> Exemplars:
+def look_at(
+    segmenter: Segmenter, labelled: LabelledPhotos, scales: Sequence[float] = (1.0,)
+) -> Iterator[SeenPhoto]:
+    """Each labelled photo, in so many times its size; its tensors on the CPU. Raises ValueError where there is none."""
+    photo = None
+    for photo, semantic_map in labelled:
+        seen = [look_once(segmenter, *resized(photo, semantic_map, scale)) for scale in scales]
+        features, probabilities, classes = (torch.cat(of_all) for of_all in zip(*seen, strict=True))
+        small = cv2.resize(semantic_map, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_NEAREST_EXACT)
+        yield SeenPhoto(features, probabilities, classes, torch.from_numpy(small))
+    if photo is None:
+        raise ValueError("no photo, so there is nothing to make exemplars of")
+
+
+def resized(photo: np.ndarray, semantic_map: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    if scale == 1:
+        return photo, semantic_map
+    width, height = (max(1, round(scale * side)) for side in photo.shape[1::-1])
+    labels = cv2.resize(semantic_map, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return resize_image(photo, (width, height)), labels
+
+
+def look_once(segmenter: Segmenter, photo: np.ndarray, semantic_map: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, probabilities and classes of the labelled cells, as in `SeenPhoto`."""
+    image = pad_to_multiple(to_tensor(photo), 16).to(segmenter.device, segmenter.dtype)
+    labels = pad_to_multiple(torch.from_numpy(semantic_map)[None, None].float(), 16)[:, 0].long()
+    segmented = segmenter(image, torch.zeros_like(image[:, :1]))
+    levels = [*segmented.pyramid, segmented.logits.softmax(1)]
+    cells, classes = labelled_cells(levels, downsample_labels(labels))
+    features, probabilities = cells.tensor_split([cells.shape[1] - levels[-1].shape[1]], 1)
+    return features, probabilities, classes
+
+
+def mirror_of(label_space: LabelSpace) -> Tensor:
+    """(C,) uint8, what each class becomes in a mirrored photo."""
+    return torch.from_numpy(label_space.flip(np.arange(label_space.num_classes, dtype=np.uint8)))
+
+
+def make_exemplars(segmenter: Segmenter, label_space: LabelSpace, labelled: LabelledPhotos) -> Exemplars:
     """labelled: photos (H,W,3) uint8 at the size that the networks work at, and their maps (H,W) uint8, 255 = unknown.
     """
     statistics: Statistics | None = None
     maps = []
-    for photo, semantic_map in labelled:
-        image = pad_to_multiple(to_tensor(photo), 16).to(segmenter.device, segmenter.dtype)
-        labels = pad_to_multiple(torch.from_numpy(semantic_map)[None, None].float(), 16)[:, 0].long()
-        pyramid = segmenter(image, torch.zeros_like(image[:, :1])).pyramid
+    for seen in look_at(segmenter, labelled):
         if statistics is None:
-            statistics = Statistics(segmenter.config.num_classes, sum(level.shape[1] for level in pyramid))
-        statistics.add(pyramid, downsample_labels(labels))
-        maps.append(cv2.resize(semantic_map, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_NEAREST_EXACT))
-    if statistics is None:
-        raise ValueError("no photo, so there is nothing to make exemplars of")
-    mirror = torch.from_numpy(label_space.flip(np.arange(label_space.num_classes, dtype=np.uint8)))
-    return statistics.exemplars(torch.from_numpy(np.stack(maps)), mirror)
+            statistics = Statistics(label_space.num_classes, seen.features.shape[1])
+        statistics.add(seen.features, seen.classes)
+        maps.append(seen.semantic_map)
+    assert statistics is not None, "there is a photo at least"
+    return statistics.exemplars(torch.stack(maps), mirror_of(label_space))
+
+
+class Fold:
+    """Exemplars that are left out together: the statistics of their cells, and some of these to be scored.
+
+    num_classes, and D channels of features at all strides.
+    """
+
+    def __init__(self, num_classes: int, channels: int):
+        self.statistics = Statistics(num_classes, channels)
+        self.scored: list[tuple[Tensor, ...]] = []  # of each photo features, probabilities and classes
+
+    def add(self, seen: SeenPhoto) -> None:
+        self.statistics.add(seen.features, seen.classes)
+        # Copies: views would hold on to all cells.
+        self.scored.append(tuple(x[::SCORED].clone() for x in (seen.features, seen.probabilities, seen.classes)))
+
+    def log_likelihoods(self, exemplars: Exemplars) -> Tensor:
+        """(len(WEIGHTS),), sums over the cells: of their classes, if these exemplars have each of WEIGHTS in maps."""
+        features, probabilities, classes = (torch.cat(of_all) for of_all in zip(*self.scored, strict=True))
+        features, probabilities = (x.T[None, :, :, None] for x in (features, probabilities))  # (1,·,n,1)
+        maps = [adapted_map([features], probabilities, exemplars, weight)[0, :, :, 0].T for weight in WEIGHTS]
+        return torch.stack([F.nll_loss((map_ + MIN_SHARE).log(), classes, reduction="sum").neg() for map_ in maps])
+
+
+def own_exemplars(
+    bank: Exemplars, segmenter: Segmenter, label_space: LabelSpace, labelled: LabelledPhotos
+) -> tuple[Exemplars, float]:
+    """Exemplars of labelled photos that the segmenter has not learnt, and the weight in its maps of what they make of
+    `bank` (on the CPU): of WEIGHTS the likeliest by photos that are left out, a fifth of them at a time."""
+    num_classes, channels = bank.means.shape
+    folds = [Fold(num_classes, channels) for _ in range(FOLDS)]
+    maps = []
+    for number, seen in enumerate(look_at(segmenter, labelled, SCALES)):
+        folds[number % FOLDS].add(seen)
+        maps.append(seen.semantic_map)
+
+    def of(some: Iterable[Fold]) -> Exemplars:
+        statistics = reduce(operator.add, (fold.statistics for fold in some))
+        return statistics.exemplars(torch.stack(maps), mirror_of(label_space))
+
+    likelihood = torch.zeros(len(WEIGHTS))
+    for fold in folds:
+        if fold.statistics.counts.any():
+            others = of(other for other in folds if other is not fold)
+            likelihood += fold.log_likelihoods(bank.adapted(others))
+    return of(folds), WEIGHTS[int(likelihood.argmax())]

@@ -10,10 +10,10 @@ import PIL.Image
 from fbinpaint.errors import InputError
 from fbinpaint.hub.origin import NOT_STATED, inherited
 from fbinpaint.images.convert import upright
-from fbinpaint.images.crops import resize_image, shorter_side
+from fbinpaint.images.crops import resize_image, working_size
 from fbinpaint.labels import IGNORE, LabelSpace, get_label_space
 from fbinpaint.models import Recorrector, Segmenter
-from fbinpaint.pipeline.exemplars import make_exemplars
+from fbinpaint.pipeline.exemplars import own_exemplars
 from fbinpaint.pipeline.inputs import check_output_type, is_batch, read_map, read_photo, split_photos, split_planes
 from fbinpaint.pipeline.outputs import as_mask_like, as_output
 from fbinpaint.pipeline.saved_pipeline import SavedPipeline
@@ -73,6 +73,7 @@ class MapPipeline(SavedPipeline):
                     self.label_space,
                     self.config.sample_size,
                     self._execution_device,
+                    self.recorrector,
                 )
                 maps |= dict(zip(some, found, strict=True))
         results = [as_output(maps[i], self.label_space, output_type) for i in range(len(photos))]
@@ -134,7 +135,8 @@ class MapPipeline(SavedPipeline):
         """Consult labelled photos of one's own, five to a hundred, instead of the model's; saved with the pipeline.
 
         What they show of a class counts as far as there is enough of it; for the rest their statistics lean on those of
-        the exemplars that the pipeline had before. No network is trained.
+        the exemplars that the pipeline had before. From then on they are heard in every map, also in those of
+        `segment`: as much as helps in photos left out of them (`pipeline.exemplars`). No network is trained.
 
         Args:
             photos, value_range: as when calling the pipeline, whole photos of the kind that is to be restored.
@@ -150,13 +152,14 @@ class MapPipeline(SavedPipeline):
         def labelled() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for photo, map_ in zip(photos, maps, strict=True):
                 pixels, _ = read_photo(photo, value_range)
-                size = shorter_side(pixels.shape[1::-1], self.config.sample_size)
+                size = working_size(pixels.shape[1], pixels.shape[0], self.config.sample_size)
                 yield resize_image(pixels, size), read_map(map_, size, self.label_space)
 
-        own = make_exemplars(self.segmenter, self.label_space, labelled())
+        bank = self.recorrector.bank.to("cpu")
+        own, weight = own_exemplars(bank, self.segmenter, self.label_space, labelled())
         if not own.counts.any():
             raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
-        self.recorrector.set_bank(self.recorrector.bank.to("cpu").adapted(own))
+        self.recorrector.set_bank(bank.adapted(own), weight)
         exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
         self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])
 

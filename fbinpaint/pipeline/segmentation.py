@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fbinpaint.images.crops import resize_image, working_size
 from fbinpaint.images.tensors import pad_to_multiple, to_tensor
 from fbinpaint.labels import LabelSpace
-from fbinpaint.models import Segmenter
+from fbinpaint.models import Recorrector, Segmenter
 
 ENLARGEMENTS = (2, 4)  # the sizes looked at beside that of the loop, in sample sizes, as far as a photo has the pixels
 MAX_ASPECT = 2  # these hold at most so many squares of their shorter side: a panorama at 1024x4096 would take .9 GB
@@ -27,8 +27,10 @@ def segment_photos(
     label_space: LabelSpace,
     sample_size: int,
     device: torch.device,
+    recorrector: Recorrector | None = None,
 ) -> list[np.ndarray]:
-    """Photos (H,W,3) uint8, all of one size -> their maps, (H,W) uint8 class ids.
+    """Photos (H,W,3) uint8, all of one size -> their maps, (H,W) uint8 class ids; with a recorrector as its exemplars
+    have them, if they are somebody's own.
 
     A map is the mean of what the segmenter says of the photo and of its mirror image: twice the time, and 1 to 2 % more
     mIoU on every set of real photos (docs/experiments.md).
@@ -40,7 +42,12 @@ def segment_photos(
     """
     height, width = photos[0].shape[:2]
     sizes = pyramid(width, height, sample_size)
-    at_each = [class_probabilities(segmenter, photos, label_space, size, device) for size in sizes]
+    # Own exemplars speak of things of the size that the loop sees.
+    heard = [recorrector] + [None] * (len(sizes) - 1)
+    at_each = [
+        class_probabilities(segmenter, photos, label_space, size, device, own)
+        for size, own in zip(sizes, heard, strict=True)
+    ]
     confidence = torch.stack([mean_confidence(x, size) for x, size in zip(at_each, sizes, strict=True)])  # (sizes, B)
     weights = torch.softmax(confidence / TEMPERATURE, dim=0)
 
@@ -74,13 +81,19 @@ def class_probabilities(
     label_space: LabelSpace,
     size: tuple[int, int],
     device: torch.device,
+    recorrector: Recorrector | None = None,
 ) -> Tensor:
     """(B,C,h,w) of photos made so large and padded to multiples of 16, in cells of 4 pixels."""
     image = torch.cat([pad_to_multiple(to_tensor(resize_image(photo, size)), 16) for photo in photos])
     image = image.to(device, segmenter.dtype)
     intact = torch.zeros_like(image[:, :1])
-    probabilities = segmenter(image, intact).logits.float().softmax(1)
-    mirrored = segmenter(image.flip(3), intact).logits.float().softmax(1).flip(3)
+
+    def seen(image: Tensor) -> Tensor:
+        segmented = segmenter(image, intact)
+        found = segmented.logits.float().softmax(1)
+        return found if recorrector is None else recorrector.adapt(segmented.pyramid, found)
+
+    probabilities, mirrored = seen(image), seen(image.flip(3)).flip(3)
     other_side = label_space.flip(np.arange(label_space.num_classes))  # a left eye was seen as a right one
     return ((probabilities + mirrored[:, torch.from_numpy(other_side)]) / 2).contiguous()
 
