@@ -1,4 +1,4 @@
-"""Fill the tables of our pages from reports of `fbinpaint evaluate`, `benchmarks.removal` and `benchmarks.peers`.
+"""Fill the tables of our pages from reports of `fbinpaint evaluate` and of the benchmarks that leave reports.
 
     python -m benchmarks.table README.md model_card.md docs/results.md docs/scores.md docs/peers.md
 
@@ -11,6 +11,7 @@ A page says which reports belong where; whatever stands between these two lines 
     <!-- classes docs/reports/a.json -->          IoU by class
     <!-- removal docs/reports/a.json ... -->      a row for each report and judge: what is still seen of what is removed
     <!-- peers docs/reports/a.json -->            what peers and ours score and cost, and two rounds against each
+    <!-- exemplars docs/reports/a.json -->        a row for each bank of exemplars: maps and fills, against none
     <!-- /report -->
 """
 
@@ -27,7 +28,7 @@ from fbinpaint.evaluation.report import change, class_table, harm_table, markdow
 from fbinpaint.system.files import read_json, whole_file
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>report|methods|scores|feedback|classes|removal|peers) (?P<paths>[^>]+) -->\n)"
+    r"(<!-- (?P<kind>report|methods|scores|feedback|classes|removal|peers|exemplars) (?P<paths>[^>]+) -->\n)"
     r".*?(<!-- /report -->)",
     re.DOTALL,
 )
@@ -89,7 +90,7 @@ def filled(page: str) -> str:
             raise InputError(
                 f"{block['paths']}: cannot fill a table of {block['kind']} ({error}); it needs one report of one model "
                 f"(methods, scores, feedback: some), with rounds=0, rounds={ROUNDS} as the highest, and telea; "
-                "removal, peers: of benchmarks.removal, benchmarks.peers"
+                "removal, peers, exemplars: of these benchmarks"
             ) from error
 
     return BLOCK.sub(tables, page)
@@ -219,6 +220,35 @@ def peers_table(reports: list[dict]) -> str:
     )
 
 
+def exemplars_table(reports: list[dict]) -> str:
+    """What each bank's maps and fills score, and their change against those without exemplars."""
+    (report,) = reports
+    protocol = report["protocol"]
+    titles = ["exemplars", "weight", "mIoU, intact", "accuracy, intact", "mIoU in the hole", "accuracy in the hole",
+              "LPIPS-Alex"]  # fmt: skip
+    rows = [titles, ["---"] * len(titles)]
+    for name, bank in report["banks"].items():
+        cells = [name, f"{bank['weight']:g}"]
+        for part in ("intact", "hole"):
+            against = bank[part].get("against none")
+            cells.append(with_change(f"{bank[part]['miou']:.3f}", against and change(against["miou"])))
+            cells.append(with_change(f"{bank[part]['accuracy']:.3f}", against and points(against["accuracy"])))
+        fills = bank["lpips_alex"]
+        cells.append(with_change(f"{fills['mean']:.4f}", change(fills.get("against none"))))
+        rows.append(cells)
+    title = f"**{protocol['data']}**, {protocol['n']} photos, {sizes(protocol)}"
+    return f"{title}; in brackets the change against no exemplars:\n\n{markdown_table(rows)}"
+
+
+def with_change(value: str, changed: str | None) -> str:
+    return f"{value} ({changed})" if changed else value
+
+
+def points(gain: dict) -> str:
+    difference, low, high = (round(100 * x, 1) + 0.0 for x in (gain["difference"], *gain["ci95"]))  # no "-0.0"
+    return f"{difference:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
 KINDS: dict[str, Callable[[list[dict]], str]] = {
     "report": whole_report,
     "methods": methods_table,
@@ -227,6 +257,7 @@ KINDS: dict[str, Callable[[list[dict]], str]] = {
     "classes": classes,
     "removal": removal_table,
     "peers": peers_table,
+    "exemplars": exemplars_table,
 }
 
 

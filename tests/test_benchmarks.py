@@ -12,7 +12,19 @@ import torch
 from PIL import Image
 
 import fbinpaint
-from benchmarks import coarse_faces, cost, edits, holes, large, memory, soak, texture, training
+from benchmarks import (
+    coarse_faces,
+    cost,
+    edits,
+    exemplar_costs,
+    exemplars,
+    holes,
+    large,
+    memory,
+    soak,
+    texture,
+    training,
+)
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.data.photos import collate
 from fbinpaint.data.scenes import face_scene, street_scene
@@ -89,6 +101,7 @@ def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir
         ("cost", "--model {tmp}", "model_index.json"),
         ("edits", "--model {model} --data nowhere", "nowhere"),
         ("exemplars", "--model {model} --data {photos} --exemplars nowhere", "nowhere"),
+        ("exemplar_costs", "--model {model} --exemplars nowhere", "nowhere"),
         ("export", "--model {tmp}", "model_index.json"),
         ("folder", "--model {tmp} --small 1 --large 1 --many 5", "a run ended with 1"),
         ("large", "--image nowhere.png", "nowhere.png"),
@@ -326,3 +339,42 @@ def test_the_soak_measures_size_and_age_of_what_lies_outside_sessions(tmp_path):
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     size, age = soak.largest_and_oldest(tmp_path)
     assert size == 200 and 49 < age < 60
+
+
+@pytest.mark.slow
+def test_exemplars_are_compared_with_none_and_with_the_models_own(
+    street_folder, tiny_pipeline_dir, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(exemplars, "NUMBERS", (2,))
+    arguments = f"--model {tiny_pipeline_dir} --data {street_folder} --exemplars {street_folder} --resolution 48"
+    other = f"--segmenter {tiny_pipeline_dir} --bank {street_folder}"
+    for more in (arguments, f"{arguments} {other}"):
+        report = tmp_path / "report.json"
+        monkeypatch.setattr("sys.argv", ["exemplars", *more.split(), "--output", str(report)])
+        assert exemplars.main() == 0
+        banks = json.loads(report.read_text())["banks"]
+        own = f"2 of {'/'.join(street_folder.parts[-2:])}"
+        assert list(banks) == ["none", "own", "random", own]
+        assert banks["own"]["weight"] == 0 and banks[own]["exemplars"] == 2
+        for part in ("intact", "hole"):
+            assert "against none" not in banks["none"][part]
+            scores = {name: bank[part]["accuracy"] for name, bank in banks.items()}
+            for other_name in ("none", "own"):
+                change = banks[own][part][f"against {other_name}"]["accuracy"]
+                assert change["difference"] == pytest.approx(scores[own] - scores[other_name])
+                assert change["ci95"][0] <= change["ci95"][1]
+        assert banks["own"]["intact"]["miou"] == banks["none"]["intact"]["miou"]  # a bank of training photos is silent
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["exemplars", *arguments.split(), "--segmenter", str(tiny_pipeline_dir)])
+    assert exemplars.main() == 1 and "--bank" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_exemplars_cost_is_timed_in_turns(street_folder, tiny_pipeline_dir, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "sys.argv",
+        ["c", "--model", str(tiny_pipeline_dir), "--exemplars", str(street_folder), "--turns", "2"],
+    )
+    assert exemplar_costs.main() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["exemplars"] >= 2 and found["add an exemplar"] > 0 and 0.1 < found["call with over without"] < 10
