@@ -342,7 +342,7 @@ def test_own_exemplars_are_weighed_on_photos_that_they_do_not_hold():
 
 
 def test_own_exemplars_teach_the_maps_of_other_photos(tiny_pipeline):
-    """Of intact photos and of filled ones, though no network is trained; a networks of random weights knows nothing."""
+    """Of intact photos and of filled ones, though no network is trained; a network of random weights knows nothing."""
     pipe, scenes = copy.deepcopy(tiny_pipeline), labelled_scenes("cityscapes", 20)
     pipe.recorrector.set_bank(no_exemplars(pipe.recorrector.bank))
     photos, maps = zip(*scenes[12:], strict=True)

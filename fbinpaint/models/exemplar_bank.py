@@ -206,9 +206,13 @@ def adapted_map(pyramid: list[Tensor], probabilities: Tensor, exemplars: Exempla
 
     pyramid, probabilities: as of `discriminate`; weight: of the discriminant, in [0,1); 0 leaves the map as it is.
     """
+    return pool(probabilities, discriminate(pyramid, probabilities, exemplars), weight)
+
+
+def pool(probabilities: Tensor, votes: Tensor, weight: float) -> Tensor:
+    """The logarithmic opinion pool of a map and of votes on it, (B,C,h,w) each; weight: of the votes, in [0,1)."""
     if weight == 0:
         return probabilities
-    votes = discriminate(pyramid, probabilities, exemplars)
     own, said = (torch.log(at_least_float32(x) + MIN_SHARE) for x in (probabilities, votes))
     return torch.lerp(own, said, weight).softmax(1).to(probabilities.dtype)
 

@@ -16,7 +16,15 @@ from fbinpaint.images.crops import resize_image
 from fbinpaint.images.tensors import pad_to_multiple, to_tensor
 from fbinpaint.labels import LabelSpace
 from fbinpaint.models import Segmenter
-from fbinpaint.models.exemplar_bank import MAP_SIDE, MIN_SHARE, Exemplars, Statistics, adapted_map, labelled_cells
+from fbinpaint.models.exemplar_bank import (
+    MAP_SIDE,
+    MIN_SHARE,
+    Exemplars,
+    Statistics,
+    discriminate,
+    labelled_cells,
+    pool,
+)
 from fbinpaint.models.layers import downsample_labels
 
 LabelledPhotos = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -55,6 +63,7 @@ def look_at(
 
 
 def resized(photo: np.ndarray, semantic_map: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """A photo (H,W,3) and its map (H,W), both uint8, in so many times their size."""
     if scale == 1:
         return photo, semantic_map
     width, height = (max(1, round(scale * side)) for side in photo.shape[1::-1])
@@ -111,7 +120,8 @@ class Fold:
         """(len(WEIGHTS),), sums over the cells: of their classes, if these exemplars have each of WEIGHTS in maps."""
         features, probabilities, classes = (torch.cat(of_all) for of_all in zip(*self.scored, strict=True))
         features, probabilities = (x.T[None, :, :, None] for x in (features, probabilities))  # (1,·,n,1)
-        maps = [adapted_map([features], probabilities, exemplars, weight)[0, :, :, 0].T for weight in WEIGHTS]
+        votes = discriminate([features], probabilities, exemplars)
+        maps = [pool(probabilities, votes, weight)[0, :, :, 0].T for weight in WEIGHTS]
         return torch.stack([F.nll_loss((map_ + MIN_SHARE).log(), classes, reduction="sum").neg() for map_ in maps])
 
 
