@@ -66,6 +66,8 @@ def make_tiny_networks(label_space: str = "cityscapes", seed: int = 0) -> Networ
         for parameter in networks.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
+        for lateral in segmenter.lateral:
+            torch.nn.init.normal_(lateral.weight[:, -1], std=0.1)
     networks.recorrector.set_bank(make_exemplars(segmenter, space, labelled_scenes(label_space, 5)))
     return networks
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import pytest
 import torch
 from datasets import Dataset, Features
 from datasets import Image as ImageColumn
+from safetensors.torch import load_file, save_file
+from torch import distributed
 
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import Batch, MixedBatches, PhotoCrops
@@ -27,6 +30,7 @@ from fbinpaint.data.streams import SHUFFLE_WINDOW, Mark, RowWindow, StreamedCrop
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.training.checkpoints import read_log
+from fbinpaint.training.distribution_alignment import DistributionAlignment
 from fbinpaint.training.validation import BATCH_SIZE
 
 from .test_layouts import encoded_streets
@@ -401,3 +405,27 @@ def test_processes_validate_together_what_one_would_find(photos, processes, shar
     assert all(found["scores"] == alone["scores"] for found in shared)
     assert [found["photos"] for found in shared] == shares and alone["photos"] == photos
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / f"{processes}.png").read_bytes()
+
+
+def aligned(process: int, folder: Path) -> None:
+    """Of two processes, only the first has an unlabelled photo in its batch."""
+    distributed.init_process_group(
+        "gloo", f"file://{folder}/meeting", rank=process, world_size=2, timeout=timedelta(seconds=60)
+    )  # fmt: skip
+    floor = DistributionAlignment(torch.tensor([False, True]))
+    if process == 0:
+        labels = torch.zeros(2, 64, 64, dtype=torch.int64)
+        labels[0, :4], labels[1] = 1, 255
+        photos = torch.zeros(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+        floor.count(torch.tensor([0.9, 0.1]).view(1, 2, 1, 1).expand(2, 2, 16, 16),
+                    Batch(*photos, labels, torch.tensor([True, False]), ("a", "b")))  # fmt: skip
+    floor.move()
+    save_file(floor.state_dict(), folder / f"{process}.safetensors")
+    distributed.destroy_process_group()
+
+
+def test_a_process_without_unlabelled_photos_does_not_keep_the_others_waiting(tmp_path):
+    torch.multiprocessing.spawn(aligned, (tmp_path,), nprocs=2)
+    first, second = (load_file(tmp_path / f"{process}.safetensors") for process in range(2))
+    assert first["offset"][1] > 0 and all(torch.equal(first[name], second[name]) for name in first)
+

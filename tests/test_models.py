@@ -241,6 +241,18 @@ def test_a_bank_of_another_size_is_saved_and_loaded(tmp_path):
         assert torch.equal(a, b) and a.dtype == b.dtype
 
 
+def test_a_segmenter_that_has_seen_no_hole_says_nothing_of_holes():
+    """Intact photos teach the weights of the mask nothing, so these are nothing at the start."""
+    segmenter, image = Segmenter(CLASSES, "test_efficientnet", channels=16), torch.rand(2, 3, 48, 64) * 2 - 1
+    mask = torch.zeros(2, 1, 48, 64)
+    expected = segmenter(image, mask).logits
+    assert torch.equal(segmenter(image, 1 - mask).logits, expected)
+    expected.square().mean().backward()
+    assert all(not lateral.weight.grad[:, -1].any() for lateral in segmenter.lateral)
+    segmenter(image, 1 - mask).logits.square().mean().backward()
+    assert all(lateral.weight.grad[:, -1].any() for lateral in segmenter.lateral)
+
+
 def test_a_fresh_recorrector_has_an_exemplar_that_shows_nothing():
     networks = make_tiny_networks()
     fresh = Recorrector(num_classes=CLASSES, feature_channels=networks.recorrector.config.feature_channels)

@@ -190,7 +190,10 @@ def test_a_peer_fills_the_hole_alone_whatever_the_photo_measures(segmenter):
     photo = np.random.default_rng(0).integers(0, 256, (50, 75, 3), dtype=np.uint8)
     hole = np.zeros((50, 75), bool)
     hole[10:30, 20:75] = True
-    (fill,) = evaluation.filler(make_peer(SMALLEST, segmenter).eval())([Sample("a", photo, hole, None)])
+    peer = evaluation.filler(make_peer(SMALLEST, segmenter).eval())
+    (fill,) = peer([Sample("a", photo, hole, None)])
+    (other,) = peer([Sample("a", np.where(hole[..., None], 255 - photo, photo), hole, None)])
+    assert (other.image == fill.image).all()  # what is hidden is not seen, not even beyond the border
     assert fill.image.shape == photo.shape and fill.semantic_map is None
     assert (fill.image[~hole] == photo[~hole]).all() and (fill.image[hole] != photo[hole]).any()
 

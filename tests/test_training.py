@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -32,10 +33,11 @@ from fbinpaint.training.distribution_alignment import (
 )
 from fbinpaint.training.edits import LAYOUT, ONE_CLASS, RIGHT, Edits, class_colour_targets, draw_edits
 from fbinpaint.training.optimizers import StackedMuon, is_matrix
+from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.schedule import Progress
 from fbinpaint.training.semi_supervised import STRATEGIES
 from fbinpaint.training.setup import build_networks
-from fbinpaint.training.step import MAX_INTACT, TrainingModule, best_labelled, hole_windows
+from fbinpaint.training.step import TrainingModule, best_labelled, hole_windows
 
 from .conftest import make_tiny_networks
 
@@ -191,22 +193,27 @@ def test_a_small_class_that_the_teacher_never_names_is_named_as_often_as_labels_
     teacher = torch.cat([1 - rare - 1e-3, rare, torch.full_like(rare, 1e-3)], dim=1)
     floor = DistributionAlignment(torch.tensor([False, True, False]))
     for _ in range(400):
-        floor.update(teacher, batch)
+        floor.count(teacher, batch)
+        floor.move()
     named = floor(teacher)[1].argmax(0)
     assert (named == 1).float().mean() == pytest.approx(1 / 8, abs=0.03) and (named != 2).all()
     assert rare[1, 0][named == 1].min() > rare[1, 0][named == 0].max()
     before = floor.offset.clone()
     assert 0 < before[1] <= MAX_OFFSET and not before[[0, 2]].any()
+    floor.move()  # of a batch that was not counted
     for photo in (0, 1):  # of one kind only: nothing to compare
-        floor.update(teacher, batch_of(batch.image, batch.mask, labels[[photo, photo]]))
+        floor.count(teacher, batch_of(batch.image, batch.mask, labels[[photo, photo]]))
+        floor.move()
     assert torch.equal(floor.offset, before)
     known = floor.labelled_share.clone()
     labels[0, 16:] = 255  # a partial label takes the same share of the photo
-    floor.update(teacher, batch)
+    floor.count(teacher, batch)
+    floor.move()
     torch.testing.assert_close(floor.labelled_share[1:], known[1:])
     # A crop that misses what its photo's label knows is still one of a labelled photo: it shows none of the classes.
     labels[0] = 255
-    floor.update(teacher, batch)
+    floor.count(teacher, batch)
+    floor.move()
     assert batch.has_label.tolist() == [True, False]
     torch.testing.assert_close(floor.labelled_share[1:], known[1:] * SHARE_MOMENTUM)
 
@@ -293,13 +300,25 @@ def test_the_teacher_is_not_asked_where_all_is_labelled():
     assert not torch.equal(*(learner(batch, NO_EDITS, teacher, 1)[1].semantic for teacher in teachers))
 
 
+@pytest.mark.parametrize(("variant", "number"), [("feedback", 4), ("unidirectional", 6), ("unguided", 6)])
+def test_segmenters_that_learn_from_intact_photos_alone_learn_from_all_of_them(variant, number):
+    """Those of feedback also learn from every fill, so there a few are enough."""
+    learner, intact = learner_of("supervised"), []
+    learner.networks.variant = variant
+    learner.networks.segmenter.register_forward_pre_hook(lambda _, x: None if x[1].any() else intact.append(len(x[0])))
+    batch = batch_of(torch.rand(6, 3, 64, 64), torch.ones(6, 1, 64, 64), torch.randint(0, 19, (6, 64, 64)))
+    edits = Edits(torch.zeros(6, 64, 64, dtype=torch.bool), torch.full((6,), RIGHT))
+    learner(batch, edits, sure_teacher(1), 1)
+    assert intact == [number]
+
+
 def test_the_best_labelled_photos_are_segmented_intact():
-    share = torch.zeros(MAX_INTACT + 3)
-    assert best_labelled(share).tolist() == [0]  # shows no class, but is one
+    share = torch.zeros(7)
+    assert best_labelled(share, 4).tolist() == [0]  # shows no class, but is one
     share[1], share[2:5], share[6:] = 0.01, 1, 1
-    assert best_labelled(share).tolist() == [2, 3, 4, 6]
+    assert best_labelled(share, 4).tolist() == [2, 3, 4, 6]
     share[2:] = 0
-    assert best_labelled(share).tolist() == [1]
+    assert best_labelled(share, 4).tolist() == [1]
     learner = learner_of("cisc")
     batch = partly_labelled_batch()
     batch.labels[:] = 255
@@ -383,6 +402,41 @@ def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir,
     assert train(run, *settings, 5, "--resume_from_checkpoint", "latest") == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
     assert "checkpoint-000004" in line and "commit 82617c5" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--labelled_ratio 1.25", "--labelled_ratio 1.25: must be above 0 and at most 1"),
+        ("--labelled_ratio 0", "above 0"),
+        ("--max_zoom 0.8", "--max_zoom 0.8: must be 1 or more"),
+        ("--labelled_zoom 0.7 1.2", "--labelled_zoom 0.7 1.2: must be 1 or more"),
+        ("--labelled_zoom 2 1.5", "the lower one first"),
+        (f"--seed {2**32}", "must be from 0 to 4294967295"),
+    ],
+)
+def test_options_out_of_their_ranges_are_refused(options, words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", ["data"], "model", "vgg", 1, *options.split())
+    assert words in capsys.readouterr().err
+
+
+def test_half_precision_by_accelerates_configuration_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert train(tmp_path / "run", ["data"], "model", "vgg", 1) == 1
+    assert "mixed precision fp16" in capsys.readouterr().out
+
+
+def test_a_row_that_was_cut_off_is_dropped(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 10}\n{"step": 20}\n{"st')
+    assert [row["step"] for row in read_log(tmp_path)] == [10, 20]
+
+
+def test_checkpoints_follow_each_other_by_their_steps(tmp_path):
+    for name in ("checkpoint-999500", "checkpoint-1000500", "checkpoint-000010"):
+        (tmp_path / name).mkdir()
+    names = OutputFolder(str(tmp_path), Accelerator(cpu=True)).checkpoints()
+    assert names == ["checkpoint-000010", "checkpoint-999500", "checkpoint-1000500"]
 
 
 def test_rows_that_are_written_again_are_dropped(tmp_path):

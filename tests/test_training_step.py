@@ -163,8 +163,10 @@ def test_a_class_that_is_named_too_often_is_not_lowered():
     floor = DistributionAlignment(torch.tensor([False, True]))
     everywhere, nowhere = (one_hot(torch.full((2, 16, 16), label), 2) * 0.9 + 0.05 for label in (1, 0))
     for _ in range(100):
-        floor.update(everywhere, batch)
+        floor.count(everywhere, batch)
+        floor.move()
     assert not floor.offset.any() and floor.named_share[1] > floor.labelled_share[1]
     for _ in range(200):
-        floor.update(nowhere, batch)
+        floor.count(nowhere, batch)
+        floor.move()
     assert floor.offset[1] > 0 and floor.offset[0] == 0

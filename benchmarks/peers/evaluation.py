@@ -108,7 +108,8 @@ def filler(generator: Generator) -> Filler:
         holes = torch.from_numpy(np.stack([sample.hole for sample in samples]))[:, None]
         height, width = holes.shape[-2:]
         image = pad_to_multiple(photos.float() / 127.5 - 1, MULTIPLE).to(generator.device)
-        mask = pad_to_multiple(holes.float(), MULTIPLE, "constant").to(generator.device)
+        # Where the border is hidden, what goes on beyond it is hidden, too.
+        mask = pad_to_multiple(holes.float(), MULTIPLE).to(generator.device)
         fills = to_uint8(fill_tensors(generator, image, mask))[:, :height, :width]
         return [
             Fill(composite(sample.photo, filled, sample.hole)) for sample, filled in zip(samples, fills, strict=True)

@@ -134,7 +134,10 @@ class Segmenter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin):  #
         super().__init__()
         self.encoder = build_encoder(encoder_name)
         widths = self.encoder.feature_info.channels()[1:]  # strides 4, 8, 16, 32
-        self.lateral = nn.ModuleList(nn.Conv2d(width + 1, channels, 1) for width in widths)
+        laterals = [nn.Conv2d(width + 1, channels, 1) for width in widths]
+        for lateral in laterals:  # intact photos teach nothing of holes: a random word on these would stay
+            nn.init.zeros_(lateral.weight[:, -1])
+        self.lateral = nn.ModuleList(laterals)
         self.refine = nn.ModuleList(
             [nn.Sequential(nn.SiLU(), conv3x3(channels, channels))] + [ResBlock(channels) for _ in widths[1:]]
         )

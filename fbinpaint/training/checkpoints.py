@@ -15,7 +15,7 @@ from fbinpaint.hub.saved import FORMAT_VERSION, check_version
 from fbinpaint.system.files import read_json, whole_file
 from fbinpaint.system.urls import is_url
 
-from .output import VERSION_FILE, OutputFolder
+from .output import VERSION_FILE, OutputFolder, step_of
 
 STREAM_FILE = "stream.json"  # of one that was trained on streams: where its readers were
 
@@ -23,7 +23,11 @@ STREAM_FILE = "stream.json"  # of one that was trained on streams: where its rea
 def read_log(folder: Path) -> list[dict]:
     """The rows of `log.jsonl`: losses and validation scores, each with its step; none where there is no log."""
     path = folder / "log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = path.read_text().splitlines() if path.is_file() else []
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError:  # of the last one, which a full disk or a loss of power has cut off
+        return [json.loads(line) for line in lines[:-1]]
 
 
 def forget_later_rows(folder: Path, step: int) -> None:
@@ -52,7 +56,7 @@ def find_checkpoint(output: OutputFolder, wanted: str | None) -> Path | None:
     if not is_url(wanted) and (not os.path.isdir(wanted) or not re.fullmatch(r"checkpoint-\d+", Path(wanted).name)):
         raise InputError(f"--resume_from_checkpoint {wanted}: no such folder, or not named checkpoint-<step>")
     checkpoint = output.fetch(wanted) if is_url(wanted) else Path(wanted)
-    if own and own[-1] > checkpoint.name:
+    if own and step_of(own[-1]) > step_of(checkpoint.name):
         raise InputError(
             f"{output.place}/{own[-1]}: is later than {checkpoint.name}; move it away, or name another --output_dir"
         )

@@ -197,6 +197,15 @@ def check_options(args: argparse.Namespace, refuse: Callable[[str], NoReturn]) -
         refuse("--push_to_hub: needs --hub_model_id USER/NAME")
     if not 0 < args.label_fraction <= 1:
         refuse(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
+    if not 0 < args.labelled_ratio <= 1:
+        refuse(f"--labelled_ratio {args.labelled_ratio}: must be above 0 and at most 1")
+    if not args.max_zoom >= 1:
+        refuse(f"--max_zoom {args.max_zoom:g}: must be 1 or more, as crops of smaller photos would be too small")
+    low, high = args.labelled_zoom or (1, 1)
+    if not 1 <= low <= high:
+        refuse(f"--labelled_zoom {low:g} {high:g}: must be 1 or more, the lower one first")
+    if not 0 <= args.seed < 2**32:
+        refuse(f"--seed {args.seed}: must be from 0 to {2**32 - 1}")
     if not 16 <= args.perceptual_crop <= min(args.resolution):
         refuse(f"--perceptual_crop {args.perceptual_crop}: must lie between 16 and the smallest --resolution")
 
@@ -207,6 +216,9 @@ def start(args: argparse.Namespace) -> Accelerator:
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         # Muon works on whole matrices, and sixteen million parameters fit into any GPU many times over.
         raise InputError("FSDP: Muon cannot train sharded weights; use configs/accelerate/eight_gpus.yaml (DDP)")
+    precision = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # of its configuration
+    if precision not in ("no", "bf16"):
+        raise InputError(f"mixed precision {precision}: several optimizers would share one scale; use bf16, or no")
     accelerator = Accelerator(
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,

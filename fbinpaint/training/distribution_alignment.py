@@ -48,24 +48,32 @@ class DistributionAlignment(nn.Module):
         self.register_buffer("offset", torch.zeros(len(classes)))
         self.register_buffer("labelled_share", torch.zeros(len(classes)))
         self.register_buffer("named_share", torch.zeros(len(classes)))
+        # (2,C + 1), of a batch's labelled photos and of the others: cells of each class, and all cells.
+        self.counts: Tensor | None = None
 
     @torch.no_grad()
-    def update(self, probabilities: Tensor, batch: Batch) -> None:
-        """With the teacher's own opinion of a batch, (B,C,h,w); without photos of both kinds, no change."""
-        # As the plan of batches has them, the same in all processes: each must come to the sum below, or none.
-        if batch.has_label.all() or not batch.has_label.any():
-            return
+    def count(self, probabilities: Tensor, batch: Batch) -> None:
+        """Takes in the teacher's own opinion of a batch, (B,C,h,w), for the next `move`."""
         labelled, others = (
             which.nonzero()[:, 0].to(probabilities.device) for which in (batch.has_label, ~batch.has_label)
         )
         maps = downsample_labels(batch.labels[labelled]), self(probabilities[others]).argmax(1)  # (·, h, w) each
         counts = torch.stack([one_hot(labels, len(self.offset)).sum((0, 2, 3)) for labels in maps])  # (2, C)
         cells = counts.new_tensor([labels.numel() for labels in maps])
-        counts = torch.cat([counts, cells[:, None]], dim=1)
+        self.counts = torch.cat([counts, cells[:, None]], dim=1)
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """Once a step, by every process, whether its own batch was counted or not: one may lack unlabelled photos where
+        another has them. Without photos of both kinds, no change."""
+        counts, self.counts = self.counts, None
         batches = 1
         if distributed.is_available() and distributed.is_initialized():
+            counts = self.offset.new_zeros(2, len(self.offset) + 1) if counts is None else counts
             distributed.all_reduce(counts)
             batches = distributed.get_world_size()
+        if counts is None or not counts[:, -1].all():
+            return
         shares = counts[:, :-1] / counts[:, -1:].clamp_min(1)
         for average, share in zip((self.labelled_share, self.named_share), shares, strict=True):
             average.lerp_(share, 1 - SHARE_MOMENTUM**batches)

@@ -35,6 +35,11 @@ def local_folder(place: str) -> Path:
     return Path(tempfile.gettempdir()) / f"fbinpaint-{name}"
 
 
+def step_of(checkpoint: str) -> int:
+    """Of its name, checkpoint-<step>, which from a million steps on has more digits."""
+    return int(checkpoint.rsplit("-", 1)[1])
+
+
 class OutputFolder:
     """`folder` is where to write; what the methods do is done in all processes together.
 
@@ -77,10 +82,11 @@ class OutputFolder:
     def checkpoints(self) -> list[str]:
         """The names of those that are whole, the earliest first."""
         if self.files is None:
-            return sorted(path.name for path in self.folder.glob(CHECKPOINTS))
+            return sorted((path.name for path in self.folder.glob(CHECKPOINTS)), key=step_of)
         with one_line_errors(self.place):
             self.files.invalidate_cache()
-            return sorted(path.split("/")[-2] for path in self.files.glob(f"{self.root}/{CHECKPOINTS}/{VERSION_FILE}"))
+            whole = self.files.glob(f"{self.root}/{CHECKPOINTS}/{VERSION_FILE}")
+            return sorted((path.split("/")[-2] for path in whole), key=step_of)
 
     def fetch(self, checkpoint: str) -> Path:
         """A checkpoint as a local folder, given its name, path or URL. Raises InputError where it is none."""
@@ -113,8 +119,9 @@ class OutputFolder:
         self.accelerator.wait_for_everyone()
         if self.keeps_folder:
             replace_folder(self.folder / PARTIAL, self.folder / name)
-            for old in sorted(self.folder.glob(CHECKPOINTS))[: -limit if self.files is None else -1]:
-                remove_folder(old)
+            kept = sorted((path.name for path in self.folder.glob(CHECKPOINTS)), key=step_of)
+            for old in kept[: -limit if self.files is None else -1]:
+                remove_folder(self.folder / old)
         if self.files is None:
             return
         if self.accelerator.is_local_main_process:  # with the random states of its own node

@@ -39,7 +39,7 @@ def intact_view(teacher: Networks, batch: Batch, floor: DistributionAlignment):
     floor."""
     segmented = teacher.segmenter(batch.image, torch.zeros_like(batch.mask))
     probabilities = segmented.logits.softmax(1)
-    floor.update(probabilities, batch)
+    floor.count(probabilities, batch)
     return segmented, floor(probabilities)
 
 

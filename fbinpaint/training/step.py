@@ -21,7 +21,8 @@ from .semi_supervised import Strategy
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
 KNOWN_WEIGHT = 0.25
-# So many photos of a batch, the best labelled, are also segmented intact: more cost time, teach little.
+# So many photos of a batch, the best labelled, are also segmented intact: more cost time, and teach little where fills
+# teach as well.
 MAX_INTACT = 4
 
 
@@ -191,7 +192,8 @@ class TrainingModule(nn.Module):
 
     def losses_of_intact(self, batch: Batch, target: Target) -> list[Tensor]:
         """Of the maps of photos without holes."""
-        chosen = best_labelled(batch.labelled_share).to(batch.labels.device)
+        most = MAX_INTACT if self.networks.variant == "feedback" else len(batch.labels)
+        chosen = best_labelled(batch.labelled_share, most).to(batch.labels.device)
         segmented = self.networks.segmenter(batch.image[chosen], torch.zeros_like(batch.mask[chosen]))
         own = target.select(chosen)
         losses = [own.loss(segmented.logits.log_softmax(1), torch.ones_like(own.trust))]
@@ -227,6 +229,7 @@ class TrainingModule(nn.Module):
             pseudo, pseudo_trust = self.strategy.pseudo_labels(teacher, batch, self.floor)
             distribution = torch.where(labelled[:, None], distribution, pseudo)
             trust = torch.where(labelled, trust, pseudo_trust)
+        self.floor.move()
         return Target(distribution, trust, labelled)
 
     def loss_of_mixture(self, batch: Batch, target: Target) -> Tensor:
@@ -237,12 +240,12 @@ class TrainingModule(nn.Module):
         return mixed_target.loss(seen.logits.log_softmax(1), torch.ones_like(target.trust))
 
 
-def best_labelled(labelled_share: Tensor) -> Tensor:
-    """The photos with the most labelled pixels: at most MAX_INTACT, and one even where none has a label.
+def best_labelled(labelled_share: Tensor, most: int) -> Tensor:
+    """The photos with the most labelled pixels: so many at most, and one even where none has a label.
 
     labelled_share (B,) -> their places in the batch, (N,), in rising order.
     """
-    number = int((labelled_share > 0).sum().clamp(1, MAX_INTACT))
+    number = int((labelled_share > 0).sum().clamp(1, most))
     return labelled_share.argsort(descending=True, stable=True)[:number].sort().values
 
 
