@@ -161,7 +161,8 @@ def by_endpoint(server: Answers, folder: Path, photo: Path, hole: np.ndarray, le
 
 def by_page(server: Answers, folder: Path, photo: Path, hole: np.ndarray, leave: bool) -> Path | None:
     """As the editor does: open, look, mark from a file, restore, download, close."""
-    mask, empty = folder / f"{photo.stem}_mask.png", {"marks": [], "strokes": [], "forbidden": [], "settings": SETTINGS}
+    mask = folder / f"{photo.stem}_mask.png"
+    empty = {"marks": [], "strokes": [], "forbidden": [], "allowed": [], "settings": SETTINGS}
     Image.fromarray(hole).save(mask)
 
     def ask(kind: str, drawing: dict, **request) -> dict:
@@ -178,8 +179,9 @@ def by_page(server: Answers, folder: Path, photo: Path, hole: np.ndarray, leave:
     marked = ask("mask", empty, path=server.upload(mask.name, mask.read_bytes()), name=mask.name)
     if "add" not in marked:
         return None
+    request = {"id": 2, "kind": "restore", "session": marked["session"], "model": marked["model"]}
     drawing = empty | {"marks": [marked["add"]]}
-    if server.call("restore", [{"request": {"id": 2, "kind": "restore"}, "drawing": drawing}, None], leave) is None:
+    if server.call("restore", [{"request": request, "drawing": drawing}, None], leave) is None:
         return None
     download = ask("download", empty, format="png").get("download")
     result = download and server.get(download["path"], folder / f"{photo.stem}_restored.png")

@@ -39,7 +39,7 @@ class Visit:
 
     def drawing(self, marks=(), strokes=(), forbidden=(), **settings) -> dict:
         return {
-            "marks": list(marks), "strokes": list(strokes), "forbidden": list(forbidden),
+            "marks": list(marks), "strokes": list(strokes), "forbidden": list(forbidden), "allowed": [],
             "settings": SETTINGS | settings,
         }  # fmt: skip
 
@@ -55,10 +55,14 @@ class Visit:
         return self.ask(view["ask"]) if "ask" in view else view
 
     def restore(self, drawing: dict) -> list[dict]:
-        value = {"request": {"id": 2, "kind": "restore"}, "drawing": drawing}
-        views = [answer["view"] for answer, *_ in self.handlers.restore(value, self.session)]
+        views = [answer["view"] for answer, *_ in self.handlers.restore(self.request(drawing), self.session)]
         self.view = views[-1] if views else self.view
         return views
+
+    def request(self, drawing: dict) -> dict:
+        """Of a restoration, as the page makes it."""
+        shown = {name: self.view.get(name, "") for name in ("session", "model")}
+        return {"request": {"id": 2, "kind": "restore"} | shown, "drawing": drawing}
 
     @property
     def told(self) -> str:
@@ -115,9 +119,10 @@ def test_a_page_that_is_loaded_anew_takes_the_visit_over_from_the_one_before(vis
     visit.restore(visit.drawing([BOX]))
     before, result = visit.session, visit.pixels
     again = Visit(visit.handlers)
-    kept = visit.drawing([BOX], forbidden=[SKY])
+    kept = visit.drawing([BOX], forbidden=[SKY], grow=3, invert=True)
     view = again.ask("resume", session=before.id, left=kept)
     assert view["at"] == 1 and view["marks"] == [BOX] and view["forbidden"] == [SKY]
+    assert view["settings"] == SETTINGS | {"grow": 3, "invert": True}
     assert np.array_equal(again.pixels, result)
     before.close()  # as the server does some time after the old page is gone
     assert "Restored" in messages(again.restore(kept)) and again.view["at"] == 2
@@ -271,7 +276,7 @@ def test_another_model_takes_the_class_strokes_along_with_its_map(cache, folders
     view = visit.ask("model", visit.drawing([BOX | {"tag": 5}], [stroke]), model=other)
     space = CITYSCAPES if other == "streets" else get_label_space("celebamask-hq")
     assert [x["name"] for x in view["classes"]] == list(space.shown_names)
-    assert view["strokes"] == [] and view["marks"] == [BOX] and "is gone" in visit.told
+    assert view["strokes"] == view["forbidden"] == [] and view["marks"] == [BOX] and "is gone" in visit.told
     assert visit.session.now.seen_by == other
     # Of the same classes, what was painted stays.
     assert "strokes" not in visit.ask("model", visit.drawing([], [stroke]), model=other)
@@ -279,8 +284,7 @@ def test_another_model_takes_the_class_strokes_along_with_its_map(cache, folders
 
 def test_closing_while_something_is_restored_ends_it(visit, photo):
     visit.open(photo)
-    value = {"request": {"id": 1, "kind": "restore"}, "drawing": visit.drawing([BOX], rounds=4)}
-    steps = visit.handlers.restore(value, visit.session)
+    steps = visit.handlers.restore(visit.request(visit.drawing([BOX], rounds=4)), visit.session)
     next(steps)
     session = visit.session
     visit.ask("close")
@@ -288,12 +292,50 @@ def test_closing_while_something_is_restored_ends_it(visit, photo):
     assert list(steps) == [] and not session.folder.exists()
 
 
+def test_a_restoration_that_waited_is_of_the_photo_and_model_that_it_was_drawn_for(cache, folders, photo):
+    """Both models have 19 classes: a stroke of the one would be taken for another class of the other."""
+    visit = Visit(Handlers(folders))
+    visit.open(photo)
+    visit.ask("model", model="streets")
+    waiting = visit.request(visit.drawing([BOX], [BOX | {"label": SKY}], forbidden=[SKY]))
+    visit.ask("model", model="faces")
+    given = visit.pixels
+    for _ in range(2):
+        told = messages([answer["view"] for answer, *_ in visit.handlers.restore(waiting, visit.session)])
+        assert "was changed before this began" in told and np.array_equal(visit.pixels, given)
+        visit.open(photo)
+        visit.ask("model", model="streets")
+
+
+def test_what_was_forbidden_may_be_let_off_when_it_is_restored_again(visit, photo):
+    visit.open(photo)
+    visit.restore(visit.drawing([BOX], forbidden=[SKY]))
+    assert visit.session.recipe(visit.session.now).forbidden == [SKY]
+    assert "Nothing is marked" in messages(visit.restore(visit.drawing()))
+    visit.restore(visit.drawing() | {"allowed": [SKY]})
+    assert visit.session.recipe(visit.session.now).forbidden == []
+
+
+def test_restorations_are_numbered_as_they_follow(visit, photo):
+    visit.open(photo)
+    for _ in range(3):
+        visit.restore(visit.drawing([BOX]))
+    visit.ask("go", index=1)
+    view = visit.restore(visit.drawing([BOX]))[-1]
+    assert [version["label"].split(":")[0] for version in view["history"][1:]] == ["1", "2"]
+
+
+def test_a_photo_as_wide_as_can_be_opens(visit, cache):
+    Image.new("RGB", (9000, 16), "white").save(cache / "wide.png")
+    view = visit.open(cache / "wide.png")
+    assert view["at"] == 0 and view["message"]["kind"] != "error"
+
+
 def test_a_model_that_is_chosen_while_something_is_restored_has_its_map_in_the_end(cache, folders, photo):
     visit = Visit(Handlers(folders))
     visit.open(photo)
     visit.ask("model", model="streets")
-    value = {"request": {"id": 1, "kind": "restore"}, "drawing": visit.drawing([BOX])}
-    steps = visit.handlers.restore(value, visit.session)
+    steps = visit.handlers.restore(visit.request(visit.drawing([BOX])), visit.session)
     next(steps)
     visit.ask("model", model="faces")
     view = [answer["view"] for answer, *_ in steps][-1]

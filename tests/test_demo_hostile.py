@@ -29,7 +29,7 @@ SECONDS, MEMORY = 2, 300e6  # that an attack may take; of memory, at its peak, b
 NOT_UPLOADED = "This file did not arrive here"
 FILE = {"_type": "gradio.FileData"}
 SETTINGS = {"grow": 0, "feather": 0, "rounds": 1, "invert": False}
-DRAWING = {"marks": [], "strokes": [], "forbidden": [], "settings": SETTINGS}
+DRAWING = {"marks": [], "strokes": [], "forbidden": [], "allowed": [], "settings": SETTINGS}
 
 
 class Server:

@@ -45,6 +45,20 @@ def test_a_box_covers_the_pixels_that_it_was_drawn_around():
     assert drawn[6:24, 11:29].all()
 
 
+def test_a_lasso_that_goes_round_a_thing_again_means_all_of_it():
+    """Twice round, or past its beginning: what is surrounded twice is no hole in it."""
+    around = [[10, 5], [40, 5], [40, 30], [10, 30]]
+    wider = [[8, 3], [42, 3], [42, 32], [8, 32]]
+    once = marked([box(8, 3, 42, 32)], SIZE, 1, no_mask)
+    for points in (around + wider, wider + wider, wider + [[8, 3], [30, 3], [30, 20]]):
+        drawn = marked([{"kind": "area", "points": points}], SIZE, 1, no_mask)
+        assert drawn[6:29, 11:39].all() and not (drawn & ~once).any()
+    beyond = {"kind": "area", "points": [[-20, -20], [30, -20], [30, 20], [-20, 20]]}
+    drawn = marked([beyond], SIZE, 1, no_mask)
+    assert drawn[:20, :30].all() and not drawn[22:].any() and not drawn[:, 32:].any()
+    assert not marked([box(-30, 3, -10, 20)], SIZE, 1, no_mask).any()
+
+
 def test_a_line_is_the_same_share_of_a_larger_photo():
     small = marked([line((20, 20), (40, 20))], SIZE, 1, no_mask)
     large = marked([line((20, 20), (40, 20))], (600, 400), 10, no_mask)

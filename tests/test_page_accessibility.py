@@ -306,6 +306,24 @@ def test_undo_takes_back_strokes_and_cleared_marks_without_a_keyboard(visitor, o
     expect(visitor.page.locator("#undo")).to_be_disabled()
 
 
+def test_undo_takes_back_what_was_done_last_on_the_photo_or_on_the_map(visitor, own_photo):
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    marks = visitor.marked()
+    visitor.draw(*STROKE, on="#map")
+    strokes = visitor.painted("#map")
+    visitor.click("[data-do=clear]")  # of the photo, though the map was painted on last
+    visitor.click("#undo")
+    assert np.array_equal(visitor.marked(), marks) and np.array_equal(visitor.painted("#map"), strokes)
+    visitor.click("#undo")
+    assert np.array_equal(visitor.marked(), marks) and not visitor.painted("#map").any()
+    visitor.click("#undo")
+    assert not visitor.marked().any()
+    for _ in range(3):
+        visitor.click("#redo")
+    assert not visitor.marked().any() and np.array_equal(visitor.painted("#map"), strokes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width, height", [(390, 844), (320, 640), (844, 390), (820, 1180)])
 def test_on_phones_and_tablets_all_is_within_reach(new_visitor, own_photo, width, height):

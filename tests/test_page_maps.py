@@ -209,9 +209,12 @@ def test_what_was_painted_for_another_model_goes_and_this_is_said(new_visitor, o
     other = "streets" if "faces" in used else "faces"
     visitor.draw(*STROKE)
     visitor.draw((0.3, 0.2), (0.6, 0.2), on="#map")
+    visitor.page.locator(".forbid").select_option("14")
+    assert len(forbidden(visitor)) == 1
     visitor.page.locator(f"#model input[value={other}]").check()
     visitor.idle()
     assert "is gone" in visitor.status and not visitor.painted("#map").any()
+    assert forbidden(visitor) == []  # of the other model it is another class
     assert visitor.painted().any()  # the marks on the photo stay
     visitor.restore()
 

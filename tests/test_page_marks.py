@@ -115,6 +115,8 @@ def test_a_reloaded_page_goes_on_where_it_was_left(visitor, own_photo):
     visitor.restore()
     visitor.click(".things button >> nth=0")
     visitor.draw((0.2, 0.2), (0.6, 0.2))
+    visitor.set("grow", 5)
+    visitor.idle()
     result, marks, forbidden = visitor.picture(), visitor.marked(), ".forbidden button"
     names = visitor.page.locator(forbidden).all_inner_texts()
     for away in (False, True):
@@ -128,6 +130,7 @@ def test_a_reloaded_page_goes_on_where_it_was_left(visitor, own_photo):
         assert visitor.restorations == 1 and np.array_equal(visitor.picture(), result)
         assert np.array_equal(visitor.marked(), marks) and names
         assert visitor.page.locator(forbidden).all_inner_texts() == names
+        assert visitor.page.locator("[data-setting=grow]").input_value() == "5"
     visitor.restore()
     visitor.click("#another")
     visitor.page.reload()

@@ -6,7 +6,7 @@ import numpy as np
 
 from fbinpaint.errors import InputError
 from fbinpaint.images.convert import to_mask
-from fbinpaint.masks import feather_weights, grow_mask, protocol_mask
+from fbinpaint.masks import protocol_mask
 
 from .downloads import export_map, export_picture
 from .inputs import open_upload
@@ -39,7 +39,7 @@ def on_model(page: Page, session: Session, request: dict, drawing: dict) -> dict
     if drawing["strokes"]:
         said += " What you had painted on the map was of other classes, and is gone."
     marks = [{key: x for key, x in stroke.items() if key != "tag"} for stroke in drawing["marks"]]
-    return {"marks": marks, "strokes": [], "message": told(said)}
+    return {"marks": marks, "strokes": [], "forbidden": [], "message": told(said)}
 
 
 def on_pick(page: Page, session: Session, request: dict, drawing: dict) -> dict:
@@ -96,12 +96,10 @@ def on_random(page: Page, session: Session, request: dict, drawing: dict) -> dic
 def on_preview(page: Page, session: Session, request: dict, drawing: dict) -> dict:
     """What would be filled, with grow, feather and invert."""
     settings = read_settings(drawing["settings"])
-    hole, _ = find_hole(drawn(session, drawing["marks"]), settings, [])
-    if settings["feather"]:
-        hole = feather_weights(grow_mask(hole, -settings["feather"]), settings["feather"])
+    hole, weights = find_hole(drawn(session, drawing["marks"]), settings, [])
     session.trim()
     with session.whole():
-        return {"preview": str(session.tinted(hole, PREVIEW_COLOUR))}
+        return {"preview": str(session.tinted(hole if weights is None else weights[..., 0], PREVIEW_COLOUR))}
 
 
 def on_go(page: Page, session: Session, request: dict, drawing: dict) -> dict:

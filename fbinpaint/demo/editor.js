@@ -26,7 +26,8 @@ function drawing() {
   const settings = Object.fromEntries(
     all("[data-setting]").map((x) => [x.dataset.setting, x.type === "checkbox" ? x.checked : Number(x.value)]),
   );
-  return { marks: photo.strokes.map(plain), strokes: map.strokes.map(plain), forbidden: forbidden(), settings };
+  const classes = { forbidden: forbidden(), allowed: [...allowed] };
+  return { marks: photo.strokes.map(plain), strokes: map.strokes.map(plain), ...classes, settings };
 }
 
 // One question at a time, so that each answer meets the page that asked. Of some kinds only the last one counts.
@@ -78,7 +79,8 @@ function restore() {
   if (waiting !== null || questions.length) return void setTimeout(restore, 100); // the map may still be on its way
   photo.cancel();
   map.cancel();
-  const value = { request: { id: asked + 1, kind: "restore" }, drawing: drawing() };
+  const { session, model } = view;
+  const value = { request: { id: asked + 1, kind: "restore", session, model }, drawing: drawing() };
   if (tooLarge(value)) return say(TOO_LARGE, "error");
   restoring = ++asked;
   heard.restore = view.revision;
@@ -141,9 +143,15 @@ async function take(news) {
     const tags = new Set(news.marks.map((mark) => mark.tag).filter((tag) => tag !== undefined));
     allowed.clear();
     if (news.forbidden) {
+      unwanted.clear();
       for (const tag of tags) if (!news.forbidden.includes(tag)) allowed.add(tag);
       for (const label of news.forbidden) if (!tags.has(label)) unwanted.add(label);
     }
+  }
+  for (const [name, value] of Object.entries(news.settings ?? {})) {
+    const input = find(`[data-setting="${name}"]`);
+    if (input.type === "checkbox") input.checked = value;
+    else input.value = input.nextElementSibling.value = value;
   }
   if (news.choose !== undefined) choose(news.choose);
   if (news.strokes) map.set(news.strokes.map((x) => ({ ...x, colour: view.classes[x.label]?.colour })));
@@ -155,8 +163,9 @@ async function take(news) {
     const link = Object.assign(document.createElement("a"), { href: address(news.download.path), download: news.download.name });
     link.click();
   }
-  showPreview(news.preview);
+  if (news.preview || before !== view.photo) showPreview(news.preview);
   refresh();
+  if (news.settings) preview();
   const focused = document.activeElement;
   if (news.session !== old.session && (focused === document.body || !focused.checkVisibility()))
     find(view.photo ? "#photo" : ".choose").focus({ preventScroll: true }); // what was pressed is out of sight
@@ -173,14 +182,16 @@ async function loadMask(stroke) {
     masks.set(stroke.mask, picture);
   }
   stroke.image = masks.get(stroke.mask);
-  await stroke.image.decode().catch(() => {});
+  await stroke.image.decode().catch(() => masks.delete(stroke.mask)); // to be asked for anew
 }
 
 const LATER = "Another photo can be opened when this restoration is done.";
+const LATER_MODEL = "Another model can be chosen when this restoration is done.";
 async function open(file) {
   if (restoring) return say(LATER);
   say(`Opening ${file.name || "the photo"} …`);
   const uploaded = await sent(file);
+  if (restoring) return say(LATER);
   if (uploaded) ask("open", uploaded);
 }
 
@@ -275,7 +286,8 @@ function refresh() {
   });
   choose(Math.max(0, classes.findIndex(({ name }) => name === tool.class)));
   fill(find(".model"), view.models ?? [], ({ name, label }) => {
-    const radio = make("input", { type: "radio", name: "model", value: name, onchange: () => ask("model", { model: name }) });
+    const onchange = () => (restoring ? (say(LATER_MODEL), refresh()) : ask("model", { model: name }));
+    const radio = make("input", { type: "radio", name: "model", value: name, onchange });
     return make("label", {}, radio, label);
   });
   const model = find(`.model input[value="${CSS.escape(view.model ?? "")}"]`);
@@ -354,15 +366,13 @@ function heading() {
 
 function undo() {
   if (restoring) return;
-  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.undo()) || go(heading() - 1);
+  (map.latest > photo.latest ? map : photo).undo() || go(heading() - 1);
 }
 
 function redo() {
   if (restoring) return;
-  (last === map ? [map, photo] : [photo, map]).some((painter) => painter.redo()) || go(heading() + 1);
+  (map.following < photo.following ? map : photo).redo() || go(heading() + 1);
 }
-let last = photo; // painted on
-for (const painter of [photo, map]) painter.root.addEventListener("pointerdown", () => (last = painter));
 
 function compare(on) {
   editor.toggleAttribute("data-original", on && Boolean(view.original));

@@ -68,11 +68,11 @@ class Handlers(Page):
     def restore(self, value: dict, session: Session | None) -> Iterator[tuple]:
         """A restoration, step by step: values of the editor and of the components that show the details."""
         try:
-            _, drawing = read_question(value)
+            request, drawing = read_question(value)
             self.storage.make_room()
             # A place for each step, none between them: a restoration that nobody goes on with would keep it for ever.
             session = self.storage.use(session)
-            todo = steps(self, session, drawing)
+            todo = steps(self, session, request, drawing)
             while True:
                 with places.take(session.pixels):
                     if (step := next(todo, None)) is None:

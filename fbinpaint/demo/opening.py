@@ -7,6 +7,7 @@ from fbinpaint.images.convert import to_mask
 
 from .examples import example
 from .messages import told
+from .restoring import read_settings
 from .session import Session
 from .shared import Page
 
@@ -64,7 +65,8 @@ def on_resume(page: Page, request: dict, before: Session | None) -> tuple[Sessio
     """What a page shows that was loaded anew: Gradio 6.31 does so after every break of the connection."""
     session, drawing = page.storage.use(page.storage.sessions.get(request["session"])).take_over(), request["left"]
     page.storage.admit(session)
-    news = {key: drawing[key] for key in ("marks", "strokes", "forbidden")} | {"message": told(AS_LEFT)}
+    left = {key: drawing[key] for key in ("marks", "strokes", "forbidden")}
+    news = left | {"settings": read_settings(drawing["settings"]), "message": told(AS_LEFT)}
     return session, news if session.used else news | {"ask": "look_at_photo"}
 
 

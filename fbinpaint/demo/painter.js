@@ -61,9 +61,18 @@ class Painter {
   }
 
   change(strokes) {
-    this.done.push(this.strokes);
+    this.done.push({ strokes: this.strokes, time: performance.now() });
     this.undone = [];
     this.replace(strokes);
+  }
+
+  // When what would be undone, or redone, was done.
+  get latest() {
+    return this.done.at(-1)?.time ?? -Infinity;
+  }
+
+  get following() {
+    return this.undone.at(-1)?.time ?? Infinity;
   }
 
   replace(strokes) {
@@ -86,16 +95,18 @@ class Painter {
   }
 
   undo() {
-    if (!this.done.length) return false;
-    this.undone.push(this.strokes);
-    this.replace(this.done.pop());
-    return true;
+    return this.exchange(this.done, this.undone);
   }
 
   redo() {
-    if (!this.undone.length) return false;
-    this.done.push(this.strokes);
-    this.replace(this.undone.pop());
+    return this.exchange(this.undone, this.done);
+  }
+
+  exchange(from, to) {
+    if (!from.length) return false;
+    const { strokes, time } = from.pop();
+    to.push({ strokes: this.strokes, time });
+    this.replace(strokes);
     return true;
   }
 
@@ -110,8 +121,9 @@ class Painter {
     const pen = this.paint.getContext("2d");
     pen.globalCompositeOperation = stroke.erase ? "destination-out" : "source-over";
     pen.fillStyle = pen.strokeStyle = stroke.colour ?? MARK;
-    if (stroke.kind === "mask") pen.drawImage(stroke.image, 0, 0, this.width, this.height);
-    else if (stroke.kind === "area") pen.fill(outline(stroke.points));
+    if (stroke.kind === "mask") {
+      if (stroke.image.naturalWidth) pen.drawImage(stroke.image, 0, 0, this.width, this.height); // it could be loaded
+    } else if (stroke.kind === "area") pen.fill(outline(stroke.points));
     else {
       Object.assign(pen, { lineWidth: stroke.size, lineCap: "round", lineJoin: "round" });
       pen.stroke(outline(stroke.points));

@@ -17,11 +17,20 @@ class Drawing(TypedDict):
     marks: Annotated[list[dict], FailFast()]  # pydantic would tell of each of a million that are wrong
     strokes: Annotated[list[dict], FailFast()]
     forbidden: Annotated[list[int], FailFast()]
+    allowed: Annotated[list[int], FailFast()]  # what was forbidden, or would be, and may come back
     settings: dict
 
 
 class Plain(TypedDict):
-    kind: Literal["close", "look_at_photo", "random", "preview", "restore"]
+    kind: Literal["close", "look_at_photo", "random", "preview"]
+
+
+class Restore(TypedDict):
+    """It waits in a queue: session and model are those that the drawing is of."""
+
+    kind: Literal["restore"]
+    session: Name
+    model: Name
 
 
 class File(TypedDict):
@@ -61,7 +70,9 @@ class Resume(TypedDict):
     left: Drawing  # when the page was left
 
 
-Request = Annotated[Plain | File | Number | Label | Place | Model | Format | Resume, Field(discriminator="kind")]
+Request = Annotated[
+    Plain | Restore | File | Number | Label | Place | Model | Format | Resume, Field(discriminator="kind")
+]
 
 
 class Question(TypedDict):

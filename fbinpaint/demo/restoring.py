@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from fbinpaint.pipeline.outputs import FeedbackInpaintPipelineOutput
 
 NOTHING_NEW = "Nothing is marked on this picture yet: paint over what should go, click a thing, or paint on the map."
+CHANGED = "The photo or the model was changed before this began: look at the map, and press Restore again."
 NEARLY_ALL = "Nearly all of the photo was marked, so most of it is made up: undo, and erase marks if you meant less."
 FOLLOWED_FROM = 0.5  # of what was drawn: if the fill shows less of it, it did not follow
 NO_DETAILS = tuple(gr.skip() for _ in range(5))  # of `details`: they stay as they are
 LIMITS = {"grow": (-16, 64), "feather": (0, 32), "rounds": (0, MAX_ROUNDS)}
 
 
-def steps(page: Page, session: Session, drawing: dict) -> Iterator[tuple[dict, tuple]]:
+def steps(page: Page, session: Session, request: dict, drawing: dict) -> Iterator[tuple[dict, tuple]]:
     """News for the editor, and what the details show."""
     notes: list[str] = []
     with session.lock:
+        if (request["session"], request["model"]) != (session.id, session.model):
+            raise InputError(CHANGED)
         page.see(session, session.now)
         recipe = read_recipe(page, session, drawing)
         space, settings = page.spaces[recipe.model], recipe.settings
@@ -49,6 +52,8 @@ def steps(page: Page, session: Session, drawing: dict) -> Iterator[tuple[dict, t
         done = len(output.rounds[0])
         if not news:  # the first one; where no network is asked, it is the last one, too
             with session.lock, session.whole():
+                if session.closed:
+                    return
                 news = {"photo": str(session.preview(np.asarray(output.images[0])))}
         yield news | {"message": told(f"Round {done} of {rounds + 1} is done …")}, NO_DETAILS
     result = np.asarray(output.images[0])
@@ -59,7 +64,7 @@ def steps(page: Page, session: Session, drawing: dict) -> Iterator[tuple[dict, t
     with session.lock:
         if session.closed:
             return
-        version = session.append(result, f"{len(session.versions)}: {said[0]}", recipe, hole)
+        version = session.append(result, f"{session.at + 1}: {said[0]}", recipe, hole)
         labels = np.where(hole, np.asarray(output.semantic_after[0]), known_map)
         session.see(version, labels, recipe.model, space)
         page.see(session, version)  # by the model that was chosen meanwhile
@@ -81,7 +86,7 @@ def read_recipe(page: Page, session: Session, drawing: dict) -> Recipe:
             raise InputError(NOTHING_NEW)
         return Recipe(now, marks, strokes, forbidden, session.used, settings)
     if last.model == session.used:
-        strokes, forbidden = last.strokes + strokes, sorted({*last.forbidden, *forbidden})
+        strokes, forbidden = last.strokes + strokes, sorted({*last.forbidden, *forbidden} - {*drawing["allowed"]})
     recipe = Recipe(last.base, last.marks, strokes, forbidden, session.used, settings)
     if recipe == last:
         raise InputError(NOTHING_NEW)

@@ -143,7 +143,7 @@ class Session(SessionFiles):
         """The picture (H,W,3) uint8 follows on the one that is shown now, in place of those that did before."""
         with self.whole():
             preview = self.preview(pixels)
-            width = max(1, round(THUMB * self.size[0] / self.size[1]))
+            width = min(max(1, round(THUMB * self.size[0] / self.size[1])), 8 * THUMB)
             thumb = self.save_preview(resize_image(pixels, (width, THUMB)))
             version = Version(self.save(pixels), preview, thumb, label)
             if recipe is not None and hole is not None:

@@ -49,7 +49,7 @@ def draw(canvas: np.ndarray, stroke: dict, scale: float, value: int) -> None:
     # Canvases count from the corner of the first pixel, OpenCV from its centre.
     points = np.asarray(stroke["points"], float) * scale - 0.5
     if stroke["kind"] == "area":
-        cv2.fillPoly(canvas, [np.rint(points * 2**SHIFT).astype(np.int32)], value, shift=SHIFT)
+        fill_outline(canvas, points, value)
         return
     radius = max(0.5, float(stroke["size"]) * scale / 2)
     for x, y in points:
@@ -61,6 +61,21 @@ def draw(canvas: np.ndarray, stroke: dict, scale: float, value: int) -> None:
             across = np.array([-along[1], along[0]]) / length * radius
             corners = np.array([a + across, b + across, b - across, a - across])
             cv2.fillConvexPoly(canvas, np.rint(corners * 2**SHIFT).astype(np.int32), value, shift=SHIFT)
+
+
+def fill_outline(canvas: np.ndarray, points: np.ndarray, value: int) -> None:
+    """Puts a value where a closed line (n,2) surrounds the canvas (H,W) uint8, in place: once or twice, as whoever goes
+    round a thing a second time means all of it. OpenCV leaves out what is surrounded twice."""
+    left, top = np.floor(points.min(0)).clip(0, canvas.shape[::-1]).astype(int)
+    right, bottom = (np.ceil(points.max(0)) + 1).clip(0, canvas.shape[::-1]).astype(int)
+    if left >= right or top >= bottom:
+        return
+    inside = np.zeros((bottom - top, right - left), np.uint8)
+    corners = np.rint((points - (left, top)) * 2**SHIFT).astype(np.int32)
+    cv2.fillPoly(inside, [corners], 1, shift=SHIFT)
+    outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(inside, outlines, -1, 1, cv2.FILLED)
+    canvas[top:bottom, left:right][inside > 0] = value
 
 
 def work(stroke: dict, size: tuple[int, int], scale: float) -> float:
