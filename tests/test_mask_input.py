@@ -452,3 +452,19 @@ def test_mask_alpha_on_the_command_line(tmp_path, tiny_pipeline_dir, capsys):
     assert len(errors) == 2 and all("no part of it is transparent" in line for line in errors)
     assert [line for line in lines if "own_mask.png: is a mask by its name, left alone" in line] == lines[:1]
     assert np.array_equal(Image.open(tmp_path / "out/own.png"), Image.open(tmp_path / "one.png"))
+
+
+def test_a_map_of_another_shape_than_its_photo_is_refused(tiny_pipeline, tmp_path):
+    """It would be distorted, and what it shows would lie elsewhere; of another size it is resized."""
+    photo, ids = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
+    hole = np.zeros((48, 64), bool)
+    hole[10:20, 10:30] = True
+    tiny_pipeline(photo, hole, semantic_map=ids[::2, ::2], num_feedback_rounds=0)
+    for semantic_map in (ids.T, Image.fromarray(ids.T), ids[:, :48]):
+        with pytest.raises(InputError, match="semantic map: is 48x.., the photo 64x48"):
+            tiny_pipeline(photo, hole, semantic_map=semantic_map, num_feedback_rounds=0)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    Image.fromarray(ids.T).save(tmp_path / "map.png")
+    with pytest.raises(InputError, match="map.png: .*is 48x64, the photo 64x48"):
+        load_sample(Pair("a", tmp_path / "a.png", None), tmp_path / "map.png", 0, 48, 0, CITYSCAPES)
+

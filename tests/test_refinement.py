@@ -135,14 +135,16 @@ def test_the_map_stays_in_place(made_at):
 
 
 @torch.no_grad()
-def test_no_forbidden_class_reaches_into_the_hole():
+@pytest.mark.parametrize("size", [(48, 64), (40, 56)])  # the other is padded, and padded less when it is enlarged
+def test_no_forbidden_class_reaches_into_the_hole(size):
     """The small map has it all around the hole; between its cells and those of the hole, enlarging would blend."""
-    networks, told = make_tiny_networks().eval(), torch.full((96, 128), torch.nan)
+    height, width = (2 * side for side in size)
+    networks, told = make_tiny_networks().eval(), torch.full((height, width), torch.nan)
     probabilities = torch.zeros(1, 19, 12, 16)
     probabilities[:, 13] = 1
     probabilities[:, 13, 3:9, 4:12], probabilities[:, 5, 3:9, 4:12] = 0, 1
-    mask = torch.zeros(1, 1, 96, 128)
-    mask[..., 25:71, 33:95] = 1
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., 25:63, 33:95] = 1
     order = iter(tiles(mask[0, 0]))
 
     def listen(_, inputs):
@@ -150,8 +152,8 @@ def test_no_forbidden_class_reaches_into_the_hole():
             told[next(order)] = map_[13].repeat_interleave(4, 0).repeat_interleave(4, 1)
 
     networks.guided_inpainter.register_forward_pre_hook(listen)
-    fill, classes = torch.zeros(1, 3, 48, 64), torch.arange(19) == 13
-    arguments = (networks, torch.zeros(1, 3, 96, 128), mask, fill, probabilities, (48, 64), torch.zeros(1, 19, 32))
+    fill, classes = torch.zeros(1, 3, *size), torch.arange(19) == 13
+    arguments = (networks, torch.zeros(1, 3, height, width), mask, fill, probabilities, size, torch.zeros(1, 19, 32))
     refine(*arguments, Forbidden(classes, mask))
     assert (told[mask[0, 0] > 0] == 0).all() and (told[mask[0, 0] == 0] > 0.5).any()
     order = iter(tiles(mask[0, 0]))

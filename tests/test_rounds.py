@@ -75,23 +75,39 @@ def test_trust_is_what_the_first_map_does_not_have(pipe, two):
             assert 0.1 < others[i][hole].mean() < 0.95
 
 
-def test_a_round_is_settled_when_no_photo_of_the_batch_moves():
+def test_a_photo_that_has_settled_stays_as_it_is_beside_one_that_has_not(pipe, two):
+    """A map that is drawn everywhere never changes: as after an early stop, all rounds to come are that one."""
+    photos, holes = two
+    drawn = np.full((2, 48, 64), 255, np.uint8)
+    drawn[0], drawn[1, 0, 0] = 3, 3
+    together = pipe(photos, holes, semantic_map=list(drawn), num_feedback_rounds=3, output_type="np").rounds
+    for i, of_photo in enumerate(together):
+        alone = pipe(photos[i], holes[i], semantic_map=drawn[i], num_feedback_rounds=3, output_type="np").rounds[0]
+        for a, b in zip(of_photo, alone, strict=True):
+            assert a.changed == pytest.approx(b.changed, abs=1e-3)
+            assert np.abs(a.doubt.astype(int) - b.doubt).max() <= 3
+    quiet, lively = together
+    assert all(np.array_equal(later.doubt, quiet[1].doubt) for later in quiet[2:])
+    assert lively[1].changed > 0.01 and not np.array_equal(quiet[1].doubt, quiet[0].doubt)
+
+
+def test_a_round_is_settled_for_the_photos_that_do_not_move():
     """By half a grey level on average, in the holes alone, and no class."""
     image, labels = torch.zeros(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.int64)
     mask = torch.zeros(2, 1, 16, 16)
     mask[:, :, 4:12, 4:12] = 1
     level = 1 / 127.5
-    assert settled(image, image, labels, labels, mask)
-    assert settled(image + 0.4 * level, image, labels, labels, mask)
+    assert settled(image, image, labels, labels, mask).tolist() == [True, True]
+    assert settled(image + 0.4 * level, image, labels, labels, mask).tolist() == [True, True]
     one_moves = image.clone()
     one_moves[1] += 0.6 * level
-    assert not settled(one_moves, image, labels, labels, mask)
-    assert not settled(one_moves.flip(0), image, labels, labels, mask)
+    assert settled(one_moves, image, labels, labels, mask).tolist() == [True, False]
+    assert settled(one_moves.flip(0), image, labels, labels, mask).tolist() == [False, True]
     around = image + 9 * level * (1 - mask)
-    assert settled(around, image, labels, labels, mask)
+    assert settled(around, image, labels, labels, mask).tolist() == [True, True]
     other = labels.clone()
     other[1, 5, 5] = 3
-    assert not settled(image, image, other, labels, mask)
+    assert settled(image, image, other, labels, mask).tolist() == [True, False]
 
 
 def test_drawn_maps_are_shrunk_to_classes_that_were_drawn():

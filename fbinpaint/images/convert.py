@@ -109,9 +109,9 @@ def to_mask(
     name = name_of(mask, "the mask")
     values, turn = _mask_values(mask, name)
     hole = _marked(values, name)
-    if not _same_shape(hole.shape[::-1], size):
+    if not same_shape(hole.shape[::-1], size):
         stored = exif_turn(photo) if isinstance(photo, Image.Image) else None
-        if turn is not None or stored not in SIDEWAYS or not _same_shape(hole.shape, size):
+        if turn is not None or stored not in SIDEWAYS or not same_shape(hole.shape, size):
             (width, height), (across, down) = hole.shape[::-1], size
             raise InputError(f"{name}: is {width}x{height}, the photo {across}x{down}; give one of the photo's shape")
         whose = name_of(photo, "the photo")  # one mask may serve many
@@ -203,7 +203,19 @@ def _from_half_on(values: np.ndarray, full: int) -> np.ndarray:
     return values >= (full / 2 if values.dtype.kind == "f" else (full + 1) // 2)
 
 
-def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+def check_shape(semantic_map: Image.Image | np.ndarray, size: tuple[int, int], name: str) -> None:
+    """Raises InputError for a map, as `to_index_map` takes it, of another shape than a photo of this (width, height):
+    it would be distorted, and what it shows would lie elsewhere."""
+    if isinstance(semantic_map, Image.Image):
+        semantic_map = upright(semantic_map, "semantic map")
+        width, height = semantic_map.size
+    else:
+        height, width = semantic_map.shape
+    if not same_shape((width, height), size):
+        raise InputError(f"{name}: is {width}x{height}, the photo {size[0]}x{size[1]}; give one of the photo's shape")
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one is the other resized: sides in the same proportion, up to 2 % or the rounding to whole pixels."""
     (width, height), (other_width, other_height) = size, other
     expected = width * other_height / other_width, height * other_width / other_height

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from fbinpaint.errors import InputError
-from fbinpaint.images.convert import check_hole, name_of, to_index_map, to_mask, to_rgb
+from fbinpaint.images.convert import check_hole, check_shape, name_of, to_index_map, to_mask, to_rgb
 from fbinpaint.labels import LabelSpace
-from fbinpaint.pipeline.outputs import Photo
+from fbinpaint.pipeline.outputs import Patch, Photo
 
 MAX_ROUNDS = 100  # each keeps its patches in memory
 MAX_CHANNELS = 4  # an array whose last axis is no longer holds colours there
@@ -102,8 +102,7 @@ def read_photos(
     check_output_type(output_type)
     if (mask is None) == (mask_image is None):
         raise InputError(f"{'no mask' if mask is None else 'mask and mask_image'}: give one of mask and mask_image")
-    if not isinstance(num_rounds, Integral) or not 0 <= num_rounds <= MAX_ROUNDS:
-        raise InputError(f"num_feedback_rounds {num_rounds!r}: must be a whole number from 0 to {MAX_ROUNDS}")
+    check_rounds(num_rounds)
     images, maps = split_photos(image), split_planes(semantic_map)
     masks = split_planes(mask_image if mask is None else mask)
     masks = masks * len(images) if len(masks) == 1 else masks
@@ -115,12 +114,20 @@ def read_photos(
         pixels, original = read_photo(x, value_range)
         size = (pixels.shape[1], pixels.shape[0])
         drawn = None if s is None else read_map(s, size, label_space)
-        patches = [[] for _ in range(num_rounds + 1)]
+        if s is not None:
+            check_shape(s, size, name_of(s, "the semantic map"))
+        patches: list[list[Patch]] = [[] for _ in range(num_rounds + 1)]
         hole = to_mask(m, size, photo=x)
         check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
         source = x if isinstance(x, PIL.Image.Image) else None
         photos.append(Photo(pixels, hole, drawn, original, patches, source=source))
     return photos
+
+
+def check_rounds(number: int) -> None:
+    """Raises InputError for what is no number of feedback rounds."""
+    if not isinstance(number, Integral) or not 0 <= number <= MAX_ROUNDS:
+        raise InputError(f"num_feedback_rounds {number!r}: must be a whole number from 0 to {MAX_ROUNDS}")
 
 
 def read_map(semantic_map: Any, size: tuple[int, int], label_space: LabelSpace) -> np.ndarray:

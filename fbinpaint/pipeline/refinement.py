@@ -46,6 +46,7 @@ def refine(
     # The two paddings differ by a few cells.
     missing = max(0, filled.shape[-1] // 4 - columns), max(0, filled.shape[-2] // 4 - rows)
     guide = F.pad(guide, (0, missing[0], 0, missing[1]), mode="replicate")
+    guide = guide[..., : filled.shape[-2] // 4, : filled.shape[-1] // 4]
     if forbidden is not None:  # again: what surrounds the area reaches into it
         guide = forbidden.leave_out(guide)
 

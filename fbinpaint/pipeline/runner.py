@@ -13,7 +13,7 @@ from fbinpaint.images.tensors import mask_to_tensor, to_tensor, to_uint8
 from fbinpaint.loop import Forbidden, Networks, Round, feedback_rounds
 from fbinpaint.pipeline.crop_jobs import CropJob, in_batches, make_patches, plan_jobs, shrink
 from fbinpaint.pipeline.grain import add_grain
-from fbinpaint.pipeline.outputs import Photo
+from fbinpaint.pipeline.outputs import Patch, Photo
 from fbinpaint.pipeline.plain_holes import fill_plain_holes, mean_in
 from fbinpaint.pipeline.refinement import refine
 
@@ -104,19 +104,25 @@ class Runner:
         """All rounds of a batch of crops; after the last one their details and their grain are painted."""
         mask = torch.cat([job.mask for job in jobs]).to(self.device, self.dtype)
         before = last = None
+        final: dict[int, Patch] = {}  # by their crops' places in the batch, which must not depend on the others
         for round_ in self.loop(jobs, self.num_rounds):
             replaced = self.callback is not None and self.callback(round_)
             labels = round_.labels()
             before = labels if before is None else before
-            done = round_.index == self.num_rounds or self.interrupted()
-            done |= last is not None and not replaced and settled(round_.image, last, labels, before, mask)
+            ends = torch.full((len(jobs),), bool(round_.index == self.num_rounds or self.interrupted()))
+            if last is not None and not replaced:
+                ends |= settled(round_.image, last, labels, before, mask).cpu()
             patches = make_patches(jobs, round_, labels, before)
-            if done:
-                guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
-                for job, patch, guide in zip(jobs, patches, guidance, strict=True):
-                    patch.fill = self.with_detail(job, patch.fill, *guide)
+            guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
+            for i, (job, guide) in enumerate(zip(jobs, guidance, strict=True)):
+                if i in final:
+                    patches[i] = replace(final[i], changed=0.0)
+                elif ends[i]:
+                    final[i] = patches[i]
+                    patches[i].fill = self.with_detail(job, patches[i].fill, *guide)
                     if self.grain_seed is not None:
-                        patch.fill = with_grain(job, patch.fill, self.grain_seed)
+                        patches[i].fill = with_grain(job, patches[i].fill, self.grain_seed)
+            done = len(final) == len(jobs)
             before, last = labels, round_.image
             # After an early stop the rounds to come would repeat this one; when interrupted, they may be needed beside
             # those of other crops, but were not reached.
@@ -157,9 +163,9 @@ def with_grain(job: CropJob, fill: np.ndarray, seed: int) -> np.ndarray:
     return add_grain(fill, job.photo.pixels[crop.slices], job.photo.hole[crop.slices], [seed, crop.left, crop.top])
 
 
-def settled(image: Tensor, last: Tensor, labels: Tensor, before: Tensor, mask: Tensor) -> bool:
-    """Whether a round changed nothing that anyone could see: no pixel's class, and fills by less than half a grey level
-    on average. image, last (B,3,H,W) in [-1,1]; labels, before (B,H,W); mask (B,1,H,W)."""
+def settled(image: Tensor, last: Tensor, labels: Tensor, before: Tensor, mask: Tensor) -> Tensor:
+    """(B,) bool, whether a round changed nothing that anyone could see: no pixel's class, and the fill by less than
+    half a grey level on average. image, last (B,3,H,W) in [-1,1]; labels, before (B,H,W); mask (B,1,H,W)."""
     mask = mask.float()  # half precision would overflow in the sums
     moved = ((image - last).abs() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
-    return bool(torch.equal(labels, before) and (moved * 127.5 < 0.5).all())
+    return (labels == before).all((1, 2)) & (moved * 127.5 < 0.5)
