@@ -37,7 +37,7 @@ from fbinpaint.demo.models import AUTO, MAX_RETRIES, MAX_ROUNDS, Busy, Places, l
 from fbinpaint.demo.rendering import present_classes, round_share, size_and_hole
 from fbinpaint.errors import InputError, printable
 from fbinpaint.images.convert import name_of, to_rgb
-from fbinpaint.images.io import MAX_PIXELS, decode_image, open_image
+from fbinpaint.images.io import MAX_PIXELS, ImageBytes, decode_image, open_image
 from fbinpaint.images.modes import fit_to_format
 from fbinpaint.system.memory import bound_freed_memory
 
@@ -175,13 +175,12 @@ async def fault(request: Request, error: Exception) -> JSONResponse:
 def opened(upload: UploadFile, field: str) -> Image.Image:
     """The header of a picture is read, not yet its pixels. Messages name it as the sender did."""
     name = printable(Path(upload.filename or field).name) or field
-    image = open_image(upload.file, name)
-    image.filename = name  # type: ignore[attr-defined]  # as an ImageFile has it
-    return image
+    return open_image(ImageBytes(name, upload.file.read()), name)  # which is guarded against files of very many parts
 
 
 def pixels(*images: Image.Image) -> int:
-    return sum(image.width * image.height for image in images)
+    """Of these together; an AVIF file counts as the largest, as what is in it may be larger than it says."""
+    return sum(MAX_PIXELS if image.format == "AVIF" else image.width * image.height for image in images)
 
 
 def answer(picture: bytes, figures: dict) -> Response:

@@ -41,11 +41,15 @@ def main() -> int:
     )  # fmt: skip
     args = parser.parse_args()
     try:
-        models = {model: model for model in args.model} if args.model else bundled_models()
+        # Replicas run in folders of their own, so a relative path would lead nowhere there.
+        named = {model: os.path.abspath(model) if os.path.isdir(model) else model for model in args.model or ()}
+        models = named or bundled_models()
         if not models:
             raise InputError(f"no model under {CHECKPOINTS}; name one with --model")
         for model in models.values():
             label_space_of_model(model)  # a wrong name is told now, not by each replica
+        if args.address and args.metrics_port is not None:
+            raise InputError("--metrics-port: a cluster that is named by --address has its own; leave one of them out")
         if not args.address:  # a cluster's Serve may have the port, and keeps it
             check_port(args.host, args.port)
         elif ":" in args.address:

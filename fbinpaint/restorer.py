@@ -70,6 +70,11 @@ class Restorer:
         dtype: str = "float32",
         compile: bool = False,
     ):
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: must be 1 or more")
+        from fbinpaint.pipeline.inputs import check_rounds  # here, as it brings torch
+
+        check_rounds(rounds)
         if unknown := sorted(set(extras) - set(EXTRAS)):
             raise InputError(f"extras {', '.join(unknown)}: not known; choose from {', '.join(EXTRAS)}")
         classes = None if remove is None else [remove] if isinstance(remove, str | int) else list(remove)
@@ -144,7 +149,7 @@ class Restorer:
         if hole is None and isinstance(self.task, Restoration):
             raise InputError(f"{photo}: has no mask; add a column mask, or name what is to go")
         if not in_file:
-            stem = name if str(photo) == f"row {name}" else Path(str(photo)).stem
+            stem = (name if str(photo) == f"row {name}" else Path(str(photo)).stem) or str(number)
             # A path of no file; the number keeps those of the batch apart.
             return job(photo, hole, Path(str(number), f"{stem.replace('/', '_')}.png"), self.extras)
         if not isinstance(result, str | os.PathLike):

@@ -1,5 +1,7 @@
 """Saved models: published, pushed and loaded again by processes that know nothing but a Hub; refused if broken."""
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.cli import main
 from fbinpaint.hub.card import MARK, METRICS, model_card
+from fbinpaint.hub.endpoint_handler import EndpointHandler
 from fbinpaint.hub.saved import FORMAT_VERSION
 from fbinpaint.models import InitialInpainter, Segmenter
 
@@ -710,3 +713,20 @@ def test_the_bundled_models_load_fast():
     for name in ("streets", "faces"):
         FeedbackInpaintPipeline.from_pretrained(ROOT / "checkpoints" / name)
     assert time.thread_time() - started < 4
+
+
+def test_the_handler_answers_with_pictures_that_tell_their_origin(tiny_pipeline_dir):
+    """As Inference Endpoints call it; a CMYK photo becomes one of a mode that PNG files hold."""
+    handler = EndpointHandler(str(tiny_pipeline_dir))
+    hole = np.zeros((48, 64), bool)
+    hole[10:30, 10:40] = True
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    for mode in ("RGB", "CMYK", "L"):
+        answer = handler({"inputs": photo.convert(mode), "parameters": {"mask": Image.fromarray(hole), "rounds": 0}})
+        restored = Image.open(io.BytesIO(base64.b64decode(answer["image"])))
+        assert restored.format == "PNG" and restored.size == (64, 48) and answer["notes"] == []
+        assert restored.mode == {"CMYK": "RGB"}.get(mode, mode)
+        assert b"compositeWithTrainedAlgorithmicMedia" in restored.info["xmp"]
+    assert handler({"inputs": photo})["error"].startswith("nothing says what to fill")
+    assert handler({"inputs": "%", "parameters": {}})["error"].startswith("inputs: is not base64 text")
+

@@ -128,6 +128,8 @@ def test_data_sets_map_it(folder, tiny_pipeline_dir):
         ({"model": "no/such/model"}, "no/such/model"),
         ({"extras": ["doubt"]}, "extras doubt: not known"),
         ({"remove": "carr"}, "carr"),
+        ({"batch_size": 0}, "batch_size 0: must be 1 or more"),
+        ({"rounds": 101}, "must be a whole number from 0 to 100"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_one_line(arguments, words, tiny_pipeline_dir):
@@ -136,3 +138,11 @@ def test_arguments_that_cannot_be_meant_are_one_line(arguments, words, tiny_pipe
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no column image, only photo"):
         Restorer(str(tiny_pipeline_dir))({"photo": []})
+
+
+def test_a_row_without_a_name_is_called_by_its_number(folder, tiny_pipeline_dir):
+    places = (("image", "photos"), ("mask", "masks"))
+    given = {name: [(folder / f"{place}/0.png").read_bytes()] for name, place in places}
+    done = Restorer(str(tiny_pipeline_dir), rounds=0)(given | {"id": [""]})
+    assert done["error"] == [None] and done["image"][0]["path"] == "0.png"
+

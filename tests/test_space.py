@@ -72,13 +72,20 @@ def test_what_would_go_is_shown_and_what_cannot_be_meant_is_one_line(hub, tmp_pa
         (["--space", "user/new", "--model", "m"], "publish each"),
         (["--space", "../new", "--models", "user/tiny"], "USER/NAME"),
         (["--model", "m"], "nothing says what goes where"),
+        (["--model", "m", "--repo-id", "user/m", "--hardware", "t4-small"], "name it with --space"),
     ):
         assert main(["publish", *options]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and words in line
-    done = subprocess.run(
-        [sys.executable, "-m", "fbinpaint", "publish", "--space", "user/new", "--models", "user/tiny@v7"],
-        env=os.environ | settings(hub, tmp_path), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1 and "spaces/user/new" not in hub.repos
-    assert done.stderr == "error: user/tiny: has no revision v7; name a branch, tag or commit\n"
+    files = dict(hub.repos["spaces/user/page"].commits)
+    for options, said in (
+        (["user/new", "--models", "user/tiny@v7"], "user/tiny: has no revision v7; name a branch, tag or commit"),
+        (["user/page", "--models", "user/tiny", "--private"],
+         "user/page: exists and is public; make it private on the Hub or name another"),
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "fbinpaint", "publish", "--space", *options],
+            env=os.environ | settings(hub, tmp_path), capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 1 and done.stderr == f"error: {said}\n"
+    assert "spaces/user/new" not in hub.repos and hub.repos["spaces/user/page"].commits == files

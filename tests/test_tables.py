@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,3 +208,30 @@ def test_a_folder_of_photos_is_no_table_for_a_file_beside_them(photos, run, tmp_
     code, said = run(tmp_path / "photos", tmp_path / "restored", f"--mask={photos / 'mask.png'}")
     assert code == 0 and "meta.parquet: is not a photo, left alone" in said
     assert [path.name for path in (tmp_path / "restored").iterdir()] == ["0.png"]
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "datasets"])
+def test_without_a_package_a_table_is_refused_in_a_line_before_the_work(package, photos, tiny_pipeline_dir, tmp_path):
+    pq.write_table(pa.table(columns(photos, 1)), tmp_path / "photos.parquet")
+    script = f"import sys; sys.modules[{package!r}] = None; from fbinpaint.cli import main; raise SystemExit(main())"
+    arguments = command(tiny_pipeline_dir, tmp_path / "photos.parquet", tmp_path / "restored.parquet")
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and os.listdir(tmp_path) == ["photos.parquet"]
+    last = done.stderr.splitlines()[-1]
+    assert last == f"error: run needs {package}, which is not installed; `pip install {package}` brings it"
+    assert "Traceback" not in done.stderr
+
+
+def test_results_among_the_tables_are_no_tables(photos, run, tmp_path):
+    """And a suffix in capitals is one."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for name in ("a.parquet", "B.PARQUET"):
+        pq.write_table(pa.table(columns(photos, 2)), folder / name)
+    for more in ((), ("--resume",)):
+        code, said = run(folder, folder / "out.parquet", *more)
+        assert code == 0, said
+        parts = sorted(path.relative_to(folder).as_posix() for path in (folder / "out.parquet").rglob("*.parquet"))
+        assert parts == ["out.parquet/B-000000000.parquet", "out.parquet/a-000000000.parquet"]
+    code, said = run(folder, folder, "--resume")
+    assert code == 1 and "is the table itself; name another --output" in said

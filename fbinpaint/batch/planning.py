@@ -140,8 +140,8 @@ def with_format_notes(plan: Plan, keep_format: bool, quality: int | None) -> Pla
     lossy: set[str] = set()
     for item in plan:
         if isinstance(item, Job) and not isinstance(item.image, ImageBytes):
-            suffix = item.result.suffix.lower()
-            if keep_format and suffix != item.image.suffix.lower():
+            suffix, own = item.result.suffix.lower(), item.image.suffix.lower()
+            if keep_format and suffix == ".png" and own not in SAVE_FORMATS:
                 yield Note(f"{item.image}: its result is a PNG file, as {item.image.suffix} files are not written")
             if is_lossy(item.result, quality) and suffix not in lossy:
                 lossy.add(suffix)

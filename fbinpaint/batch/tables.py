@@ -19,7 +19,7 @@ from fbinpaint.errors import InputError, one_line
 from fbinpaint.images.convert import ALPHA
 from fbinpaint.images.folders import walk
 from fbinpaint.images.io import PHOTO_SUFFIXES, ImageBytes
-from fbinpaint.system.urls import Place, Url, below, check_writable, exists, is_file, is_folder
+from fbinpaint.system.urls import Place, Url, below, check_writable, exists, is_file, is_folder, real
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SUFFIX = ".parquet"
 COLUMNS = ("id", "image", "mask")
 PART = 64  # rows of a file of results, at most
-LONGEST = 200  # characters of a file's name
+LONGEST = 200  # bytes of a file's name; what is put behind it fits as well
 
 
 def is_table(image: Place) -> bool:
@@ -65,17 +65,18 @@ def opened(place: Place) -> "Iterator[pq.ParquetFile]":
         raise InputError(f"{place}: is no whole parquet file ({one_line(error)}); save it again") from error
 
 
-def parquet_files(table: Place) -> Iterator[tuple[Place, PurePath]]:
-    """The parquet files of a table, and what they are called below it, without suffix."""
+def parquet_files(table: Place, leave_out: Sequence[Place] = ()) -> Iterator[tuple[Place, PurePath]]:
+    """The parquet files of a table, and what they are called below it, without suffix; without those in some folders.
+    """
     if not exists(table):
         raise InputError(f"{table}: no such file or folder; check the path")
     if is_file(table):
         yield table, PurePath(table.stem)
         return
-    for folder, names in walk(table):
+    for folder, names in walk(table, leave_out):
         for name in names:
-            if name.endswith(SUFFIX):
-                yield folder / name, PurePath(below(folder, table) / name.removesuffix(SUFFIX))
+            if name.lower().endswith(SUFFIX):
+                yield folder / name, PurePath(below(folder, table) / name[: -len(SUFFIX)])
 
 
 def plan_table(
@@ -95,7 +96,9 @@ def plan_table(
     Raises InputError, when it is gone through, where the table cannot be used or results of another run are there.
     """
     row_group.cache_clear()  # of an earlier run of this process; the file may be another by now
-    files = list(parquet_files(table))
+    if exists(output) and real(output) == real(table):
+        raise InputError(f"{output}: is the table itself; name another --output")
+    files = list(parquet_files(table, (output,)))
     if not files:
         raise InputError(f"{table}: holds no {SUFFIX} file; name a table, or a folder of photos")
     parts = Parts(output, resume) if output.suffix.lower() == SUFFIX else None
@@ -241,7 +244,7 @@ def file_names(parquet: "pq.ParquetFile", group: int, first: int, count: int) ->
 
 def file_name(text: str) -> str:
     """A name for a file in its folder: without separators, not hidden, not too long."""
-    name = "".join("_" if c in "/\\\0" else c for c in text)[:LONGEST]
+    name = "".join("_" if c in "/\\\0" else c for c in text).encode(errors="replace")[:LONGEST].decode(errors="ignore")
     return f"_{name[1:]}" if name.startswith(".") else name
 
 
@@ -252,6 +255,8 @@ class Parts:
     """The parquet files of results: what such a file is called says which rows it has, so that none is made twice."""
 
     def __init__(self, output: Place, resume: bool):
+        import datasets  # noqa: F401  # `write_part` needs it: whoever lacks it is told before the work, not after it
+
         self.there = {path for path, _ in parquet_files(output)} if exists(output) else set()
         if self.there and not resume:
             raise InputError(f"{output}: holds results already; --resume goes on with them, or name another --output")

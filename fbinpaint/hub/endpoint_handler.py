@@ -8,8 +8,8 @@ first two is needed.
 
 import base64
 import binascii
-import io
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +17,15 @@ from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.errors import InputWarning
-from fbinpaint.images.io import ImageBytes, load_image
+from fbinpaint.images.io import ImageBytes, encode_image, load_image
+from fbinpaint.images.modes import fit_to_format
+from fbinpaint.images.xmp import model_name, tell_provenance
 from fbinpaint.removal import remove
 
 
 class EndpointHandler:
     def __init__(self, path: str = ""):
-        self.pipe = FeedbackInpaintPipeline.from_pretrained(path)
+        self.pipe, self.name = FeedbackInpaintPipeline.from_pretrained(path), model_name(path)
         self.pipe.to("cuda" if torch.cuda.is_available() else "cpu").set_progress_bar_config(disable=True)
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -31,14 +33,13 @@ class EndpointHandler:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", InputWarning)
                 image = self.restored(data.get("inputs"), **(data.get("parameters") or {}))
+                encoded = self.encoded(image)
         except InputError as error:
             return {"error": str(error)}
         except TypeError as error:  # another parameter
             return {"error": f"parameters: {error}; give mask, remove and rounds"}
-        encoded = io.BytesIO()
-        image.save(encoded, "PNG")
         return {
-            "image": base64.b64encode(encoded.getvalue()).decode(),
+            "image": base64.b64encode(encoded).decode(),
             "notes": [str(warning.message) for warning in said if issubclass(warning.category, InputWarning)],
         }
 
@@ -50,6 +51,13 @@ class EndpointHandler:
         if hole is None:
             raise InputError("nothing says what to fill; give a mask, or name what is to go as remove")
         return self.pipe(photo, hole, num_feedback_rounds=rounds).images[0]
+
+
+    def encoded(self, image: Image.Image) -> bytes:
+        """A PNG file, which says in its XMP that a model painted a part of it."""
+        fitted, _ = fit_to_format(image, "restored.png")
+        fitted.info["xmp"] = tell_provenance(fitted.info.get("xmp"), self.name)
+        return encode_image(fitted, Path("restored.png"))
 
 
 def take_out(pipe: FeedbackInpaintPipeline, photo: Image.Image, classes: Any, hole: Any, rounds: int) -> Image.Image:

@@ -57,6 +57,7 @@ def requirements(zero: bool = False) -> str:
     """
     pins = []
     try:
+        metadata.version("gradio")  # of which the card names the version
         for requirement in metadata.requires("fbinpaint") or ():
             wanted, _, condition = requirement.partition(";")
             name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
@@ -71,6 +72,7 @@ def requirements(zero: bool = False) -> str:
 
 def space_files(repo_id: str, models: Sequence[str], zero: bool = False) -> dict[str, bytes]:
     """Every file of a Space, by its path there. Raises InputError as `requirements`."""
+    pins = requirements(zero)
     names = [split_revision(model)[0] for model in models]
     card = CARD.format(
         title=repo_id.split("/")[-1],
@@ -81,7 +83,7 @@ def space_files(repo_id: str, models: Sequence[str], zero: bool = False) -> dict
     )
     code = sorted(path for pattern in OF_PACKAGE for path in PACKAGE.rglob(pattern))
     files = {f"fbinpaint/{path.relative_to(PACKAGE).as_posix()}": path.read_bytes() for path in code}
-    own = {"app.py": APP, "README.md": card, "requirements.txt": requirements(zero)}
+    own = {"app.py": APP, "README.md": card, "requirements.txt": pins}
     return {name: text.encode() for name, text in own.items()} | files
 
 
@@ -118,12 +120,18 @@ def publish_space(
             repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True,
             space_hardware=hardware,  # type: ignore[arg-type]  # a name will do
         ).repo_id
-        there = {file.rfilename for file in api.space_info(repo_id).siblings or ()}
+        info = api.space_info(repo_id)
+        # One that exists keeps its visibility, and its hardware, whatever was asked for.
+        if private and not info.private:
+            raise InputError(f"{repo_id}: exists and is public; make it private on the Hub or name another")
+        there = {file.rfilename for file in info.siblings or ()}
         operations: list[CommitOperation] = [CommitOperationAdd(name, data) for name, data in files.items()]
         old = (name for name in there if name.startswith("fbinpaint/") and name not in files)
         operations += [CommitOperationDelete(name) for name in sorted(old)]
         api.add_space_variable(repo_id, MODELS, " ".join(models))
         return api.create_commit(repo_id, operations, commit_message=commit_message, repo_type="space")
+    except InputError:
+        raise
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"{repo_id}: not published ({one_line(error)}); check the name, the connection and `hf auth login`"

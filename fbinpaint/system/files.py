@@ -71,7 +71,7 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
     Raises InputError, naming `folder`, for one that cannot be written.
     """
-    partial = folder.with_name(f"{folder.name}-partial")
+    partial = folder.with_name(f".{folder.name}.partial")  # hidden: a name that nobody gives a folder of his own
     shutil.rmtree(partial, ignore_errors=True)
     try:
         write(partial)
@@ -93,7 +93,7 @@ def replace_folder(new: Path, old: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Under another name: what is cut short leaves nothing that looks whole."""
-    doomed = folder.with_name(f"{folder.name}-old")
+    doomed = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed)
