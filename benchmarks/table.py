@@ -157,7 +157,9 @@ def feedback_table(reports: list[dict]) -> str:
     against = {"rounds=0": "no rounds"} | {f"rounds={ROUNDS}, {name}": text for name, text in CONTROLS.items()}
     rows = [[f"{ROUNDS} rounds against", *map(of_photos, reports)], ["---"] * (len(reports) + 1)]
     for other, text in against.items():
-        rows.append([text, *(changes(report, other) for report in reports)])
+        cells = [changes(report, other) for report in reports]
+        if any(cell != "-" for cell in cells):  # a control that was not run anywhere has no row
+            rows.append([text, *cells])
     return markdown_table(rows)
 
 
@@ -224,11 +226,11 @@ def exemplars_table(reports: list[dict]) -> str:
     """What each bank's maps and fills score, and their change against those without exemplars."""
     (report,) = reports
     protocol = report["protocol"]
-    titles = ["exemplars", "weight", "mIoU, intact", "accuracy, intact", "mIoU in the hole", "accuracy in the hole",
+    titles = ["exemplars", "weights", "mIoU, intact", "accuracy, intact", "mIoU in the hole", "accuracy in the hole",
               "LPIPS-Alex"]  # fmt: skip
     rows = [titles, ["---"] * len(titles)]
     for name, bank in report["banks"].items():
-        cells = [name, f"{bank['weight']:g}"]
+        cells = [name, ", ".join(f"{weight:g}" for weight in bank["weights"])]
         for part in ("intact", "hole"):
             against = bank[part].get("against none")
             cells.append(with_change(f"{bank[part]['miou']:.3f}", against and change(against["miou"])))
