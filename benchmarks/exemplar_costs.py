@@ -2,9 +2,10 @@
 
     python -m benchmarks.exemplar_costs --model checkpoints/streets --exemplars facades/train
 
-Milliseconds, medians over turns on a quiet machine: to segment a photo in the sizes that an exemplar is looked at in,
-to make an exemplar of it (which segments it so, too), and of a call without rounds, without exemplars and with as many
-of one's own as `--exemplars` holds, at most a hundred. What is compared is timed in turns.
+Milliseconds, medians over turns on a quiet machine: to segment a photo as often as an exemplar is looked at (in two
+sizes, as it is and with a hole), to make an exemplar of it (which segments it so, too), and of a call without rounds,
+without exemplars and with as many of one's own as `--exemplars` holds, at most a hundred. What is compared is timed in
+turns.
 """
 
 import argparse
@@ -34,8 +35,9 @@ def measure(model: str, folder: Path, turns: int) -> dict[str, float]:
     photos, maps = zip(*labelled, strict=True)
     looked_at = [resized(photo, map_, scale)[0] for photo, map_ in labelled for scale in SCALES]
     images = [pad_to_multiple(to_tensor(photo), 16).to(pipe.device) for photo in looked_at]
+    looks = images * 2  # with a hole, too
     works = {
-        "segment a photo": lambda: [pipe.segmenter(image, torch.zeros_like(image[:, :1])) for image in images],
+        "segment a photo": lambda: [pipe.segmenter(image, torch.zeros_like(image[:, :1])) for image in looks],
         "add an exemplar": lambda: pipe.set_exemplars(photos, maps),
         "call, K=0, without exemplars": call(bare, 0, pipe.config.sample_size),
         "call, K=0": call(adapted, 0, pipe.config.sample_size),

@@ -7,8 +7,8 @@
 names folders of labelled photos; of each 5, 20 and 100, evenly spaced, stand in for the model's own, as
 `FeedbackInpaintPipeline.set_exemplars` has it: the right domain should help, a wrong one should not. Each bank is
 compared with none and with the model's own: mIoU and accuracy of intact photos' maps and, after two rounds, of the
-pixels of the holes, and LPIPS of the fills, with paired 95 % intervals. `weight` is that of exemplars of one's own in
-the segmenter's maps.
+pixels of the holes, and LPIPS of the fills, with paired 95 % intervals. `weights` are those of exemplars of one's own
+in the segmenter's maps: of what was photographed, of what is filled.
 
 `--segmenter` puts another one into the model, such as `benchmarks.judge` makes, with the labelled photos of `--bank`
 for its own exemplars: to one that has learnt nothing of the kind of photos in question, exemplars have more to say.
@@ -148,7 +148,7 @@ def measure(
         others = {other: score for other, score in scores.items() if other in ("none", "own")}
         scores[name] = Scores(found)
         recorrector = one.recorrector.config
-        banks[name] = {"exemplars": recorrector.num_exemplars, "weight": recorrector.exemplar_weight}
+        banks[name] = {"exemplars": recorrector.num_exemplars, "weights": list(recorrector.exemplar_weights)}
         banks[name] |= scores[name].described(others)
     return {
         "protocol": found.report["protocol"],

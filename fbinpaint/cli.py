@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 GPU_BATCH_SIZE = 16  # photos
 # What commands need beside the core.
 EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo", "train": "train"}
+OPTIONAL = ("datasets", "pyarrow")  # what others need for some inputs: tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,11 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(argv[0] if argv else "")
-        if extra is None or (error.name or "fbinpaint").split(".")[0] == "fbinpaint":
+        command, missing = argv[0] if argv else "", (error.name or "fbinpaint").split(".")[0]
+        if missing == "fbinpaint" or (command not in EXTRAS and missing not in OPTIONAL):
             raise
-        what = f"{argv[0]} needs {error.name}, which is not installed"
-        print(printable(f'error: {what}; `pip install "fbinpaint[{extra}]"` brings it'), file=sys.stderr)
+        brings = f'"fbinpaint[{EXTRAS[command]}]"' if command in EXTRAS else missing
+        what = f"{command} needs {error.name}, which is not installed"
+        print(printable(f"error: {what}; `pip install {brings}` brings it"), file=sys.stderr)
         return 1
 
 
@@ -401,7 +403,8 @@ def restorer_options(args: argparse.Namespace, batch_size: int) -> dict[str, Any
     """Of `Restorer`."""
     extras = [*(("before", "after") if args.save_semantics else ()), *(("mask",) if args.save_masks else ())]
     return {
-        "model": os.path.abspath(args.model) if os.path.isdir(args.model) else args.model,
+        # Workers run in folders of their own. `auto` is no folder, even where one is called so.
+        "model": os.path.abspath(args.model) if args.model != AUTO and os.path.isdir(args.model) else args.model,
         "rounds": args.rounds,
         "remove": args.remove,
         "grow": args.grow,
@@ -469,8 +472,9 @@ def exemplars_command(args: argparse.Namespace) -> int:
         write_origin(target, pipe.origin)
 
     save_folder(args.output, write)
-    weight = pipe.recorrector.config.exemplar_weight
-    print(f"{args.output}: {args.model} with {len(photos)} exemplars, whose weight in its maps is {weight:g}")
+    seen, filled = pipe.recorrector.config.exemplar_weights
+    print(f"{args.output}: {args.model} with {len(photos)} exemplars, "
+          f"whose weight in its maps is {seen:g}, and {filled:g} in holes")  # fmt: skip
     return 0
 
 
@@ -547,8 +551,14 @@ def absolute(place: Place | str | None) -> Place | str | None:
 
 
 def errors_of(output: Place) -> Place:
-    """The file of lines about photos that failed, beside the results."""
-    return output.with_name(f"{output.name}.errors.txt")
+    """The file of lines about photos that failed, beside the results; in the folder, where that is the root of a disk,
+    a bucket or a repository, beside which nothing can be."""
+    if isinstance(output, Path):
+        is_root = not output.name
+    else:
+        depth = 3 if output.scheme == "hf" else 1  # hf://datasets/USER/NAME
+        is_root = len(output.text.partition("://")[2].rstrip("/").split("/")) <= depth
+    return output / "errors.txt" if is_root else output.with_name(f"{output.name}.errors.txt")
 
 
 class Lines:
@@ -729,6 +739,8 @@ def publish_command(args: argparse.Namespace) -> int:
 
     if args.space:
         return publish_space_command(args)
+    if args.models or args.hardware:
+        raise InputError("--models, --hardware: are of a page; name it with --space")
     if args.model is None or args.repo_id is None:
         raise InputError("nothing says what goes where; give --model and --repo-id, or --space and --models")
     has_card = os.path.exists(args.model / "README.md")

@@ -164,7 +164,7 @@ def correct(
     came about. Arguments as there; hole (B,1,h,w) in {0,1}. Without a layout (controls) it is the new map, or the mean
     of both."""
     again = networks.segmenter(fill, mask)
-    newest = networks.recorrector.adapt(again.pyramid, again.logits.softmax(1))
+    newest = networks.recorrector.adapt(again.pyramid, again.logits.softmax(1), mask)
     if layout is None:
         return (first_map + newest) / 2 if networks.variant == "resegmented-mean" else newest, {"newest": newest}
     consistency = networks.recorrector.recognise(again.pyramid, newest)
@@ -211,7 +211,7 @@ def feedback_rounds(
     last, fill = first.detach(), first.detach()
     with torch.set_grad_enabled(feedback and torch.is_grad_enabled()):  # one-way: the inpainter teaches it nothing
         segmented = networks.segmenter(fill, mask)
-        probabilities = networks.recorrector.adapt(segmented.pyramid, segmented.logits.softmax(1))
+        probabilities = networks.recorrector.adapt(segmented.pyramid, segmented.logits.softmax(1), mask)
     probabilities = as_the_user_wants(probabilities, semantic_map, forbidden)
     guide = first_map = probabilities
     if networks.variant == "unguided":

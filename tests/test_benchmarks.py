@@ -355,7 +355,8 @@ def test_exemplars_are_compared_with_none_and_with_the_models_own(
         banks = json.loads(report.read_text())["banks"]
         own = f"2 of {'/'.join(street_folder.parts[-2:])}"
         assert list(banks) == ["none", "own", "random", own]
-        assert banks["own"]["weight"] == 0 and banks[own]["exemplars"] == 2
+        assert banks["own"]["weights"] == [0, 0] and len(banks[own]["weights"]) == 2
+        assert banks[own]["exemplars"] == 2
         for part in ("intact", "hole"):
             assert "against none" not in banks["none"][part]
             scores = {name: bank[part]["accuracy"] for name, bank in banks.items()}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.batch.planning import plan_restorations
-from fbinpaint.cli import main
+from fbinpaint.cli import errors_of, main
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
@@ -25,6 +25,7 @@ from fbinpaint.evaluation.report import class_table, plot, table
 from fbinpaint.images.folders import equal_size_batches, files_by_stem, pair_by_stem
 from fbinpaint.images.io import load_image
 from fbinpaint.labels import CITYSCAPES
+from fbinpaint.system.urls import Url
 
 from .conftest import make_tiny_networks, sorted_out
 
@@ -748,3 +749,20 @@ def test_evaluate_refuses_labels_of_another_space(tmp_path, tiny_pipeline_dir, o
     assert main(["evaluate", *map(str, arguments), "--resolution", "32"]) == 1
     (line,) = errors(capsys)
     assert "labels/a.png" in line and "200" in line
+
+
+@pytest.mark.parametrize(
+    ("output", "errors"),
+    [
+        (Path("out"), "out.errors.txt"),
+        (Path("a/out"), "a/out.errors.txt"),
+        (Path("/"), "/errors.txt"),
+        (Url("s3://bucket/a"), "s3://bucket/a.errors.txt"),
+        (Url("s3://bucket"), "s3://bucket/errors.txt"),
+        (Url("hf://buckets/me/it/a"), "hf://buckets/me/it/a.errors.txt"),
+        (Url("hf://buckets/me/it"), "hf://buckets/me/it/errors.txt"),
+    ],
+)
+def test_errors_lie_beside_the_results_but_in_the_same_store(output, errors):
+    assert str(errors_of(output)) == errors
+

@@ -1,6 +1,7 @@
 """Exemplars: the closed-form discriminant, whose statistics they are, and the layouts of photos that look alike."""
 
 import copy
+import json
 import shutil
 from dataclasses import fields, replace
 
@@ -15,9 +16,10 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation.controls import control_pipelines
-from fbinpaint.images.tensors import to_tensor
+from fbinpaint.images.tensors import pad_to_multiple, to_tensor
 from fbinpaint.labels import IGNORE, get_label_space
 from fbinpaint.loop import feedback_rounds
+from fbinpaint.masks import free_form_mask
 from fbinpaint.models import Recorrector
 from fbinpaint.models.exemplar_bank import (
     FLOOR,
@@ -33,6 +35,7 @@ from fbinpaint.models.exemplar_bank import (
     no_exemplars,
     retrieve_layout,
 )
+from fbinpaint.models.harmonic_fill import harmonic_fill
 from fbinpaint.models.layers import one_hot
 from fbinpaint.pipeline.exemplars import (
     SCALES,
@@ -44,6 +47,7 @@ from fbinpaint.pipeline.exemplars import (
     own_exemplars,
     resized,
 )
+from fbinpaint.pipeline.segmentation import class_probabilities
 
 from .conftest import labelled_scenes, make_tiny_networks
 
@@ -196,10 +200,10 @@ def test_half_precision_hardly_changes_the_votes():
         assert torch.equal(bank.counts, networks.recorrector.bank.counts)  # whole numbers stay what they are
     assert halved.bank.weight.dtype == torch.float16 and back.bank.weight.dtype == torch.float32
     for pyramid, own in segmented_scenes(networks):
-        votes = discriminate(pyramid, own, networks.recorrector.bank)
+        votes = votes_of(pyramid, networks.recorrector.bank, own)
         for bank in (halved.bank, back.bank):
-            torch.testing.assert_close(discriminate(pyramid, own, bank), votes, atol=0.03, rtol=0)
-        of_half = discriminate([level.half() for level in pyramid], own.half(), halved.bank)
+            torch.testing.assert_close(votes_of(pyramid, bank, own), votes, atol=0.03, rtol=0)
+        of_half = votes_of([level.half() for level in pyramid], halved.bank, own.half())
         assert of_half.dtype == torch.float32  # half would overflow in the sums
         torch.testing.assert_close(of_half, votes, atol=0.03, rtol=0)
 
@@ -292,23 +296,30 @@ def test_the_adapted_map_is_the_logarithmic_pool_of_both(weight):
     world = Gaussians()
     exemplars, (pyramid, _) = exemplars_of(world.draw(3)), world.draw(2)
     own = torch.rand(2, CLASSES, 24, 24).softmax(1)
-    votes = discriminate(pyramid, own, exemplars) + 1e-4
+    votes, no_hole = votes_of(pyramid, exemplars, own) + 1e-4, torch.zeros(2, 1, 24, 24)
     product = (own + 1e-4) ** (1 - weight) * votes**weight
-    found = adapted_map(pyramid, own, exemplars, weight)
+    found = adapted_map(pyramid, own, no_hole, exemplars, [weight, 0.3])
     torch.testing.assert_close(found, product / product.sum(1, keepdim=True), atol=1e-5, rtol=1e-4)
-    assert adapted_map(pyramid, own.half(), exemplars, weight).dtype == torch.float16
-    assert adapted_map(pyramid, own, exemplars, 0) is own
-    torch.testing.assert_close(adapted_map(pyramid, own, no_exemplars(exemplars), weight), own, atol=1e-3, rtol=0)
+    assert adapted_map(pyramid, own.half(), no_hole, exemplars, [weight, 0.3]).dtype == torch.float16
+    assert torch.equal(adapted_map(pyramid, own, no_hole, exemplars, [0, 0.3]), own)
+    nothing = adapted_map(pyramid, own, no_hole, no_exemplars(exemplars), [weight, weight])
+    torch.testing.assert_close(nothing, own, atol=1e-3, rtol=0)
+    half = no_hole.clone()
+    half[..., 12:] = 1
+    assert torch.equal(adapted_map(pyramid, own, half, exemplars, [weight, 0]), torch.where(half > 0, own, found))
+    assert torch.equal(adapted_map(pyramid, own, half, exemplars, [0, weight]), torch.where(half > 0, found, own))
 
 
 def fold_of(world: Gaussians, right: float) -> Fold:
-    """Four photos whose own map gives the true class this share."""
+    """Four photos whose own map gives the true class this share, and knows nothing of what is filled: every third cell.
+    """
     fold = Fold(CLASSES, sum(CHANNELS))
     for _ in range(4):
         pyramid, labels = world.draw(1)
         features, classes = labelled_cells(pyramid, labels)
         own = torch.full((len(classes), CLASSES), (1 - right) / (CLASSES - 1)).scatter(1, classes[:, None], right)
-        fold.add(SeenPhoto(features, own, classes, NO_MAPS[0]))
+        filled = torch.arange(len(classes)) % 3 == 0
+        fold.add(SeenPhoto(features, torch.where(filled[:, None], 1 / CLASSES, own), classes, filled, NO_MAPS[0]))
     return fold
 
 
@@ -316,9 +327,10 @@ def test_the_likeliest_weight_is_that_of_what_the_segmenter_lacks():
     """None beside a segmenter that knows the photos, all that it may have beside one that knows nothing of them."""
     world = Gaussians()
     exemplars = exemplars_of(world.draw(6))
-    ignorant, sure = (fold_of(world, right).log_likelihoods(exemplars) for right in (1 / CLASSES, 0.999))
-    assert ignorant.argmax() == len(WEIGHTS) - 1 and sure.argmax() == 0
-    assert ignorant.diff().min() > 0 and sure.diff().max() < 0
+    ignorant, (sure, of_holes) = (fold_of(world, right).log_likelihoods(exemplars) for right in (1 / CLASSES, 0.999))
+    for likelihood in (*ignorant, of_holes):
+        assert likelihood.argmax() == len(WEIGHTS) - 1 and likelihood.diff().min() > 0
+    assert sure.argmax() == 0 and sure.diff().max() < 0
 
 
 @torch.no_grad()
@@ -326,19 +338,53 @@ def test_own_exemplars_are_weighed_on_photos_that_they_do_not_hold():
     networks = make_tiny_networks().eval()
     space, bank = get_label_space("cityscapes"), networks.recorrector.bank
     photos = labelled_scenes("cityscapes", 9)[5:]
-    own, weight = own_exemplars(bank, networks.segmenter, space, photos)
-    both = [[photo, resized(*photo, 0.5)] for photo in photos]  # the sizes that each is looked at in
-    assert both[0][1][0].shape == (24, 32, 3) and both[0][1][1].shape == (24, 32)
-    assert far(own, make_exemplars(networks.segmenter, space, sum(both, []))) < 1e-3
-    likelihood = torch.zeros(len(WEIGHTS))
-    for number, photo in enumerate(photos):  # fewer than folds: each is alone in one
+    own, weights = own_exemplars(bank, networks.segmenter, space, photos)
+    seen = list(look_at(networks.segmenter, photos, SCALES, with_hole=True))
+
+    def of(some: list[SeenPhoto]) -> Exemplars:
+        statistics = Statistics(19, bank.means.shape[1])
+        for photo in some:
+            statistics.add(photo.features, photo.classes)
+        return statistics.exemplars(own.maps, own.mirror)
+
+    assert far(own, of(seen)) < 1e-3
+    likelihoods = torch.zeros(2, len(WEIGHTS))
+    for number, photo in enumerate(seen):  # fewer than folds: each is alone in one
         fold = Fold(19, bank.means.shape[1])
-        (seen,) = look_at(networks.segmenter, [photo], SCALES)
-        fold.add(seen)
-        others = make_exemplars(networks.segmenter, space, sum(both[:number] + both[number + 1 :], []))
-        likelihood += fold.log_likelihoods(bank.adapted(others))
-    assert weight == WEIGHTS[likelihood.argmax()] > 0
-    assert own_exemplars(bank, networks.segmenter, space, photos[:1])[1] in WEIGHTS  # the bank alone speaks of it
+        fold.add(photo)
+        likelihoods += fold.log_likelihoods(bank.adapted(of(seen[:number] + seen[number + 1 :])))
+    assert weights == [WEIGHTS[best] for best in likelihoods.argmax(1)] and min(weights) > 0
+    alone = own_exemplars(bank, networks.segmenter, space, photos[:1])[1]  # the bank alone speaks of it
+    assert len(alone) == 2 and set(alone) <= set(WEIGHTS)
+
+
+@torch.no_grad()
+def test_own_exemplars_are_looked_at_in_two_sizes_as_they_are_and_filled():
+    networks = make_tiny_networks().eval()
+    photo, ids = labelled_scenes("cityscapes", 6)[5]
+    seen, same = (next(look_at(networks.segmenter, [(photo, ids)], SCALES, with_hole=True)) for _ in range(2))
+    assert torch.equal(seen.features, same.features)  # the hole is no other the next time
+    small = resized(photo, ids, 0.5)
+    assert small[0].shape == (24, 32, 3) and small[1].shape == (24, 32)
+    as_it_is = [next(look_at(networks.segmenter, [one])) for one in ((photo, ids), small)]
+    assert not any(one.filled.any() for one in as_it_is)
+    for name in ("features", "probabilities", "classes"):
+        wanted = torch.cat([getattr(one, name) for one in as_it_is])
+        assert torch.equal(getattr(seen, name)[~seen.filled], wanted)
+    hole = free_form_mask(MAP_SIDE, MAP_SIDE, np.random.default_rng((0, 0)))
+    filled = []
+    for pixels, labels in ((photo, ids), small):
+        image = pad_to_multiple(to_tensor(pixels), 16)
+        labels = pad_to_multiple(torch.from_numpy(labels)[None, None].float(), 16)[:, 0]
+        mask = F.interpolate(torch.from_numpy(hole)[None, None].float(), size=image.shape[-2:], mode="nearest-exact")
+        fill = harmonic_fill(image * (1 - mask), 1 - mask)
+        assert torch.equal(fill * (1 - mask), image * (1 - mask)) and not torch.equal(fill, image)
+        segmented = networks.segmenter(fill, mask)
+        inside = torch.where(mask[:, 0] > 0, labels, IGNORE).long()
+        filled.append(labelled_cells(segmented.pyramid, inside[:, 2::4, 2::4]))
+    features, classes = (torch.cat(of_all) for of_all in zip(*filled, strict=True))
+    assert torch.equal(seen.features[seen.filled], features) and torch.equal(seen.classes[seen.filled], classes)
+    assert 0 < len(classes) < (~seen.filled).sum()
 
 
 def test_own_exemplars_teach_the_maps_of_other_photos(tiny_pipeline):
@@ -356,30 +402,43 @@ def test_own_exemplars_teach_the_maps_of_other_photos(tiny_pipeline):
 
     before = right()
     pipe.set_exemplars(*zip(*scenes[:12], strict=True))
-    assert pipe.recorrector.config.exemplar_weight > 0
+    assert min(pipe.recorrector.config.exemplar_weights) > 0
     after = right()
     assert all(b > a + 0.2 for a, b in zip(before, after, strict=True))
     bare = control_pipelines(pipe, ["no-exemplars", "random-exemplar"], seed=0)
-    assert bare["random-exemplar"].recorrector.config.exemplar_weight == pipe.recorrector.config.exemplar_weight
+    assert bare["random-exemplar"].recorrector.config.exemplar_weights == pipe.recorrector.config.exemplar_weights
     pipe = bare["no-exemplars"]
     assert right() == pytest.approx(before, abs=0.02)
     pipe.recorrector.set_bank(pipe.recorrector.bank)
-    assert pipe.recorrector.config.exemplar_weight == 0  # of a bank of training photos
+    assert list(pipe.recorrector.config.exemplar_weights) == [0, 0]  # of a bank of training photos
 
 
 @torch.no_grad()
 def test_own_exemplars_are_asked_about_every_fill():
-    networks = make_tiny_networks().eval()
-    bank = networks.recorrector.bank
-    networks.recorrector.set_bank(bank, 0.4)
+    networks, weights = make_tiny_networks().eval(), [0.4, 0.2]
+    scenes, space = labelled_scenes("cityscapes", 4), get_label_space("cityscapes")
+    own, _ = own_exemplars(networks.recorrector.bank, networks.segmenter, space, scenes)
+    bank = networks.recorrector.bank.adapted(own)
+    networks.recorrector.set_bank(bank, weights)
     image, mask = to_tensor(labelled_scenes("cityscapes", 1)[0][0]), torch.zeros(1, 1, 48, 64)
     mask[..., 12:36, 16:40] = 1
     first, second = feedback_rounds(networks, image, mask, 1)
     for fill, found in ((first.initial, first.probabilities), (first.image, second.newest)):
         segmented = networks.segmenter(fill, mask)
         own = segmented.logits.softmax(1)
-        torch.testing.assert_close(found, adapted_map(segmented.pyramid, own, bank, 0.4))
+        hole = F.max_pool2d(mask, 4)
+        torch.testing.assert_close(found, adapted_map(segmented.pyramid, own, hole, bank, weights))
         assert not torch.allclose(found, own, atol=0.01)
+    torch.testing.assert_close(second.consistency, discriminate(segmented.pyramid, second.newest, bank))
+    photo = scenes[0][0]
+    seen = networks.segmenter(to_tensor(photo), torch.zeros(1, 1, 48, 64))
+    known = adapted_map(seen.pyramid, seen.logits.softmax(1), torch.zeros(1, 1, 12, 16), bank, weights)
+    arguments = (networks.segmenter, [photo], space, (64, 48), torch.device("cpu"), networks.recorrector)
+    twice = [class_probabilities(*arguments), class_probabilities(arguments[0], [photo[:, ::-1]], *arguments[2:])]
+    torch.testing.assert_close(twice[0], twice[1].flip(3))  # no class of streets has sides
+    mirrored = networks.segmenter(to_tensor(photo).flip(3), torch.zeros(1, 1, 48, 64))
+    other = adapted_map(mirrored.pyramid, mirrored.logits.softmax(1), torch.zeros(1, 1, 12, 16), bank, weights)
+    torch.testing.assert_close(twice[0], (known + other.flip(3)) / 2)
 
 
 def test_exemplars_are_made_of_labelled_photos():
@@ -400,7 +459,7 @@ def test_exemplars_are_made_of_labelled_photos():
     with torch.no_grad():
         own = torch.rand(1, 19, 12, 16).softmax(1)
         segmented = networks.segmenter(to_tensor(photo), torch.zeros(1, 1, 48, 64))
-        assert torch.equal(discriminate(segmented.pyramid, own, nothing), own)
+        assert torch.equal(votes_of(segmented.pyramid, nothing, own), own)
 
 
 # ---------------------------------------------------------------------------------------------------------- layouts
@@ -550,7 +609,7 @@ def test_no_exemplars_say_what_the_photo_says(faces):
     nobody = no_exemplars(networks.recorrector.bank)
     assert len(nobody) == 1 and len(networks.recorrector.bank) == 5
     for pyramid, own in segmented_scenes(networks):
-        torch.testing.assert_close(discriminate(pyramid, own, nobody), own)
+        torch.testing.assert_close(votes_of(pyramid, nobody, own), own)
         mask = torch.zeros(1, 1, 48, 64)
         mask[..., 12:36, 16:40] = 1
         layout = retrieve_layout(own, mask, nobody, top_k=4)
@@ -571,7 +630,8 @@ def test_exemplars_of_ones_own_are_saved_with_the_pipeline(tiny_pipeline, tmp_pa
     pipe.save_pretrained(tmp_path / "own")
     loaded = type(pipe).from_pretrained(tmp_path / "own")
     assert all(torch.equal(value, getattr(loaded.recorrector.bank, name)) for name, value in vars(after).items())
-    assert loaded.recorrector.config.exemplar_weight == pipe.recorrector.config.exemplar_weight > 0
+    weights = loaded.recorrector.config.exemplar_weights
+    assert weights == pipe.recorrector.config.exemplar_weights and len(weights) == 2 and max(weights) > 0
     assert np.array_equal(loaded.segment(photos[0]), pipe.segment(photos[0]))
 
 
@@ -582,24 +642,29 @@ def test_small_photos_are_exemplars_as_they_are(tmp_path):
     pipe.save_pretrained(tmp_path / "model")
     photo, ids = labelled_scenes("cityscapes", 1)[0]
     pipe.set_exemplars([photo], [ids])
-    cells = 6 * 8 + 4 * 4  # every fourth of 12x16, and of 8x8: 24 rows are padded to 32
-    assert pipe.recorrector.bank.counts.sum() == cells
+    # Every fourth of 12x16, and of 8x8: 24 rows are padded to 32; and a part of these once more, filled.
+    cells = 6 * 8 + 4 * 4
+    assert cells < pipe.recorrector.bank.counts.sum() < 2 * cells
     for name, pixels in (("images", photo), ("labels", ids)):
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "data" / name / "0.png")
     arguments = f"exemplars --model {tmp_path}/model --data {tmp_path}/data --output {tmp_path}/own"
     assert main(arguments.split()) == 0
-    assert Recorrector.from_pretrained(tmp_path / "own", subfolder="recorrector").bank.counts.sum() == cells
+    saved = Recorrector.from_pretrained(tmp_path / "own", subfolder="recorrector").bank
+    assert torch.equal(saved.counts, pipe.recorrector.bank.counts)
 
 
-@pytest.mark.parametrize("weight", ["1.0", "-0.1", "NaN", "1e300", '"0.5"', "true"])
-def test_an_absurd_weight_of_exemplars_is_refused(tiny_pipeline_dir, tmp_path, weight):
+@pytest.mark.parametrize(
+    "weights",
+    ["[1.0, 0.0]", "[0.0, -0.1]", "[NaN, 0.0]", "[0.0, 1e300]", '["0.5", "0"]', "[true, 0.0]", "[]", "[0.0]", "0.5"],
+)
+def test_absurd_weights_of_exemplars_are_refused(tiny_pipeline_dir, tmp_path, weights):
     shutil.copytree(tiny_pipeline_dir / "recorrector", tmp_path / "recorrector")
     config = tmp_path / "recorrector" / "config.json"
-    text = config.read_text()
-    assert '"exemplar_weight": 0.0' in text
-    config.write_text(text.replace('"exemplar_weight": 0.0', f'"exemplar_weight": {weight}'))
-    with pytest.raises(InputError, match="exemplar_weight") as refused:
+    settings = json.loads(config.read_text())
+    assert settings["exemplar_weights"] == [0, 0]
+    config.write_text(json.dumps(settings | {"exemplar_weights": json.loads(weights)}))
+    with pytest.raises(InputError, match="exemplar_weights") as refused:
         Recorrector.from_pretrained(tmp_path / "recorrector")
     assert "\n" not in str(refused.value)
 
@@ -611,6 +676,7 @@ def test_an_absurd_weight_of_exemplars_is_refused(tiny_pipeline_dir, tmp_path, w
         (lambda photos, maps: (photos, maps[:1]), "2 exemplars, 1 semantic maps"),
         (lambda photos, maps: (photos, [np.full_like(ids, IGNORE) for ids in maps]), "know no pixel"),
         (lambda photos, maps: (photos, [ids + 200 for ids in maps]), "2"),
+        (lambda photos, maps: (photos, [ids.T for ids in maps]), "is 48x64, the photo 64x48"),
     ],
 )
 def test_exemplars_that_do_not_fit_are_refused(tiny_pipeline, change, said):

@@ -1,5 +1,6 @@
 """The loop as ONNX: the same as in torch, and what it is not made of is said in one line."""
 
+import copy
 import json
 import os
 import re
@@ -17,10 +18,13 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.cli import main
 from fbinpaint.data.scenes import SCENES
 from fbinpaint.errors import InputError
+from fbinpaint.export import export_onnx
 from fbinpaint.images.tensors import mask_to_tensor, to_tensor
-from fbinpaint.loop import feedback_rounds
+from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.masks import free_form_mask
 from fbinpaint.system.files import save_folder
+
+from .conftest import labelled_scenes
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -47,10 +51,13 @@ def exported(saved_as_half, tmp_path_factory) -> Path:
     return folder
 
 
+def session_of(folder: Path):
+    return onnxruntime.InferenceSession(folder / f"inpaint-{SIZE}.onnx", providers=["CPUExecutionProvider"])
+
+
 @pytest.fixture(scope="module")
 def session(exported):
-    path = exported / f"inpaint-{SIZE}.onnx"
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session_of(exported)
 
 
 def scenes_with_holes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +72,21 @@ def scenes_with_holes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_graph_does_what_the_networks_do(session, saved_as_half, batch):
     """Weights saved as float16 are those of the float32 that they are loaded as."""
-    networks = FeedbackInpaintPipeline.from_pretrained(saved_as_half).networks
+    assert_same(session, FeedbackInpaintPipeline.from_pretrained(saved_as_half).networks, batch)
+
+
+@pytest.mark.slow
+def test_exemplars_of_ones_own_are_heard_in_the_graph(tiny_pipeline, tmp_path):
+    """Of what was photographed and of what is filled, each with its weight."""
+    pipe = copy.deepcopy(tiny_pipeline)
+    pipe.set_exemplars(*zip(*labelled_scenes("cityscapes", 4), strict=True))
+    pipe.recorrector.set_bank(pipe.recorrector.bank, [0.3, 0.6])
+    export_onnx(pipe, tmp_path / "onnx", sizes=(SIZE,), num_rounds=1)
+    assert_same(session_of(tmp_path / "onnx"), pipe.networks, batch=2)
+
+
+def assert_same(session, networks: Networks, batch: int) -> None:
+    """A graph of one round gives what the networks give, of so many photos at once."""
     image, mask = scenes_with_holes(batch)
     with torch.no_grad():
         first, last = feedback_rounds(networks, image, mask, 1)

@@ -86,9 +86,9 @@ def with_random_exemplars(pipe: "FeedbackInpaintPipeline", seed: int) -> "Feedba
 
 
 def with_exemplars(pipe: "FeedbackInpaintPipeline", exemplars: Exemplars) -> "FeedbackInpaintPipeline":
-    """A copy with another bank, of the same weight in the segmenter's maps."""
+    """A copy with another bank, of the same weights in the segmenter's maps."""
     control = copy.deepcopy(pipe)
-    control.recorrector.set_bank(exemplars, pipe.recorrector.config.exemplar_weight)
+    control.recorrector.set_bank(exemplars, pipe.recorrector.config.exemplar_weights)
     return control
 
 

@@ -9,7 +9,7 @@ Two kinds of votes, as both inform where a mean prototype of each class does not
 The bank of a released model holds statistics and small maps, no pixels of any photo.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce, wraps
 from typing import Any
@@ -200,21 +200,28 @@ def discriminate(pyramid: list[Tensor], probabilities: Tensor, exemplars: Exempl
     return torch.where(shown, voted, own)
 
 
-def adapted_map(pyramid: list[Tensor], probabilities: Tensor, exemplars: Exemplars, weight: float) -> Tensor:
+def adapted_map(
+    pyramid: list[Tensor], probabilities: Tensor, hole: Tensor, exemplars: Exemplars, weights: Sequence[float]
+) -> Tensor:
     """The map of a segmenter that has not learnt the exemplars' labels, (B,C,h,w): the logarithmic opinion pool of its
     own and of what their discriminant says.
 
-    pyramid, probabilities: as of `discriminate`; weight: of the discriminant, in [0,1); 0 leaves the map as it is.
+    pyramid, probabilities: as of `discriminate`; hole (B,1,h,w), above 0 where cells are filled; weights: of the
+    discriminant, in [0,1), of cells that were photographed and of those that are filled.
     """
+    filled = (hole > 0).float()
+    weight = filled * weights[1] + (1 - filled) * weights[0]
     return pool(probabilities, discriminate(pyramid, probabilities, exemplars), weight)
 
 
-def pool(probabilities: Tensor, votes: Tensor, weight: float) -> Tensor:
-    """The logarithmic opinion pool of a map and of votes on it, (B,C,h,w) each; weight: of the votes, in [0,1)."""
-    if weight == 0:
-        return probabilities
+def pool(probabilities: Tensor, votes: Tensor, weight: Tensor) -> Tensor:
+    """The logarithmic opinion pool of a map and of votes on it, (B,C,h,w) each.
+
+    weight: of the votes, (B,1,h,w) or one for all, in [0,1); 0 leaves the map as it is.
+    """
     own, said = (torch.log(at_least_float32(x) + MIN_SHARE) for x in (probabilities, votes))
-    return torch.lerp(own, said, weight).softmax(1).to(probabilities.dtype)
+    pooled = (own + weight * (said - own)).softmax(1)
+    return torch.where(weight > 0, pooled.to(probabilities.dtype), probabilities)
 
 
 def mirrored(exemplars: Exemplars) -> Tensor:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 
@@ -26,7 +27,7 @@ from .exemplar_bank import (
     retrieve_layout,
 )
 from .gradient_checkpointing import GradientCheckpointing
-from .layers import ResBlock, cat_channels, zero_init
+from .layers import ResBlock, cat_channels, downsample_mask, zero_init
 from .safe_loading import SafeLoading
 
 # Who has a say, in the order of the gates.
@@ -34,6 +35,7 @@ OPINIONS = ("first map", "newest map", "consistency", "layout")
 FIRST_SHARE = 0.7  # of the first map, before anything is learned
 # Likewise, by how much each is to be believed: a discriminant takes neighbouring cells for independent witnesses.
 SHARPNESS = (1.0, 1.0, 0.125, 1.0)
+NO_WEIGHTS = (0.0, 0.0)  # of a model's own exemplars in the segmenter's maps
 
 
 @dataclass
@@ -63,11 +65,12 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         feature_channels: of the segmenter's features at all strides together.
         num_exemplars: size of the stored bank, 1 or more; a fresh one holds an exemplar that shows no class.
         top_k: how many exemplars make a layout.
-        exemplar_weight: of the exemplars' discriminant in every map that the segmenter makes, in [0,1): above 0 for
-            somebody's own exemplars, whose labels the segmenter has not learnt.
+        exemplar_weights: of the exemplars' discriminant in every map that the segmenter makes, in [0,1), where a photo
+            is as it was and where it is filled. Above 0 for somebody's own exemplars, whose labels the segmenter has
+            not learnt.
 
     Raises:
-        ValueError: exemplar_weight is not in [0,1).
+        ValueError: exemplar_weights are not two numbers in [0,1).
     """
 
     DOUBT_CHANNELS = 3
@@ -80,11 +83,11 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         feature_channels: int = 560,
         num_exemplars: int = 1,
         top_k: int = 20,
-        exemplar_weight: float = 0.0,
+        exemplar_weights: Sequence[float] = NO_WEIGHTS,
     ):
         super().__init__()
-        if not 0 <= exemplar_weight < 1:
-            raise ValueError(f"exemplar_weight {exemplar_weight}: must be from 0 to below 1")
+        if len(exemplar_weights) != 2 or not all(0 <= weight < 1 for weight in exemplar_weights):
+            raise ValueError(f"exemplar_weights {exemplar_weights}: must be two numbers from 0 to below 1")
         number = len(OPINIONS)
         evidence = number + number * (number - 1) // 2 + self.DOUBT_CHANNELS
         self.gather = nn.Conv2d(evidence, channels, 1)
@@ -108,8 +111,8 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         """The exemplars saved with the model."""
         return Exemplars(**{field.name: getattr(self, f"bank_{field.name}") for field in fields(Exemplars)})
 
-    def set_bank(self, exemplars: Exemplars, weight: float = 0.0) -> None:
-        """Replace the stored bank and its weight in the segmenter's maps; the configuration follows, so that the saved
+    def set_bank(self, exemplars: Exemplars, weights: Sequence[float] = NO_WEIGHTS) -> None:
+        """Replace the stored bank and its weights in the segmenter's maps; the configuration follows, so that the saved
         model loads with it."""
         for field in fields(Exemplars):
             old, new = getattr(self, f"bank_{field.name}"), getattr(exemplars, field.name)
@@ -117,16 +120,17 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
                 old.copy_(new)
             else:
                 setattr(self, f"bank_{field.name}", new.to(old.device, old.dtype))
-        self.register_to_config(num_exemplars=len(exemplars), exemplar_weight=weight)
+        self.register_to_config(num_exemplars=len(exemplars), exemplar_weights=list(weights))
 
-    def adapt(self, pyramid: list[Tensor], probabilities: Tensor) -> Tensor:
-        """The segmenter's map as exemplars of one's own have it: see `adapted_map`."""
+    def adapt(self, pyramid: list[Tensor], probabilities: Tensor, mask: Tensor) -> Tensor:
+        """The segmenter's map as exemplars of one's own have it: see `adapted_map`. mask (B,1,H,W), 1 = filled."""
         # A model's own say nothing here, and need not be fetched to a GPU for that.
-        return self._adapt(pyramid, probabilities) if self.config.exemplar_weight else probabilities
+        return self._adapt(pyramid, probabilities, mask) if any(self.config.exemplar_weights) else probabilities
 
     @apply_forward_hook
-    def _adapt(self, pyramid: list[Tensor], probabilities: Tensor) -> Tensor:
-        return adapted_map(pyramid, probabilities, self.bank, self.config.exemplar_weight)
+    def _adapt(self, pyramid: list[Tensor], probabilities: Tensor, mask: Tensor) -> Tensor:
+        hole = downsample_mask(mask, 4)
+        return adapted_map(pyramid, probabilities, hole, self.bank, self.config.exemplar_weights)
 
     @apply_forward_hook
     def lay_out(self, probabilities: Tensor, mask: Tensor, allowed: Tensor | None = None) -> Layout:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from fbinpaint.images.crops import resize_image
 from fbinpaint.images.tensors import pad_to_multiple, to_tensor
-from fbinpaint.labels import LabelSpace
+from fbinpaint.labels import IGNORE, LabelSpace
+from fbinpaint.masks import free_form_mask
 from fbinpaint.models import Segmenter
 from fbinpaint.models.exemplar_bank import (
     MAP_SIDE,
@@ -25,6 +26,7 @@ from fbinpaint.models.exemplar_bank import (
     labelled_cells,
     pool,
 )
+from fbinpaint.models.harmonic_fill import harmonic_fill
 from fbinpaint.models.layers import downsample_labels
 
 LabelledPhotos = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -32,8 +34,9 @@ LabelledPhotos = Iterable[tuple[np.ndarray, np.ndarray]]
 # Sizes that own exemplars are looked at in: what their statistics say of photos half as large would be wrong otherwise
 # (docs/experiments.md).
 SCALES = (1.0, 0.5)
+SEED = 0  # of the holes that they are looked at with
 FOLDS = 5
-WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SCORED = 4  # of so many labelled cells one is scored
 
 
@@ -44,21 +47,32 @@ class SeenPhoto:
     features: Tensor  # (n,D), at all strides
     probabilities: Tensor  # (n,C), the segmenter's own map
     classes: Tensor  # (n,), the true ones
+    filled: Tensor  # (n,) bool, whether the cell was in a hole
     semantic_map: Tensor  # (MAP_SIDE,MAP_SIDE) uint8
 
 
 @torch.no_grad()
 def look_at(
-    segmenter: Segmenter, labelled: LabelledPhotos, scales: Sequence[float] = (1.0,)
+    segmenter: Segmenter, labelled: LabelledPhotos, scales: Sequence[float] = (1.0,), with_hole: bool = False
 ) -> Iterator[SeenPhoto]:
-    """Each labelled photo, in so many times its size; its tensors on the CPU. Raises ValueError where there is none."""
-    photo = None
-    for photo, semantic_map in labelled:
-        seen = [look_once(segmenter, *resized(photo, semantic_map, scale)) for scale in scales]
+    """Each labelled photo, in so many times its size; its tensors on the CPU. Raises ValueError where there is none.
+
+    with_hole: not only as it is, but also with a hole, of which what fills it counts.
+    """
+    like = torch.empty(0, device=segmenter.device, dtype=segmenter.dtype)  # asked once: that takes a millisecond
+    number = -1
+    for number, (photo, semantic_map) in enumerate(labelled):
+        holes: list[np.ndarray | None] = [None]
+        if with_hole:
+            holes.append(free_form_mask(MAP_SIDE, MAP_SIDE, np.random.default_rng((SEED, number))))
+        sizes = [resized(photo, semantic_map, scale) for scale in scales]
+        seen = [look_once(segmenter, *one, hole, like) for hole in holes for one in sizes]
         features, probabilities, classes = (torch.cat(of_all) for of_all in zip(*seen, strict=True))
+        photographed = sum(len(of_one) for *_, of_one in seen[: len(sizes)])
+        filled = torch.arange(len(classes)) >= photographed
         small = cv2.resize(semantic_map, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_NEAREST_EXACT)
-        yield SeenPhoto(features, probabilities, classes, torch.from_numpy(small))
-    if photo is None:
+        yield SeenPhoto(features, probabilities, classes, filled, torch.from_numpy(small))
+    if number < 0:
         raise ValueError("no photo, so there is nothing to make exemplars of")
 
 
@@ -71,11 +85,23 @@ def resized(photo: np.ndarray, semantic_map: np.ndarray, scale: float) -> tuple[
     return resize_image(photo, (width, height)), labels
 
 
-def look_once(segmenter: Segmenter, photo: np.ndarray, semantic_map: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Features, probabilities and classes of the labelled cells, as in `SeenPhoto`."""
-    image = pad_to_multiple(to_tensor(photo), 16).to(segmenter.device, segmenter.dtype)
+def look_once(
+    segmenter: Segmenter, photo: np.ndarray, semantic_map: np.ndarray, hole: np.ndarray | None, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, probabilities and classes of the labelled cells, as in `SeenPhoto`.
+
+    hole: a bool map of any size, which is stretched to the photo's: it is filled, and only cells in it count. Smooth
+    fills teach as much of a network's fills as these themselves, and take no time (docs/experiments.md). like: a tensor
+    of the segmenter's device and type.
+    """
+    image = pad_to_multiple(to_tensor(photo), 16).to(like)
     labels = pad_to_multiple(torch.from_numpy(semantic_map)[None, None].float(), 16)[:, 0].long()
-    segmented = segmenter(image, torch.zeros_like(image[:, :1]))
+    mask = torch.zeros_like(image[:, :1])
+    if hole is not None:
+        mask = F.interpolate(torch.from_numpy(hole)[None, None].to(mask), size=mask.shape[-2:], mode="nearest-exact")
+        image = harmonic_fill(image, 1 - mask)
+        labels = labels.masked_fill(mask[:, 0].cpu() == 0, IGNORE)
+    segmented = segmenter(image, mask)
     levels = [*segmented.pyramid, segmented.logits.softmax(1)]
     cells, classes = labelled_cells(levels, downsample_labels(labels))
     features, probabilities = cells.tensor_split([cells.shape[1] - levels[-1].shape[1]], 1)
@@ -109,31 +135,34 @@ class Fold:
 
     def __init__(self, num_classes: int, channels: int):
         self.statistics = Statistics(num_classes, channels)
-        self.scored: list[tuple[Tensor, ...]] = []  # of each photo features, probabilities and classes
+        self.scored: list[tuple[Tensor, ...]] = []  # of each photo features, probabilities, classes and states
 
     def add(self, seen: SeenPhoto) -> None:
         self.statistics.add(seen.features, seen.classes)
-        # Copies: views would hold on to all cells.
-        self.scored.append(tuple(x[::SCORED].clone() for x in (seen.features, seen.probabilities, seen.classes)))
+        scored = seen.features, seen.probabilities, seen.classes, seen.filled
+        self.scored.append(tuple(x[::SCORED].clone() for x in scored))  # copies: views would hold on to all cells
 
     def log_likelihoods(self, exemplars: Exemplars) -> Tensor:
-        """(len(WEIGHTS),), sums over the cells: of their classes, if these exemplars have each of WEIGHTS in maps."""
-        features, probabilities, classes = (torch.cat(of_all) for of_all in zip(*self.scored, strict=True))
+        """(2,len(WEIGHTS)), sums over the cells that were photographed, and over the filled ones: of their classes, if
+        these exemplars have each of WEIGHTS in maps."""
+        features, probabilities, classes, filled = (torch.cat(of_all) for of_all in zip(*self.scored, strict=True))
         features, probabilities = (x.T[None, :, :, None] for x in (features, probabilities))  # (1,·,n,1)
         votes = discriminate([features], probabilities, exemplars)
-        maps = [pool(probabilities, votes, weight)[0, :, :, 0].T for weight in WEIGHTS]
-        return torch.stack([F.nll_loss((map_ + MIN_SHARE).log(), classes, reduction="sum").neg() for map_ in maps])
+        maps = [pool(probabilities, votes, weight)[0, :, :, 0].T for weight in torch.tensor(WEIGHTS)]
+        of_cells = torch.stack([F.nll_loss((map_ + MIN_SHARE).log(), classes, reduction="none").neg() for map_ in maps])
+        return torch.stack([of_cells[:, state].sum(1) for state in (~filled, filled)])
 
 
 def own_exemplars(
     bank: Exemplars, segmenter: Segmenter, label_space: LabelSpace, labelled: LabelledPhotos
-) -> tuple[Exemplars, float]:
-    """Exemplars of labelled photos that the segmenter has not learnt, and the weight in its maps of what they make of
-    `bank` (on the CPU): of WEIGHTS the likeliest by photos that are left out, a fifth of them at a time."""
+) -> tuple[Exemplars, list[float]]:
+    """Exemplars of labelled photos that the segmenter has not learnt, and the weights in its maps of what they make of
+    `bank` (on the CPU), where a photo is as it was and where it is filled: of WEIGHTS the likeliest by photos that are
+    left out, a fifth of them at a time."""
     num_classes, channels = bank.means.shape
     folds = [Fold(num_classes, channels) for _ in range(FOLDS)]
     maps = []
-    for number, seen in enumerate(look_at(segmenter, labelled, SCALES)):
+    for number, seen in enumerate(look_at(segmenter, labelled, SCALES, with_hole=True)):
         folds[number % FOLDS].add(seen)
         maps.append(seen.semantic_map)
 
@@ -141,9 +170,9 @@ def own_exemplars(
         statistics = reduce(operator.add, (fold.statistics for fold in some))
         return statistics.exemplars(torch.stack(maps), mirror_of(label_space))
 
-    likelihood = torch.zeros(len(WEIGHTS))
+    likelihoods = torch.zeros(2, len(WEIGHTS))
     for fold in folds:
         if fold.statistics.counts.any():
             others = of(other for other in folds if other is not fold)
-            likelihood += fold.log_likelihoods(bank.adapted(others))
-    return of(folds), WEIGHTS[int(likelihood.argmax())]
+            likelihoods += fold.log_likelihoods(bank.adapted(others))
+    return of(folds), [WEIGHTS[int(best)] for best in likelihoods.argmax(1)]

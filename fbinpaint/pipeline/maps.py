@@ -9,7 +9,7 @@ import PIL.Image
 
 from fbinpaint.errors import InputError
 from fbinpaint.hub.origin import NOT_STATED, inherited
-from fbinpaint.images.convert import upright
+from fbinpaint.images.convert import check_shape, name_of, upright
 from fbinpaint.images.crops import resize_image, working_size
 from fbinpaint.labels import IGNORE, LabelSpace, get_label_space
 from fbinpaint.models import Recorrector, Segmenter
@@ -152,14 +152,17 @@ class MapPipeline(SavedPipeline):
         def labelled() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for photo, map_ in zip(photos, maps, strict=True):
                 pixels, _ = read_photo(photo, value_range)
-                size = working_size(pixels.shape[1], pixels.shape[0], self.config.sample_size)
-                yield resize_image(pixels, size), read_map(map_, size, self.label_space)
+                width, height = pixels.shape[1], pixels.shape[0]
+                size = working_size(width, height, self.config.sample_size)
+                labels = read_map(map_, size, self.label_space)
+                check_shape(map_, (width, height), name_of(map_, "the semantic map"))
+                yield resize_image(pixels, size), labels
 
         bank = self.recorrector.bank.to("cpu")
-        own, weight = own_exemplars(bank, self.segmenter, self.label_space, labelled())
+        own, weights = own_exemplars(bank, self.segmenter, self.label_space, labelled())
         if not own.counts.any():
             raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
-        self.recorrector.set_bank(bank.adapted(own), weight)
+        self.recorrector.set_bank(bank.adapted(own), weights)
         exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
         self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])
 

@@ -91,7 +91,7 @@ def class_probabilities(
     def seen(image: Tensor) -> Tensor:
         segmented = segmenter(image, intact)
         found = segmented.logits.float().softmax(1)
-        return found if recorrector is None else recorrector.adapt(segmented.pyramid, found)
+        return found if recorrector is None else recorrector.adapt(segmented.pyramid, found, intact)
 
     probabilities, mirrored = seen(image), seen(image.flip(3)).flip(3)
     other_side = label_space.flip(np.arange(label_space.num_classes))  # a left eye was seen as a right one
