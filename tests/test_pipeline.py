@@ -275,7 +275,7 @@ def test_the_users_map_is_kept_and_followed(tiny_pipeline):
         ours = drawn != 255
         assert (map_[ours] == drawn[ours]).all() and (free_map[ours] != drawn[ours]).any()
         far = np.ones((48, 64), bool)
-        far[4:32, 8:48] = False
+        far[2:32, 8:48] = False  # between its cell and the next one, what is drawn blends
         assert (map_[far] == free_map[far]).all()
     assert out.images[0].tobytes() != free.images[0].tobytes()
     undecided = tiny_pipeline(image, mask, semantic_map=np.full((48, 64), 255, np.uint8))
