@@ -91,8 +91,8 @@ def look_once(
     """Features, probabilities and classes of the labelled cells, as in `SeenPhoto`.
 
     hole: a bool map of any size, which is stretched to the photo's: it is filled, and only cells in it count. Smooth
-    fills teach as much of a network's fills as these themselves, and take no time (docs/experiments.md). like: a tensor
-    of the segmenter's device and type.
+    fills teach as much of a network's first fills as these themselves, in a fraction of the time (docs/experiments.md).
+    like: a tensor of the segmenter's device and type.
     """
     image = pad_to_multiple(to_tensor(photo), 16).to(like)
     labels = pad_to_multiple(torch.from_numpy(semantic_map)[None, None].float(), 16)[:, 0].long()
