@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fbinpaint.errors import InputError
-from fbinpaint.images.convert import check_shape, mask_image, name_of, to_index_map, to_rgb
+from fbinpaint.images.convert import mask_image, read_map, to_rgb
 from fbinpaint.images.modes import as_photo, fit_to_format
 from fbinpaint.labels import LabelSpace, spaces_that_know
 
@@ -69,11 +69,7 @@ class Endpoints:
             del given  # opened again for the result: of large photos, each copy is a part of the server's memory
             model, forbidden = self.fitting(model, photo, forbidden, hole)
             folder, space = self.models[model], self.spaces[model]
-            edits = None
-            if semantic_map:
-                drawn = open_upload(semantic_map)
-                edits = to_index_map(drawn, size, space.num_classes, space.ignored_ids)
-                check_shape(drawn, size, name_of(drawn, "the semantic map"))
+            edits = semantic_map and read_map(open_upload(semantic_map), size, space)
             rounds = whole_number(rounds, "rounds", MAX_ROUNDS)
             load(folder)  # here, not in `restore`: on ZeroGPU that runs in a process of its own
             output = deque(restore(folder, photo, hole, rounds, edits, forbidden), maxlen=1).pop()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
-from fbinpaint.images.convert import check_hole, check_shape, to_index_map, to_mask, to_rgb, upright
+from fbinpaint.images.convert import check_hole, read_map, to_mask, to_rgb, upright
 from fbinpaint.images.crops import resize_image, shorter_side
 from fbinpaint.images.folders import Pair, files_by_stem, naming, pair_by_stem
 from fbinpaint.images.io import PHOTO_SUFFIXES, fetched, load_image
@@ -79,14 +79,13 @@ def load_sample(
     if label is not None and label_space is not None:
         ids = _read_label(label, label_space)  # whose errors name the file
         with naming(label if isinstance(label, Path) else pair.image):
-            truth = to_index_map(ids, size, label_space.num_classes, label_space.ignored_ids)
-            check_shape(ids, size, "the label")
+            truth = read_map(ids, size, label_space)
         truth = truth if (truth != IGNORE).any() else None
     return Sample(pair.stem, photo, hole, truth)
 
 
 def _read_label(label: Path | dict, label_space: LabelSpace) -> Image.Image | np.ndarray:
-    """The ids at their own size, as `to_index_map` takes them."""
+    """The ids at their own size, as `read_map` takes them."""
     if isinstance(label, Path):
         return load_image(label)
     from fbinpaint.data.photos import read_labels  # training's readers, which take a second to import

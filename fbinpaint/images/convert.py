@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from fbinpaint.errors import InputError, warn_user
 from fbinpaint.images.crops import MIN_SIDE
 from fbinpaint.images.io import MAX_PIXELS, decode_image
+from fbinpaint.labels import LabelSpace
 
 STRIP = 256  # rows of a photo that are converted at once
 
@@ -203,18 +204,6 @@ def _from_half_on(values: np.ndarray, full: int) -> np.ndarray:
     return values >= (full / 2 if values.dtype.kind == "f" else (full + 1) // 2)
 
 
-def check_shape(semantic_map: Image.Image | np.ndarray, size: tuple[int, int], name: str) -> None:
-    """Raises InputError for a map, as `to_index_map` takes it, of another shape than a photo of this (width, height):
-    it would be distorted, and what it shows would lie elsewhere."""
-    if isinstance(semantic_map, Image.Image):
-        semantic_map = upright(semantic_map, "semantic map")
-        width, height = semantic_map.size
-    else:
-        height, width = semantic_map.shape
-    if not same_shape((width, height), size):
-        raise InputError(f"{name}: is {width}x{height}, the photo {size[0]}x{size[1]}; give one of the photo's shape")
-
-
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one is the other resized: sides in the same proportion, up to 2 % or the rounding to whole pixels."""
     (width, height), (other_width, other_height) = size, other
@@ -263,6 +252,25 @@ def to_index_map(
             f"the semantic map contains class id {ids[unknown][0]}; use 0..{num_classes - 1}, or 255 for undecided"
         )
     return _resize_nearest(ids.astype(np.uint8), size)
+
+
+def read_map(
+    semantic_map: Image.Image | np.ndarray,
+    photo_size: tuple[int, int],
+    label_space: LabelSpace,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """The map of a photo of this (width, height), as `to_index_map` has it, at another size; None = the photo's.
+
+    Raises InputError likewise, and for a map of another shape than the photo's: it would be distorted, and what it
+    shows would lie elsewhere.
+    """
+    labels = to_index_map(semantic_map, size or photo_size, label_space.num_classes, label_space.ignored_ids)
+    shape = semantic_map.shape if isinstance(semantic_map, np.ndarray) else upright(semantic_map, "map").size[::-1]
+    if not same_shape((shape[1], shape[0]), photo_size):
+        name, (width, height) = name_of(semantic_map, "the semantic map"), photo_size
+        raise InputError(f"{name}: is {shape[1]}x{shape[0]}, the photo {width}x{height}; give one of the photo's shape")
+    return labels
 
 
 def upright(image: Image.Image, name: str) -> Image.Image:

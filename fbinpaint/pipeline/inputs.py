@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fbinpaint.errors import InputError
-from fbinpaint.images.convert import check_hole, check_shape, name_of, to_index_map, to_mask, to_rgb
+from fbinpaint.images.convert import check_hole, name_of, read_map, to_mask, to_rgb
 from fbinpaint.labels import LabelSpace
 from fbinpaint.pipeline.outputs import Patch, Photo
 
@@ -114,8 +114,6 @@ def read_photos(
         pixels, original = read_photo(x, value_range)
         size = (pixels.shape[1], pixels.shape[0])
         drawn = None if s is None else read_map(s, size, label_space)
-        if s is not None:
-            check_shape(s, size, name_of(s, "the semantic map"))
         patches: list[list[Patch]] = [[] for _ in range(num_rounds + 1)]
         hole = to_mask(m, size, photo=x)
         check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
@@ -128,11 +126,6 @@ def check_rounds(number: int) -> None:
     """Raises InputError for what is no number of feedback rounds."""
     if not isinstance(number, Integral) or not 0 <= number <= MAX_ROUNDS:
         raise InputError(f"num_feedback_rounds {number!r}: must be a whole number from 0 to {MAX_ROUNDS}")
-
-
-def read_map(semantic_map: Any, size: tuple[int, int], label_space: LabelSpace) -> np.ndarray:
-    """A user's map as ids (H,W) uint8 at a (width, height); 255 = let the model decide."""
-    return to_index_map(semantic_map, size, label_space.num_classes, label_space.ignored_ids)
 
 
 def read_forbidden(classes: str | int | Sequence[str | int] | None, label_space: LabelSpace) -> Tensor | None:

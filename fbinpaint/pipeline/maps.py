@@ -9,12 +9,12 @@ import PIL.Image
 
 from fbinpaint.errors import InputError
 from fbinpaint.hub.origin import NOT_STATED, inherited
-from fbinpaint.images.convert import check_shape, name_of, upright
+from fbinpaint.images.convert import read_map, upright
 from fbinpaint.images.crops import resize_image, working_size
 from fbinpaint.labels import IGNORE, LabelSpace, get_label_space
 from fbinpaint.models import Recorrector, Segmenter
 from fbinpaint.pipeline.exemplars import own_exemplars
-from fbinpaint.pipeline.inputs import check_output_type, is_batch, read_map, read_photo, split_photos, split_planes
+from fbinpaint.pipeline.inputs import check_output_type, is_batch, read_photo, split_photos, split_planes
 from fbinpaint.pipeline.outputs import as_mask_like, as_output
 from fbinpaint.pipeline.saved_pipeline import SavedPipeline
 from fbinpaint.pipeline.segmentation import pyramid, segment_photos
@@ -154,9 +154,7 @@ class MapPipeline(SavedPipeline):
                 pixels, _ = read_photo(photo, value_range)
                 width, height = pixels.shape[1], pixels.shape[0]
                 size = working_size(width, height, self.config.sample_size)
-                labels = read_map(map_, size, self.label_space)
-                check_shape(map_, (width, height), name_of(map_, "the semantic map"))
-                yield resize_image(pixels, size), labels
+                yield resize_image(pixels, size), read_map(map_, (width, height), self.label_space, size)
 
         bank = self.recorrector.bank.to("cpu")
         own, weights = own_exemplars(bank, self.segmenter, self.label_space, labelled())
