@@ -114,6 +114,16 @@ class Visitor:
         self.page.locator(selector).click()
         self.idle()
 
+    def mark_a_thing(self) -> None:
+        """The smallest that can be marked by its name: an untrained network's map has classes of specks alone."""
+        things = self.page.locator(".things button")
+        for i in range(things.count()):
+            things.nth(i).click()
+            self.idle()
+            if things.nth(i).get_attribute("aria-pressed") == "true":
+                return
+        pytest.fail(f"no thing could be marked: {self.status}")
+
     def draw(self, *places: tuple[float, float], on: str = "#photo", tool: str | None = None) -> None:
         if tool:
             self.page.locator(f"[data-tool={tool}]").click()

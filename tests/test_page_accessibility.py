@@ -109,7 +109,7 @@ def test_every_text_and_border_stands_out_from_what_is_behind_it(new_visitor, ow
     assert low_contrast(visitor) == []
     visitor.open(own_photo)
     assert low_contrast(visitor) == []
-    visitor.click(".things button >> nth=0")
+    visitor.mark_a_thing()
     visitor.draw(*STROKE)
     assert low_contrast(visitor) == []
     visitor.restore()

@@ -113,7 +113,7 @@ def test_a_reloaded_page_goes_on_where_it_was_left(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)
     visitor.restore()
-    visitor.click(".things button >> nth=0")
+    visitor.mark_a_thing()
     visitor.draw((0.2, 0.2), (0.6, 0.2))
     visitor.set("grow", 5)
     visitor.idle()
