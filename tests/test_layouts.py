@@ -1,6 +1,7 @@
 """The owners' layouts, made here file by file: what is read from them, and what training says where they are broken."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -207,13 +208,17 @@ def test_large_jpegs_are_decoded_small_and_upright(tmp_path):
 # ------------------------------------------------------------------------------------------------------ bad photos
 
 
+def plan_of(crops, start=0, batch_size=4, **options):
+    return MixedBatches(crops.labelled, batch_size, 0.5, 0, start, **options)
+
+
 def loader_of(crops, num_workers=0, **options):
-    return BatchLoader(crops, MixedBatches(crops.labelled, 4, 0.5, 0, **options), num_workers, BadPhotos())
+    return BatchLoader(crops, plan_of(crops, **options), num_workers, BadPhotos())
 
 
 def batches_of(crops, count, num_workers=0, **options):
     loader = loader_of(crops, num_workers, **options)
-    return [batch for batch, _ in zip(loader, range(count), strict=False)], loader.bad_photos
+    return list(itertools.islice(loader, count)), loader.bad_photos
 
 
 def test_workers_go_on_after_a_sigterm(tmp_path):
@@ -320,9 +325,10 @@ def test_streams_mix_and_resume(stream_folders):
         whole, _ = batches_of(crops, 9, **options)
         for stop in (1, 5):
             loader = loader_of(crops, **options)
-            assert len([batch for batch, _ in zip(loader, range(stop), strict=False)]) == stop
+            assert len(list(itertools.islice(loader, stop))) == stop
             rest, _ = streamed_crops(stream_folders)
-            assert rest.go_on(loader.state(), options.get("processes", 1), options.get("num_workers", 1))
+            workers = options.get("num_workers", 1)
+            assert rest.go_on(loader.state(), loader_of(rest, start=stop, **options).batches, workers)
             others, _ = batches_of(rest, 9 - stop, start=stop, **options)
             assert all((a.image == b.image).all() for a, b in zip(others, whole[stop:], strict=True))
 
@@ -330,13 +336,16 @@ def test_streams_mix_and_resume(stream_folders):
 def test_a_stream_that_is_shared_otherwise_goes_on_with_a_new_pass(stream_folders):
     crops, _ = streamed_crops(stream_folders)
     loader = loader_of(crops)
-    assert len([batch for batch, _ in zip(loader, range(9), strict=False)]) == 9
+    assert len(list(itertools.islice(loader, 9))) == 9
     marks = [Mark(*mark) for kinds in loader.state()["marks"].values() for kind in kinds for mark in kind]
     rest, _ = streamed_crops(stream_folders)
-    assert not rest.go_on(loader.state(), 2, 1) and rest.first_pass == 1 + max(mark.number for mark in marks)
-    first, _ = batches_of(rest, 3, start=9, processes=2)
-    again, _ = batches_of(rest, 3, start=9, processes=2)
-    assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
+    # Two processes; batches of another size; another number of batches, as steps of twice as many are.
+    for options in ({"start": 9, "processes": 2}, {"start": 9, "batch_size": 2}, {"start": 4}, {"start": 18}):
+        assert not rest.go_on(loader.state(), plan_of(rest, **options), 1)
+        assert rest.first_pass == 1 + max(mark.number for mark in marks)
+        first, _ = batches_of(rest, 3, **options)
+        again, _ = batches_of(rest, 3, **options)
+        assert all((a.image == b.image).all() for a, b in zip(first, again, strict=True))
 
 
 def test_a_stream_passes_over_bad_photos_when_asked(tmp_path):

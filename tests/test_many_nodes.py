@@ -199,7 +199,7 @@ def test_batches_of_a_stream_that_goes_on_are_those_it_would_have_made(tmp_path)
 
     whole = list(batches_from(0, open_stream(folder)))
     resumed = open_stream(folder)
-    assert resumed.go_on(whole[2][1], 1, 1)
+    assert resumed.go_on(whole[2][1], MixedBatches(resumed.labelled, 3, 1.0, 0, 3), 1)
     for (expected, _), (batch, _) in zip(whole[3:], batches_from(3, resumed), strict=True):
         assert batch.names == expected.names
         assert torch.equal(batch.image, expected.image) and torch.equal(batch.mask, expected.mask)
@@ -211,12 +211,12 @@ def read_share(folder: str, process: int, count: int, out: Path, state: dict | N
     crops = open_stream(folder)
     first = 0
     if state:
-        assert crops.go_on(state, 2, 2)
-        first = state["batches"]
+        first = state["batch"]
+        assert crops.go_on(state, MixedBatches(crops.labelled, 3, 1.0, 0, first, process, 2), 2)
     loader = BatchLoader(crops, MixedBatches(crops.labelled, 3, 1.0, 0, first, process, 2), 2, BadPhotos())
     with out.open("a") as file:
-        for number, batch in enumerate(itertools.islice(loader, count - first), first + 1):
-            file.write(json.dumps({"names": batch.names, "state": loader.state() | {"batches": number}}) + "\n")
+        for batch in itertools.islice(loader, count - first):
+            file.write(json.dumps({"names": batch.names, "state": loader.state()}) + "\n")
             file.flush()
             time.sleep(pause)
 

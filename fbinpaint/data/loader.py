@@ -74,6 +74,7 @@ class BatchLoader:
             own = map(str, range(batches.process * self.workers, (batches.process + 1) * self.workers))
             self.marks = {reader: crops.marks[reader] for reader in own if reader in crops.marks}
         self.bytes_of_workers: dict[int, int] = {}
+        self.next_batch = batches.start
 
     def __iter__(self) -> Generator[Batch, None, None]:
         for made in self.loader:
@@ -85,6 +86,7 @@ class BatchLoader:
                 self.bytes_of_workers[made.worker] = made.bytes_read
             if made.reader is not None:
                 self.marks[str(made.reader)] = made.marks
+            self.next_batch += 1
             yield made.batch
 
     @property
@@ -97,12 +99,8 @@ class BatchLoader:
         `StreamedCrops.go_on`; None for photos at hand, whose places are a function of the step."""
         if not isinstance(self.crops, StreamedCrops):
             return None
-        return {
-            "processes": self.batches.processes,
-            "workers": self.workers,
-            "first_pass": self.crops.first_pass,
-            "marks": self.marks,
-        }
+        reading = self.batches.reading(self.workers, self.next_batch)
+        return reading | {"first_pass": self.crops.first_pass, "marks": self.marks}
 
 
 def start_worker(_worker: int) -> None:

@@ -330,6 +330,11 @@ class MixedBatches:
             self.orders[source] = epoch, generator.permutation(len(self.sources[source][0]))
         return self.orders[source][1]
 
+    def reading(self, workers: int, number: int) -> dict[str, Any]:
+        """Who reads what of streams, before batch `number` of a process: marks are places in just these rows."""
+        of_kinds = [count for _, count in self.sources]
+        return {"processes": self.processes, "workers": workers, "of_kinds": of_kinds, "batch": number}
+
     def number(self, step: int) -> int:
         """Of this process's batch of a step, among the batches of all processes."""
         return step * self.processes + self.process

@@ -201,15 +201,15 @@ class StreamedCrops:
         self.marks: dict[str, list[list[list[int]]]] = {}
         self.first_pass = 0
 
-    def go_on(self, state: dict | None, processes: int, workers: int) -> bool:
+    def go_on(self, state: dict | None, batches: MixedBatches, workers: int) -> bool:
         """Begin where the readers of a run had come to, as of `BatchLoader.state`: each with the row that was next.
 
-        False: the state is of other processes or workers, or there is none. Shards are shared otherwise then, and
-        reading begins with a new pass.
+        False: the state is of other processes, workers or batches, or there is none. Rows are shared otherwise then,
+        and reading begins with a new pass.
         """
         if state is None:
             return False
-        if (state["processes"], state["workers"]) != (processes, workers):
+        if any(state.get(name) != value for name, value in batches.reading(workers, batches.start).items()):
             marks = (mark for kinds in state["marks"].values() for kind in kinds for mark in kind)
             self.first_pass = 1 + max((Mark(*mark).number for mark in marks), default=state["first_pass"])
             return False

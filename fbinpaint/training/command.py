@@ -241,11 +241,12 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
         processes, workers = trainer.accelerator.num_processes, max(1, args.dataloader_num_workers)
         for line in trainer.crops.cost_of_sharing(processes * workers):
             trainer.accelerator.print(line)
-        known = checkpoint is not None and trainer.crops.go_on(stream_state(checkpoint), processes, workers)
+        batches = plan_batches(args, trainer, step)
+        known = checkpoint is not None and trainer.crops.go_on(stream_state(checkpoint), batches, workers)
         if checkpoint is not None and step and not known:
             trainer.accelerator.print(
-                f"{checkpoint.name} is of other processes or workers: streams are shared anew, and what was left of "
-                "their last pass is not read"
+                f"{checkpoint.name} is of other processes, workers or batches: streams are shared anew, and what was "
+                "left of their last pass is not read"
             )
     if trainer.accelerator.is_main_process:
         (trainer.folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")
@@ -266,20 +267,25 @@ def record(trainer: Trainer, scores: dict[str, float], step: int) -> None:
     trainer.accelerator.log(scores, step=step)
 
 
+def plan_batches(args: argparse.Namespace, trainer: Trainer, first: int) -> MixedBatches:
+    """What this process's batches are made of, from step `first` on."""
+    return MixedBatches(
+        trainer.crops.labelled,
+        args.train_batch_size,
+        args.labelled_ratio,
+        args.seed,
+        first * args.gradient_accumulation_steps,
+        trainer.accelerator.process_index,
+        trainer.accelerator.num_processes,
+    )
+
+
 def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
     """All steps from number `first` on, validated and saved as often as the options say. False: stopped before the end
     (SIGTERM). Either way a checkpoint is left."""
     accelerator, accumulated = trainer.accelerator, args.gradient_accumulation_steps
     process, processes = accelerator.process_index, accelerator.num_processes
-    plan = MixedBatches(
-        trainer.crops.labelled,
-        args.train_batch_size,
-        args.labelled_ratio,
-        args.seed,
-        first * accumulated,
-        process,
-        processes,
-    )
+    plan = plan_batches(args, trainer, first)
     loader = BatchLoader(trainer.crops, plan, args.dataloader_num_workers, trainer.bad_photos)
     bar = tqdm(
         range(first, args.max_train_steps),
