@@ -74,6 +74,11 @@ class Networks(nn.Module):
         """Whether segmenter or recorrector is trained: if not, no loss of their maps is worth its time."""
         return is_trained(self.segmenter, self.recorrector)
 
+    @property
+    def segmenter_alone(self) -> bool:
+        """Whether the segmenter alone is trained, for which first fills are enough: nothing has to be painted."""
+        return is_trained(self.segmenter) and not self.paint_learns and not is_trained(self.recorrector)
+
 
 def is_trained(*networks: nn.Module) -> bool:
     return any(parameter.requires_grad for network in networks for parameter in network.parameters())

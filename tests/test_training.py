@@ -176,6 +176,9 @@ def test_strategies_weigh_what_the_teacher_says():
     torch.testing.assert_close(said["cisc"][1], wanted)
     assert len(wanted.unique()) > 3 and unshown.any()
     assert (said["mean_teacher"][1] == 1).all()
+    sharpened = said["mean_teacher"][0] ** (1 / 0.7)
+    torch.testing.assert_close(said["cutmix"][0], sharpened / sharpened.sum(1, keepdim=True), atol=1e-4, rtol=1e-3)
+    assert (said["cutmix"][1] == 1).all()
     for target, _ in (said["fixmatch"], said["cisc"]):
         assert torch.equal(target.argmax(1), said["mean_teacher"][0].argmax(1)) and target.amax() == 1
 
@@ -261,7 +264,7 @@ def learner_of(strategy: str) -> TrainingModule:
 NO_EDITS = Edits(torch.zeros(4, 64, 64, dtype=torch.bool), torch.full((4,), RIGHT))
 
 
-@pytest.mark.parametrize("strategy", ["cisc", "fixmatch", "mean_teacher"])
+@pytest.mark.parametrize("strategy", ["cisc", "cutmix", "fixmatch", "mean_teacher"])
 def test_a_pixel_is_taught_by_its_label_or_else_by_the_teacher(strategy):
     batch, teacher, learner = partly_labelled_batch(), sure_teacher(1), learner_of(strategy)
     target = learner.target(batch, teacher)

@@ -7,8 +7,8 @@ from fbinpaint.data.photos import Batch
 from fbinpaint.models.layers import one_hot
 from fbinpaint.training.distribution_alignment import DistributionAlignment
 from fbinpaint.training.edits import RIGHT, Edits
-from fbinpaint.training.losses import recognition_loss, semantic_loss
-from fbinpaint.training.semi_supervised import STRATEGIES
+from fbinpaint.training.losses import recognition_loss
+from fbinpaint.training.semi_supervised import STRATEGIES, draw_recolouring, recolour
 from fbinpaint.training.step import TrainingModule
 
 from .conftest import make_tiny_networks
@@ -61,38 +61,107 @@ def test_the_teacher_says_what_it_sees_in_the_fill():
 
 
 def test_a_mixture_is_labelled_as_it_is_mixed():
-    """Each hole shows the photo before it in the batch, with that one's labels, pseudo-labels and trust."""
+    """Each hole shows the photo a quarter of a batch away, with that one's labels, pseudo-labels and trust."""
     batch, teacher, learner = batch_of_four(unlabelled=2), sure_teacher(), learner_of("fixmatch")
     target = learner.target(batch, teacher)
-    mixed, distribution, trust, labelled = ([] for _ in range(4))
-    for photo in range(4):
+    mixed, distribution, trust = ([] for _ in range(3))
+    for photo in (2, 3):  # the others have labels
         other, where, cells = photo - 1, batch.mask[photo] > 0, cells_of(batch.mask[photo]) > 0
         mixed.append(torch.where(where, batch.image[other], batch.image[photo]))
         distribution.append(torch.where(cells, target.distribution[other], target.distribution[photo]))
         trust.append(torch.where(cells[0], target.trust[other], target.trust[photo]))
-        labelled.append(torch.where(cells[0], target.labelled[other], target.labelled[photo]))
-    distribution, trust, labelled = torch.stack(distribution), torch.stack(trust), torch.stack(labelled)
-    assert not trust.bool().all() and trust[~labelled].any()  # of some pseudo-labels the teacher is sure
+    distribution, trust = torch.stack(distribution), torch.stack(trust)
+    assert not trust.bool().all() and target.trust[2:].any()  # of some pseudo-labels the teacher is sure
     with torch.no_grad():
-        seen = learner.networks.segmenter(torch.stack(mixed), torch.zeros(4, 1, 64, 64)).logits.log_softmax(1)
-        expected = semantic_loss(seen, distribution, torch.ones(4, 16, 16), trust, labelled)
-        torch.testing.assert_close(learner.loss_of_mixture(batch, target), expected)
-        unswapped = target.loss(seen, torch.ones(4, 16, 16))
-    assert (unswapped - expected).abs() > 1e-3
+        seen = learner.networks.segmenter(torch.stack(mixed), torch.zeros(2, 1, 64, 64)).logits.log_softmax(1)
+        expected, unswapped = (
+            (t * -(d * seen).sum(1)).mean()
+            for d, t in ((distribution, trust), (target.distribution[2:], target.trust[2:]))
+        )
+        torch.testing.assert_close(learner.loss_of_mixture(batch, target, None), expected)
+    assert (unswapped - expected).abs() > 1e-4
+
+
+def test_photos_are_recoloured_each_in_its_own_way():
+    """Half as bright; without contrast; in grey; blurred; as it is."""
+    image = torch.cat([batch_of_four().image, batch_of_four().image[:1]])
+    dark, flat, grey, blurred, same = recolour(
+        image,
+        torch.tensor([[0.5, 1, 1, 0, 0], [1, 0, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 1, 0, 1], [1, 1, 1, 0, 0]]),
+    )
+    torch.testing.assert_close(dark + 1, (image[0] + 1) / 2)
+    assert flat.std() < 1e-6 and abs(flat.mean() - image[1].mean()) < 0.1
+    torch.testing.assert_close(grey, grey[:1].expand(3, -1, -1))
+    assert blurred.std() < 0.5 * image[3].std() and abs(blurred.mean() - image[3].mean()) < 0.02
+    torch.testing.assert_close(same, image[4])
+
+
+def test_hues_turn_and_greys_stay():
+    red = torch.tensor([0.4, -0.2, -0.2])[None, :, None, None].expand(2, 3, 8, 8)
+    turned, back = recolour(red, torch.tensor([[1, 1, 1, 2 * torch.pi / 3, 0], [1, 1, 1, 2 * torch.pi, 0]]))
+    assert turned[1].mean() > turned[0].mean() and turned[1].mean() > turned[2].mean()  # a third of the way: green
+    torch.testing.assert_close(back, red[1])
+    grey = torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)
+    recoloured = recolour(grey, torch.tensor([[1, 1, 1.4, 0.5, 0]]))
+    torch.testing.assert_close(recoloured, grey, atol=1e-3, rtol=0)
+
+
+def test_a_mixture_is_shown_in_other_colours():
+    batch, learner = batch_of_four(unlabelled=2), learner_of("cutmix")
+    target = learner.target(batch, sure_teacher())
+    same, dark = torch.tensor([1.0, 1, 1, 0, 0]).expand(4, 5), torch.tensor([0.5, 1, 1, 0, 0]).expand(4, 5)
+    plain, recoloured, darker = (learner.loss_of_mixture(batch, target, x).item() for x in (None, same, dark))
+    assert abs(plain - recoloured) < 1e-5 < 1e-4 < abs(plain - darker)
+
+
+def test_recolourings_are_drawn_within_bounds():
+    """One photo in five is grey, one in two blurred."""
+    drawn = draw_recolouring(4000, torch.Generator().manual_seed(0))
+    brightness, contrast, saturation, angle, blur = drawn.T
+    for factor in (brightness, contrast, saturation[saturation > 0]):
+        assert 0.5 <= factor.min() < 0.51 and 1.49 < factor.max() <= 1.5
+    assert abs((saturation == 0).float().mean() - 0.2) < 0.03 and abs((blur > 0).float().mean() - 0.5) < 0.03
+    assert 0.6 < angle.abs().max() < 0.63 and abs(angle.mean()) < 0.02 and 0.99 < blur.max() <= 1
+    assert torch.equal(drawn, draw_recolouring(4000, torch.Generator().manual_seed(0)))
+
+
+def test_a_segmenter_that_learns_alone_is_taught_on_first_fills_and_nothing_is_painted():
+    batch, learner = batch_of_four(), learner_of("supervised")
+    networks = learner.networks
+    for network in (networks.initial_inpainter, networks.recorrector, networks.guided_inpainter):
+        network.requires_grad_(False)
+    networks.guided_inpainter.forward = networks.guided_inpainter.prepare = None  # to be called by nobody
+    outcome, losses = learner(batch, NO_EDITS, sure_teacher(), 2)
+    assert outcome is None and not any((losses.initial, losses.reconstruction, losses.colour, losses.recognition))
+    with torch.no_grad():
+        fill = networks.initial_inpainter(batch.image * (1 - batch.mask), batch.mask).image
+        fill = torch.where(batch.mask > 0, fill, batch.image)
+        labels, hole = cells_of(batch.labels), F.max_pool2d(batch.mask, 4)[:, 0]
+        filled, intact = (
+            F.cross_entropy(networks.segmenter(image, mask).logits, labels, reduction="none")
+            for image, mask in ((fill, batch.mask), (batch.image, torch.zeros_like(batch.mask)))
+        )
+    weight = torch.where(hole > 0, 1.0, 0.25)
+    expected = (intact.mean() + (filled * weight).sum() / weight.sum()) / 2
+    torch.testing.assert_close(losses.semantic.detach(), expected)
+    losses.semantic.backward()
+    assert networks.segmenter.classify.weight.grad.abs().sum() > 0
 
 
 def test_the_mixture_is_of_strategies_with_a_strong_view_alone():
-    batch, teacher = batch_of_four(), sure_teacher()
+    batch, teacher = batch_of_four(unlabelled=2), sure_teacher()
     for name, strategy in STRATEGIES.items():
         learner = learner_of(name)
-        losses = learner.losses_of_intact(batch, learner.target(batch, teacher))
+        losses = learner.losses_of_intact(batch, learner.target(batch, teacher), None)
         assert len(losses) == 1 + strategy.strong_view
+    labelled = batch_of_four()
+    assert learner_of("cutmix").losses_of_intact(labelled, learner.target(labelled, teacher), None)[1] == 0
 
 
 def test_intact_photos_teach_the_segmenter_their_labels():
     """Those with the most labels, seen without a hole."""
     batch, learner = batch_of_four(unlabelled=2), learner_of("supervised")
-    (loss,) = learner.losses_of_intact(batch, learner.target(batch, sure_teacher()))
+    (loss,) = learner.losses_of_intact(batch, learner.target(batch, sure_teacher()), None)
     with torch.no_grad():
         intact, filled = (
             F.cross_entropy(learner.networks.segmenter(batch.image[:2], mask).logits, cells_of(batch.labels[:2]))
@@ -149,7 +218,7 @@ def test_rare_classes_are_raised_in_pseudo_labels():
     plain = {name: STRATEGIES[name].pseudo_labels(teacher, batch, floor) for name in STRATEGIES}
     floor.offset[7] = 4.0
     raised = {name: STRATEGIES[name].pseudo_labels(teacher, batch, floor) for name in STRATEGIES}
-    for name in ("cisc", "fixmatch", "mean_teacher"):
+    for name in ("cisc", "cutmix", "fixmatch", "mean_teacher"):
         (before, _), (after, _) = plain[name], raised[name]
         assert after[:, 7].mean() > before[:, 7].mean() + 0.01
     torch.testing.assert_close(raised["mean_teacher"][0], floor(plain["mean_teacher"][0]), atol=1e-4, rtol=1e-3)

@@ -493,13 +493,13 @@ FAULTS = [
         ),
         (
             "a mixture has the labels of another photo",
+            "distribution = torch.where(where, partners(self.distribution), self.distribution)",
             "distribution = torch.where(where, self.distribution.roll(1, 0), self.distribution)",
-            "distribution = torch.where(where, self.distribution.roll(-1, 0), self.distribution)",
             "test_training_step.py::test_a_mixture_is_labelled_as_it_is_mixed",
         ),
         (
             "a mixture has the trust of another photo",
-            "torch.where(where[:, 0], x.roll(1, 0), x) for x in (self.trust, self.labelled)",
+            "torch.where(where[:, 0], partners(x), x) for x in (self.trust, self.labelled)",
             "x for x in (self.trust, self.labelled)",
             "test_training_step.py::test_a_mixture_is_labelled_as_it_is_mixed",
         ),
@@ -517,8 +517,8 @@ FAULTS = [
         ),
         (
             "maps are taught only where all is known",
-            "everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole",
-            "everywhere = 1 - (1 - KNOWN_WEIGHT) * hole",
+            "return KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole",
+            "return 1 - (1 - KNOWN_WEIGHT) * hole",
             "test_training_step.py::test_maps_are_taught_in_the_hole_above_all",
         ),
         (

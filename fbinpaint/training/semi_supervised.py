@@ -3,11 +3,13 @@
 Only the hole is synthetic, so the teacher (the weight average of the student) sees what the student must guess.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur, rgb_to_grayscale
 
 from fbinpaint.data.photos import Batch
 from fbinpaint.loop import Networks
@@ -19,6 +21,12 @@ from .distribution_alignment import DistributionAlignment
 # A teacher's pixel below this confidence teaches nothing; with a fresh teacher that is nearly every pixel.
 CISC_CONFIDENCE = 0.7
 FIXMATCH_CONFIDENCE = 0.95
+# Below 1 the teacher is taken for surer than it says (MixMatch, Berthelot et al., NeurIPS 2019).
+TEMPERATURE = 0.7
+MAX_RECOLOURING, GREY_ODDS = 0.5, 0.2
+MAX_HUE = 0.2 * math.pi
+BLUR_ODDS, BLUR_KERNEL, BLUR_SIGMA = 0.5, [5, 5], [1.5, 1.5]
+GREY_AXIS = torch.full((1, 3, 1, 1), 3**-0.5)
 
 # (teacher, batch, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in [0,1].
 # Whatever it says of labelled cells is not used.
@@ -28,10 +36,42 @@ PseudoLabels = Callable[[Networks, Batch, DistributionAlignment], tuple[Tensor, 
 @dataclass(frozen=True)
 class Strategy:
     """pseudo_labels supervise every map of the loop; with strong_view the student also segments a mixture of intact
-    photos (CutMix, Yun et al., ICCV 2019: each hole shows the next photo of the batch), labelled accordingly."""
+    photos (CutMix, Yun et al., ICCV 2019: each hole shows another photo of the batch), labelled accordingly, which
+    `recoloured` shows in other colours."""
 
     pseudo_labels: PseudoLabels
     strong_view: bool = False
+    recoloured: bool = False
+
+
+def partners(photos: Tensor) -> Tensor:
+    """(B,...) -> of each photo of a batch the one that its holes show in a mixture: a quarter of a batch away, so that
+    some unlabelled photos have a labelled one, which come first, and others have not."""
+    return photos.roll(max(1, len(photos) // 4), 0)
+
+
+def draw_recolouring(photos: int, generator: torch.Generator) -> Tensor:
+    """(B,5) for `recolour`: factors of brightness, contrast and saturation, of which one photo in five has none, an
+    angle by which hues turn, and the share of a blurred picture, which half of the photos have."""
+    draws = torch.rand(photos, 7, generator=generator)
+    factors = 1 + MAX_RECOLOURING * (2 * draws[:, :3] - 1)
+    factors[:, 2] *= draws[:, 3] >= GREY_ODDS
+    angle, blur = MAX_HUE * (2 * draws[:, 4] - 1), draws[:, 5] * (draws[:, 6] < BLUR_ODDS)
+    return torch.cat([factors, angle[:, None], blur[:, None]], 1)
+
+
+def recolour(image: Tensor, recolouring: Tensor) -> Tensor:
+    """image (B,3,H,W) in [-1,1], recoloured and blurred as `draw_recolouring` says, each photo in its own way."""
+    recolouring = recolouring.to(image)
+    brightness, contrast, saturation, angle, blur = recolouring[:, :, None, None, None].unbind(1)
+    levels = (image + 1) / 2 * brightness
+    grey = rgb_to_grayscale(levels)
+    middle = grey.mean((2, 3), keepdim=True)
+    # Hues turn about the axis of greys, by what is left of a colour when its grey is taken away.
+    colour = levels - grey
+    turned = colour * angle.cos() + torch.linalg.cross(GREY_AXIS.to(colour), colour, dim=1) * angle.sin()
+    levels = middle + (grey - middle) * contrast + turned * saturation * contrast
+    return torch.lerp(levels, gaussian_blur(levels, BLUR_KERNEL, BLUR_SIGMA), blur).clamp(0, 1) * 2 - 1
 
 
 def intact_view(teacher: Networks, batch: Batch, floor: DistributionAlignment):
@@ -78,9 +118,19 @@ def mean_teacher(teacher: Networks, batch: Batch, floor: DistributionAlignment) 
     return probabilities, torch.ones_like(probabilities[:, 0])
 
 
+@torch.no_grad()
+def cutmix(teacher: Networks, batch: Batch, floor: DistributionAlignment) -> tuple[Tensor, Tensor]:
+    """CutMix with a mean teacher (French et al., BMVC 2020): all of the teacher's distribution, a little sharpened. The
+    likeliest class alone would settle what the teacher is not sure of, and rare classes would go."""
+    _, probabilities = intact_view(teacher, batch, floor)
+    sharpened = (probabilities.log() / TEMPERATURE).softmax(1)
+    return sharpened, torch.ones_like(sharpened[:, 0])
+
+
 STRATEGIES: dict[str, Strategy] = {
     "supervised": Strategy(supervised),
     "cisc": Strategy(cisc),
     "fixmatch": Strategy(fixmatch, strong_view=True),
     "mean_teacher": Strategy(mean_teacher),
+    "cutmix": Strategy(cutmix, strong_view=True, recoloured=True),
 }

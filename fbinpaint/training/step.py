@@ -12,18 +12,26 @@ from fbinpaint.data.photos import Batch
 from fbinpaint.labels import IGNORE
 from fbinpaint.loop import Networks, Round, composite, feedback_rounds
 from fbinpaint.models.layers import downsample_labels, one_hot, upsample_labels
-from fbinpaint.training.losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss
+from fbinpaint.training.losses import (
+    colour_loss,
+    recognition_loss,
+    reconstruction_loss,
+    semantic_loss,
+    weighted_mean,
+)
 
 from .distillation import taught
 from .distribution_alignment import DistributionAlignment
 from .edits import Edits, class_colour_targets
-from .semi_supervised import Strategy
+from .semi_supervised import Strategy, partners, recolour
 
 # Known cells are easy and many: in the map losses they weigh this much of a hole cell.
 KNOWN_WEIGHT = 0.25
 # So many photos of a batch, the best labelled, are also segmented intact: more cost time, and teach little where fills
 # teach as well.
 MAX_INTACT = 4
+# Of photos of which less is labelled there is a strong view.
+LITTLE_LABELLED = 0.5
 
 
 @dataclass
@@ -85,9 +93,9 @@ class Target:
         return Target(self.distribution[photos], self.trust[photos], self.labelled[photos])
 
     def swap(self, where: Tensor) -> "Target":
-        """Where says so, (B,1,h,w) bool, the next photo's."""
-        distribution = torch.where(where, self.distribution.roll(1, 0), self.distribution)
-        trust, labelled = (torch.where(where[:, 0], x.roll(1, 0), x) for x in (self.trust, self.labelled))
+        """Where says so, (B,1,h,w) bool, that of the photo's partner."""
+        distribution = torch.where(where, partners(self.distribution), self.distribution)
+        trust, labelled = (torch.where(where[:, 0], partners(x), x) for x in (self.trust, self.labelled))
         return Target(distribution, trust, labelled)
 
     @property
@@ -130,12 +138,15 @@ class TrainingModule(nn.Module):
         num_rounds: int | None,
         refine: bool = False,
         distilled: Networks | None = None,
+        recolouring: Tensor | None = None,
     ) -> tuple[StepOutput | None, Losses]:
         """Run the loop with the exemplars of the bank.
 
-        num_rounds None = the initial inpainter alone, which leaves no StepOutput; refine = the last fill is halved, and
+        num_rounds None = the initial inpainter alone, which leaves no StepOutput, as a step of the segmenter alone does
+        (`Networks.segmenter_alone`); refine = the last fill is halved, and
         what is judged is the pass that sharpens it again (`fbinpaint.pipeline.refinement`); distilled = the fill should
-        look as this model paints it (`fbinpaint.training.distillation`).
+        look as this model paints it (`fbinpaint.training.distillation`); recolouring = of strong views, as of
+        `draw_recolouring`.
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
@@ -144,6 +155,8 @@ class TrainingModule(nn.Module):
             return None, Losses(initial, nothing, nothing, nothing, nothing)
         networks = self.networks
         target = self.target(batch, teacher)
+        if networks.segmenter_alone:
+            return None, self.losses_of_segmenter(batch, target, recolouring)
         classes = torch.where(target.trust > 0, target.labels, IGNORE)
         truth = torch.where(batch.labels != IGNORE, batch.labels, upsample_labels(classes))
         drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, IGNORE)
@@ -161,7 +174,8 @@ class TrainingModule(nn.Module):
         hole = F.max_pool2d(batch.mask, 4)[:, 0]  # (B, h, w)
         semantic = []
         if networks.maps_learn:
-            semantic = self.losses_of_maps(rounds, target, hole, edited_mask) + self.losses_of_intact(batch, target)
+            of_rounds = self.losses_of_maps(rounds, target, hole, edited_mask)
+            semantic = of_rounds + self.losses_of_intact(batch, target, recolouring)
         colours, certain = class_colour_targets(batch.image, self.one_hot(classes), hole)
         edited_classes = self.one_hot(target_classes) * downsample_labels(edited_mask)  # (B, C, h, w)
         edited_classes = edited_classes * certain[:, :, None, None]
@@ -174,23 +188,34 @@ class TrainingModule(nn.Module):
         )
         return StepOutput(last, classes, target_classes, edited_mask, composite(goal, batch.image, batch.mask)), losses
 
+    def losses_of_segmenter(self, batch: Batch, target: Target, recolouring: Tensor | None) -> Losses:
+        """Where nothing else learns: of its maps of first fills, and of photos without holes."""
+        networks, hole = self.networks, F.max_pool2d(batch.mask, 4)[:, 0]
+        semantic = self.losses_of_intact(batch, target, recolouring)
+        if networks.variant == "feedback":
+            with torch.no_grad():
+                painted = networks.initial_inpainter(batch.image * (1 - batch.mask), batch.mask).image
+            seen = networks.segmenter(composite(painted, batch.image, batch.mask), batch.mask)
+            semantic.append(target.loss(seen.logits.log_softmax(1), everywhere(hole)))
+        nothing = batch.image.new_zeros(())
+        return Losses(nothing, nothing, mean_of(semantic, batch.image), nothing, nothing)
+
     def losses_of_maps(self, rounds: list[Round], target: Target, hole: Tensor, edited_mask: Tensor) -> list[Tensor]:
         """Of the segmenter's own maps everywhere, of the corrected ones where they can change, in the hole; but not
         where something else was drawn, as fill and map are to show that. hole (B,h,w), edited_mask (B,1,H,W)."""
         if self.networks.variant != "feedback":
             return []
-        everywhere = KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
         balance = self.class_weights[target.labels.clamp_max(len(self.class_weights) - 1)]
         true = 1 - F.max_pool2d(edited_mask.float(), 4)[:, 0]
         first, *corrected = rounds
-        losses = [target.loss(first.logits.log_softmax(1), everywhere)]
+        losses = [target.loss(first.logits.log_softmax(1), everywhere(hole))]
         for round_ in corrected:
             assert round_.newest is not None, "each round after the first has one"
-            losses.append(target.loss((round_.newest + 1e-6).log(), everywhere * true))
+            losses.append(target.loss((round_.newest + 1e-6).log(), everywhere(hole) * true))
             losses.append(target.loss((round_.probabilities + 1e-6).log(), hole * true * balance))
         return losses
 
-    def losses_of_intact(self, batch: Batch, target: Target) -> list[Tensor]:
+    def losses_of_intact(self, batch: Batch, target: Target, recolouring: Tensor | None) -> list[Tensor]:
         """Of the maps of photos without holes."""
         most = MAX_INTACT if self.networks.variant == "feedback" else len(batch.labels)
         chosen = best_labelled(batch.labelled_share, most).to(batch.labels.device)
@@ -198,7 +223,7 @@ class TrainingModule(nn.Module):
         own = target.select(chosen)
         losses = [own.loss(segmented.logits.log_softmax(1), torch.ones_like(own.trust))]
         if self.strategy.strong_view:
-            losses.append(self.loss_of_mixture(batch, target))
+            losses.append(self.loss_of_mixture(batch, target, recolouring))
         return losses
 
     def refined(self, last: Round, batch: Batch) -> Round:
@@ -232,12 +257,21 @@ class TrainingModule(nn.Module):
         self.floor.move()
         return Target(distribution, trust, labelled)
 
-    def loss_of_mixture(self, batch: Batch, target: Target) -> Tensor:
-        """Of the segmenter's map of the strong view: see `Strategy`."""
-        mixed = torch.where(batch.mask > 0, batch.image.roll(1, 0), batch.image)
-        seen = self.networks.segmenter(mixed, torch.zeros_like(batch.mask))
-        mixed_target = target.swap(downsample_labels(batch.mask) > 0)
-        return mixed_target.loss(seen.logits.log_softmax(1), torch.ones_like(target.trust))
+    def loss_of_mixture(self, batch: Batch, target: Target, recolouring: Tensor | None) -> Tensor:
+        """Of the segmenter's map of the strong view: see `Strategy`. All cells that it shows, labelled or not, count
+        alike: apart, the labelled ones would teach the photos that they are from a second time (docs/experiments.md).
+        """
+        little_labelled = (batch.labelled_share < LITTLE_LABELLED).nonzero()[:, 0]
+        if not len(little_labelled):
+            return batch.image.new_zeros(())
+        photos = little_labelled.to(batch.image.device)
+        mixed = torch.where(batch.mask > 0, partners(batch.image), batch.image)[photos]
+        if recolouring is not None:
+            mixed = recolour(mixed, recolouring[little_labelled])
+        seen = self.networks.segmenter(mixed, torch.zeros_like(batch.mask[photos]))
+        said = target.swap(downsample_labels(batch.mask) > 0).select(photos)
+        loss = -(said.distribution * seen.logits.log_softmax(1)).sum(1)
+        return weighted_mean(said.trust * loss, said.distribution.sum(1))
 
 
 def best_labelled(labelled_share: Tensor, most: int) -> Tensor:
@@ -247,6 +281,11 @@ def best_labelled(labelled_share: Tensor, most: int) -> Tensor:
     """
     number = int((labelled_share > 0).sum().clamp(1, most))
     return labelled_share.argsort(descending=True, stable=True)[:number].sort().values
+
+
+def everywhere(hole: Tensor) -> Tensor:
+    """The weight of each cell in the loss of a whole map; hole (B,h,w) in {0,1}."""
+    return KNOWN_WEIGHT + (1 - KNOWN_WEIGHT) * hole
 
 
 def mean_of(losses: list[Tensor], like: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from .edits import draw_edits
 from .optimizers import WeightAverage, build_optimizers
 from .output import OutputFolder
 from .schedule import Progress
-from .semi_supervised import STRATEGIES
+from .semi_supervised import STRATEGIES, draw_recolouring
 from .setup import build_data, build_networks
 from .step import LossWeights, StepOutput, TrainingModule, hole_windows
 from .trackers import track_picture
@@ -57,6 +57,7 @@ class Trainer:
         self.folder, self.label_space = output.folder, load_label_space(args.label_space)
         self.bad_photos = BadPhotos()
         self.skip = self.bad_photos.add if args.skip_bad_images else None
+        self.strategy = STRATEGIES[args.semi_supervised]
         self.crops, self.validator = build_data(
             args, self.label_space, self.skip, accelerator.process_index, accelerator.num_processes
         )
@@ -95,7 +96,7 @@ class Trainer:
             sources = " ".join(self.args.train_data_dir + self.args.dataset_name)
             raise InputError(f"{sources}: there are labels, but no pixel of them is known (all are 255); check them")
         kept = small_and_common(share, presence)
-        return TrainingModule(networks, STRATEGIES[self.args.semi_supervised], class_balance(pixels), kept)
+        return TrainingModule(networks, self.strategy, class_balance(pixels), kept)
 
     def train_step(self, batch: Batch, step: int, number: int, done: float) -> dict[str, Tensor]:
         """What one batch does for the networks and, once it has joined, for the discriminator.
@@ -116,11 +117,12 @@ class Trainer:
         size = int(torch.randint(len(args.resolution), (), generator=of_step))
         batch = batch.resized(args.resolution[size])
         edits = draw_edits(batch.mask, of_batch)
+        recolouring = draw_recolouring(len(batch.mask), of_batch) if self.strategy.recoloured else None
         alone = step < args.initial_steps
         self.set_learning_rates(step, done)
         with self.part("forward"):
             num_rounds = None if alone else num_rounds
-            outcome, losses = self.learner(batch, edits, self.ema.module, num_rounds, refine, distilled)
+            outcome, losses = self.learner(batch, edits, self.ema.module, num_rounds, refine, distilled, recolouring)
         log = {field.name: getattr(losses, field.name) for field in fields(losses)}
         judged = self.paint_learns and not alone
         adversarial = judged and self.weights.adversarial > 0 and done >= args.adversarial_start
