@@ -77,7 +77,8 @@ class Networks(nn.Module):
     @property
     def segmenter_alone(self) -> bool:
         """Whether the segmenter alone is trained, for which first fills are enough: nothing has to be painted."""
-        return is_trained(self.segmenter) and not self.paint_learns and not is_trained(self.recorrector)
+        corrections_learn = self.variant == "feedback" and is_trained(self.recorrector)
+        return is_trained(self.segmenter) and not self.paint_learns and not corrections_learn
 
 
 def is_trained(*networks: nn.Module) -> bool:

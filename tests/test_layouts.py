@@ -208,8 +208,8 @@ def test_large_jpegs_are_decoded_small_and_upright(tmp_path):
 # ------------------------------------------------------------------------------------------------------ bad photos
 
 
-def plan_of(crops, start=0, batch_size=4, **options):
-    return MixedBatches(crops.labelled, batch_size, 0.5, 0, start, **options)
+def plan_of(crops, start=0, batch_size=4, seed=0, **options):
+    return MixedBatches(crops.labelled, batch_size, 0.5, seed, start, **options)
 
 
 def loader_of(crops, num_workers=0, **options):
@@ -339,8 +339,9 @@ def test_a_stream_that_is_shared_otherwise_goes_on_with_a_new_pass(stream_folder
     assert len(list(itertools.islice(loader, 9))) == 9
     marks = [Mark(*mark) for kinds in loader.state()["marks"].values() for kind in kinds for mark in kind]
     rest, _ = streamed_crops(stream_folders)
-    # Two processes; batches of another size; another number of batches, as steps of twice as many are.
-    for options in ({"start": 9, "processes": 2}, {"start": 9, "batch_size": 2}, {"start": 4}, {"start": 18}):
+    # Two processes; batches of another size; another number of batches, as steps of twice as many are; another seed.
+    other = [{"processes": 2}, {"batch_size": 2}, {"start": 4}, {"start": 18}, {"seed": 1}]
+    for options in ({"start": 9} | one for one in other):
         assert not rest.go_on(loader.state(), plan_of(rest, **options), 1)
         assert rest.first_pass == 1 + max(mark.number for mark in marks)
         first, _ = batches_of(rest, 3, **options)

@@ -564,7 +564,7 @@ def test_windows_show_the_hole():
     assert torch.equal(same, again)
 
 
-@pytest.mark.parametrize("learning", [("segmenter", "recorrector"), ("recorrector",)])
+@pytest.mark.parametrize("learning", [("segmenter", "recorrector"), ("recorrector",), ("segmenter",)])
 def test_maps_learn_alone_without_losses_of_the_fill(mixed_data, tiny_pipeline_dir, tmp_path, learning):
     """Nor does that need VGG."""
     frozen = sorted(set(COMPONENTS) - set(learning))

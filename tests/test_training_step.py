@@ -1,10 +1,12 @@
 """The wiring of a training step: who is teacher, who is taught, what each loss is of."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from fbinpaint.data.photos import Batch
 from fbinpaint.models.layers import one_hot
+from fbinpaint.training import step
 from fbinpaint.training.distribution_alignment import DistributionAlignment
 from fbinpaint.training.edits import RIGHT, Edits
 from fbinpaint.training.losses import recognition_loss
@@ -60,58 +62,105 @@ def test_the_teacher_says_what_it_sees_in_the_fill():
     assert (expected - own).abs() > 0.1
 
 
+def batch_of_eight() -> Batch:
+    """Two labelled photos, one without a label, one of which four tenths are labelled, one of which six are, and three
+    without."""
+    four = batch_of_four()
+    image, mask = (torch.cat([x, x.flip(0).roll(9, -1)]) for x in (four.image, four.mask))
+    labels = torch.cat([four.labels, four.labels.flip(0)])
+    labels[2] = labels[5:] = 255
+    labels[3, 26:] = labels[4, 38:] = 255
+    return Batch(image, mask, labels, torch.ones(8) > 0, tuple("01234567"))
+
+
 def test_a_mixture_is_labelled_as_it_is_mixed():
-    """Each hole shows the photo a quarter of a batch away, with that one's labels, pseudo-labels and trust."""
-    batch, teacher, learner = batch_of_four(unlabelled=2), sure_teacher(), learner_of("fixmatch")
+    """Each hole of a photo with few labels shows the one a quarter of the batch away, with that one's labels,
+    pseudo-labels and trust."""
+    batch, teacher, learner = batch_of_eight(), sure_teacher(), learner_of("fixmatch")
     target = learner.target(batch, teacher)
+    chosen = [2, 3, 5, 6, 7]
     mixed, distribution, trust = ([] for _ in range(3))
-    for photo in (2, 3):  # the others have labels
-        other, where, cells = photo - 1, batch.mask[photo] > 0, cells_of(batch.mask[photo]) > 0
+    for photo in chosen:
+        other, where, cells = photo - 2, batch.mask[photo] > 0, cells_of(batch.mask[photo]) > 0
         mixed.append(torch.where(where, batch.image[other], batch.image[photo]))
         distribution.append(torch.where(cells, target.distribution[other], target.distribution[photo]))
         trust.append(torch.where(cells[0], target.trust[other], target.trust[photo]))
     distribution, trust = torch.stack(distribution), torch.stack(trust)
-    assert not trust.bool().all() and target.trust[2:].any()  # of some pseudo-labels the teacher is sure
+    assert not trust.bool().all() and target.trust[5:].any()  # of some pseudo-labels the teacher is sure
     with torch.no_grad():
-        seen = learner.networks.segmenter(torch.stack(mixed), torch.zeros(2, 1, 64, 64)).logits.log_softmax(1)
+        seen = learner.networks.segmenter(torch.stack(mixed), torch.zeros(5, 1, 64, 64)).logits.log_softmax(1)
         expected, unswapped = (
             (t * -(d * seen).sum(1)).mean()
-            for d, t in ((distribution, trust), (target.distribution[2:], target.trust[2:]))
+            for d, t in ((distribution, trust), (target.distribution[chosen], target.trust[chosen]))
         )
-        torch.testing.assert_close(learner.loss_of_mixture(batch, target, None), expected)
+        _, found = learner.losses_of_intact(batch, target, None)
+        torch.testing.assert_close(found, expected)
     assert (unswapped - expected).abs() > 1e-4
 
 
+def test_what_is_labelled_teaches_the_same_by_every_strategy():
+    """No photo needs a strong view then, and none that is missing counts as one that teaches nothing."""
+    batch, teacher = batch_of_four(), sure_teacher()
+    losses = [learner_of(name)(batch, NO_EDITS, teacher, 1)[1].semantic for name in STRATEGIES]
+    assert all(torch.equal(loss, losses[0]) for loss in losses)
+
+
 def test_photos_are_recoloured_each_in_its_own_way():
-    """Half as bright; without contrast; in grey; blurred; as it is."""
-    image = torch.cat([batch_of_four().image, batch_of_four().image[:1]])
-    dark, flat, grey, blurred, same = recolour(
+    """Half as bright; of half the contrast; in grey; blurred; as it is; half as colourful."""
+    image = 0.7 * torch.cat([batch_of_four().image, batch_of_four().image[:2]])
+    image[1] = (image[1] - 0.4).clamp(-1)
+    dark, flat, grey, blurred, same, pale = recolour(
         image,
-        torch.tensor([[0.5, 1, 1, 0, 0], [1, 0, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 1, 0, 1], [1, 1, 1, 0, 0]]),
+        torch.tensor(
+            [[0.5, 1, 1, 0, 0], [1, 0.5, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 1, 0, 1], [1, 1, 1, 0, 0], [1, 1, 0.5, 0, 0]]
+        ),
     )
+    luma = torch.tensor([0.2989, 0.587, 0.114])[:, None, None]
     torch.testing.assert_close(dark + 1, (image[0] + 1) / 2)
-    assert flat.std() < 1e-6 and abs(flat.mean() - image[1].mean()) < 0.1
+    middle = (image[1] * luma).sum(0).mean()
+    torch.testing.assert_close(flat, middle + (image[1] - middle) / 2, atol=1e-3, rtol=0)
+    torch.testing.assert_close(pale, (image[5] + (image[5] * luma).sum(0)) / 2, atol=1e-3, rtol=0)
     torch.testing.assert_close(grey, grey[:1].expand(3, -1, -1))
     assert blurred.std() < 0.5 * image[3].std() and abs(blurred.mean() - image[3].mean()) < 0.02
     torch.testing.assert_close(same, image[4])
 
 
 def test_hues_turn_and_greys_stay():
-    red = torch.tensor([0.4, -0.2, -0.2])[None, :, None, None].expand(2, 3, 8, 8)
-    turned, back = recolour(red, torch.tensor([[1, 1, 1, 2 * torch.pi / 3, 0], [1, 1, 1, 2 * torch.pi, 0]]))
-    assert turned[1].mean() > turned[0].mean() and turned[1].mean() > turned[2].mean()  # a third of the way: green
-    torch.testing.assert_close(back, red[1])
+    """A third of the way, what was red is green and what was blue is red."""
+    colour = torch.tensor([0.8, -0.2, 0.1])[None, :, None, None].expand(2, 3, 8, 8)
+    turned, back = recolour(colour, torch.tensor([[1, 1, 1, 2 * torch.pi / 3, 0], [1, 1, 1, 2 * torch.pi, 0]]))
+    torch.testing.assert_close(turned, colour[0, [2, 0, 1]])
+    torch.testing.assert_close(back, colour[1])
     grey = torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)
     recoloured = recolour(grey, torch.tensor([[1, 1, 1.4, 0.5, 0]]))
     torch.testing.assert_close(recoloured, grey, atol=1e-3, rtol=0)
 
 
-def test_a_mixture_is_shown_in_other_colours():
-    batch, learner = batch_of_four(unlabelled=2), learner_of("cutmix")
-    target = learner.target(batch, sure_teacher())
-    same, dark = torch.tensor([1.0, 1, 1, 0, 0]).expand(4, 5), torch.tensor([0.5, 1, 1, 0, 0]).expand(4, 5)
-    plain, recoloured, darker = (learner.loss_of_mixture(batch, target, x).item() for x in (None, same, dark))
-    assert abs(plain - recoloured) < 1e-5 < 1e-4 < abs(plain - darker)
+@pytest.mark.parametrize("alone", [False, True])
+def test_mixtures_are_shown_in_other_colours(alone, monkeypatch):
+    """Each of its own, in a step of all networks and in one of the segmenter alone."""
+    batch, learner, seen = batch_of_eight(), learner_of("cutmix"), []
+    monkeypatch.setattr(step, "recolour", lambda *given: seen.append(given) or recolour(*given))
+    recolouring = draw_recolouring(8, torch.Generator().manual_seed(0))
+    if alone:
+        learner.networks.requires_grad_(False).segmenter.requires_grad_(True)
+    edits = Edits(torch.zeros(8, 64, 64, dtype=torch.bool), torch.full((8,), RIGHT))
+    darker = recolouring * torch.tensor([0.5, 1, 1, 1, 1])
+    found, others = (learner(batch, edits, sure_teacher(), 1, recolouring=x)[1].semantic for x in (recolouring, darker))
+    (mixed, own), _ = seen
+    assert torch.equal(own, recolouring[[2, 3, 5, 6, 7]]) and mixed.shape == (5, 3, 64, 64)
+    assert abs(found - others) > 1e-5
+    seen.clear()
+    learner_of("fixmatch")(batch, edits, sure_teacher(), 1)  # in its own colours
+    assert not seen and STRATEGIES["cutmix"].recoloured
+
+
+def test_recolouring_is_exact_under_autocast():
+    image, recolouring = batch_of_four().image, draw_recolouring(4, torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(recolour(image, recolouring), recolour(image, recolouring).float())
+        under = recolour(image, recolouring)
+    assert torch.equal(under, recolour(image, recolouring))
 
 
 def test_recolourings_are_drawn_within_bounds():
@@ -154,8 +203,16 @@ def test_the_mixture_is_of_strategies_with_a_strong_view_alone():
         learner = learner_of(name)
         losses = learner.losses_of_intact(batch, learner.target(batch, teacher), None)
         assert len(losses) == 1 + strategy.strong_view
-    labelled = batch_of_four()
-    assert learner_of("cutmix").losses_of_intact(labelled, learner.target(labelled, teacher), None)[1] == 0
+
+
+def test_what_the_teacher_is_not_sure_of_is_no_class_of_the_fill():
+    """It teaches maps, but neither discriminator nor edits are told the likeliest class."""
+    batch, teacher = batch_of_four(unlabelled=2), make_tiny_networks(seed=1).eval()
+    for name in ("mean_teacher", "cutmix"):
+        learner = learner_of(name)
+        outcome, _ = learner(batch, NO_EDITS, teacher, 0)
+        assert learner.target(batch, teacher).trust.all()
+        assert torch.equal(outcome.classes, cells_of(batch.labels))
 
 
 def test_intact_photos_teach_the_segmenter_their_labels():

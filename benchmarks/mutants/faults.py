@@ -487,14 +487,32 @@ FAULTS = [
         ),
         (
             "the labels of a mixture are not swapped",
-            "mixed_target = target.swap(downsample_labels(batch.mask) > 0)",
-            "mixed_target = target",
+            "said = target.swap(downsample_labels(batch.mask) > 0).select(photos)",
+            "said = target.select(photos)",
             "test_training_step.py::test_a_mixture_is_labelled_as_it_is_mixed",
+        ),
+        (
+            "a mixture is seen in the colours of another photo",
+            "mixed = recolour(mixed, recolouring[chosen])",
+            "mixed = recolour(mixed, recolouring[: len(chosen)])",
+            "test_training_step.py::test_mixtures_are_shown_in_other_colours",
+        ),
+        (
+            "the discriminator is told what the teacher only guesses",
+            "sure = (target.trust > 0) & (target.distribution.amax(1) >= SURE)",
+            "sure = target.trust > 0",
+            "test_training_step.py::test_what_the_teacher_is_not_sure_of_is_no_class_of_the_fill",
+        ),
+        (
+            "a segmenter that learns alone is taught on the photos themselves",
+            "seen = networks.segmenter(composite(painted, batch.image, batch.mask), batch.mask)",
+            "seen = networks.segmenter(batch.image, batch.mask)",
+            "test_training_step.py::test_a_segmenter_that_learns_alone_is_taught_on_first_fills_and_nothing_is_painted",
         ),
         (
             "a mixture has the labels of another photo",
             "distribution = torch.where(where, partners(self.distribution), self.distribution)",
-            "distribution = torch.where(where, self.distribution.roll(1, 0), self.distribution)",
+            "distribution = torch.where(where, self.distribution.roll(-1, 0), self.distribution)",
             "test_training_step.py::test_a_mixture_is_labelled_as_it_is_mixed",
         ),
         (
@@ -535,6 +553,24 @@ FAULTS = [
             "segmented = teacher.segmenter(batch.image, torch.zeros_like(batch.mask))",
             "segmented = teacher.segmenter(batch.image, batch.mask)",
             "test_training.py::test_a_pixel_is_taught_by_its_label_or_else_by_the_teacher",
+        ),
+        (
+            "a photo is mixed with its neighbour, whatever the size of the batch",
+            "return photos.roll(max(1, len(photos) // 4), 0)",
+            "return photos.roll(1, 0)",
+            "test_training_step.py::test_a_mixture_is_labelled_as_it_is_mixed",
+        ),
+        (
+            "hues turn the other way about",
+            "(levels.roll(1, 1) - levels.roll(-1, 1)) / 3**0.5",
+            "(levels.roll(-1, 1) - levels.roll(1, 1)) / 3**0.5",
+            "test_training_step.py::test_hues_turn_and_greys_stay",
+        ),
+        (
+            "cutmix softens what the teacher says",
+            "(probabilities.log() / TEMPERATURE).softmax(1)",
+            "(probabilities.log() * TEMPERATURE).softmax(1)",
+            "test_training.py::test_strategies_weigh_what_the_teacher_says",
         ),
         (
             "FixMatch learns from what nobody is sure of",

@@ -99,7 +99,7 @@ class BatchLoader:
         `StreamedCrops.go_on`; None for photos at hand, whose places are a function of the step."""
         if not isinstance(self.crops, StreamedCrops):
             return None
-        reading = self.batches.reading(self.workers, self.next_batch)
+        reading = self.crops.reading(self.batches, self.workers, self.next_batch)
         return reading | {"first_pass": self.crops.first_pass, "marks": self.marks}
 
 

@@ -331,9 +331,10 @@ class MixedBatches:
         return self.orders[source][1]
 
     def reading(self, workers: int, number: int) -> dict[str, Any]:
-        """Who reads what of streams, before batch `number` of a process: marks are places in just these rows."""
+        """What rows a reader of streams gets depends on, before batch `number` of a process."""
         of_kinds = [count for _, count in self.sources]
-        return {"processes": self.processes, "workers": workers, "of_kinds": of_kinds, "batch": number}
+        share = {"processes": self.processes, "workers": workers, "of_kinds": of_kinds, "batch": number}
+        return share | {"seed": self.seed}
 
     def number(self, step: int) -> int:
         """Of this process's batch of a step, among the batches of all processes."""

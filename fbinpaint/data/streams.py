@@ -204,17 +204,22 @@ class StreamedCrops:
     def go_on(self, state: dict | None, batches: MixedBatches, workers: int) -> bool:
         """Begin where the readers of a run had come to, as of `BatchLoader.state`: each with the row that was next.
 
-        False: the state is of other processes, workers or batches, or there is none. Rows are shared otherwise then,
-        and reading begins with a new pass.
+        False: the state is of other processes, workers, batches, seed or streams, or there is none. Rows are shared
+        otherwise then, and reading begins with a new pass.
         """
         if state is None:
             return False
-        if any(state.get(name) != value for name, value in batches.reading(workers, batches.start).items()):
+        reading = self.reading(batches, workers, batches.start)
+        if any(state.get(name) != value for name, value in reading.items()):
             marks = (mark for kinds in state["marks"].values() for kind in kinds for mark in kind)
             self.first_pass = 1 + max((Mark(*mark).number for mark in marks), default=state["first_pass"])
             return False
         self.marks, self.first_pass = state["marks"], state["first_pass"]
         return True
+
+    def reading(self, batches: MixedBatches, workers: int, number: int) -> dict[str, Any]:
+        """Who reads what, before batch `number` of a process: marks are places in just these rows."""
+        return batches.reading(workers, number) | {"streams": [len(kind) for kind in self.streams]}
 
     def read(self, batches: MixedBatches, first: int, workers: int) -> Iterator[tuple[list[dict], int, list]]:
         """The examples of this process's batches of the steps `first`, `first` + `workers`, ... of a plan that mixes

@@ -246,8 +246,8 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
         known = checkpoint is not None and trainer.crops.go_on(stream_state(checkpoint), batches, workers)
         if checkpoint is not None and step and not known:
             trainer.accelerator.print(
-                f"{checkpoint.name} is of other processes, workers or batches: streams are shared anew, and what was "
-                "left of their last pass is not read"
+                f"{checkpoint.name} is of other processes, workers, batches, seed or sources, or an earlier version's: "
+                "streams are shared anew, and what was left of their last pass is not read"
             )
     if trainer.accelerator.is_main_process:
         (trainer.folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")

@@ -26,7 +26,6 @@ TEMPERATURE = 0.7
 MAX_RECOLOURING, GREY_ODDS = 0.5, 0.2
 MAX_HUE = 0.2 * math.pi
 BLUR_ODDS, BLUR_KERNEL, BLUR_SIGMA = 0.5, [5, 5], [1.5, 1.5]
-GREY_AXIS = torch.full((1, 3, 1, 1), 3**-0.5)
 
 # (teacher, batch, floor) -> class distributions (B,C,h,w) to learn from, and the trust in them, (B,h,w) in [0,1].
 # Whatever it says of labelled cells is not used.
@@ -36,8 +35,8 @@ PseudoLabels = Callable[[Networks, Batch, DistributionAlignment], tuple[Tensor, 
 @dataclass(frozen=True)
 class Strategy:
     """pseudo_labels supervise every map of the loop; with strong_view the student also segments a mixture of intact
-    photos (CutMix, Yun et al., ICCV 2019: each hole shows another photo of the batch), labelled accordingly, which
-    `recoloured` shows in other colours."""
+    photos (CutMix, Yun et al., ICCV 2019: the hole of a photo with few labels or none shows another one of the batch),
+    labelled accordingly, which `recoloured` shows in other colours."""
 
     pseudo_labels: PseudoLabels
     strong_view: bool = False
@@ -62,16 +61,19 @@ def draw_recolouring(photos: int, generator: torch.Generator) -> Tensor:
 
 def recolour(image: Tensor, recolouring: Tensor) -> Tensor:
     """image (B,3,H,W) in [-1,1], recoloured and blurred as `draw_recolouring` says, each photo in its own way."""
-    recolouring = recolouring.to(image)
-    brightness, contrast, saturation, angle, blur = recolouring[:, :, None, None, None].unbind(1)
-    levels = (image + 1) / 2 * brightness
-    grey = rgb_to_grayscale(levels)
-    middle = grey.mean((2, 3), keepdim=True)
-    # Hues turn about the axis of greys, by what is left of a colour when its grey is taken away.
-    colour = levels - grey
-    turned = colour * angle.cos() + torch.linalg.cross(GREY_AXIS.to(colour), colour, dim=1) * angle.sin()
-    levels = middle + (grey - middle) * contrast + turned * saturation * contrast
-    return torch.lerp(levels, gaussian_blur(levels, BLUR_KERNEL, BLUR_SIGMA), blur).clamp(0, 1) * 2 - 1
+    with torch.autocast(image.device.type, enabled=False):  # a blur would come back in bfloat16
+        recolouring = recolouring.to(image, non_blocking=True)
+        brightness, contrast, saturation, angle, blur = recolouring[:, :, None, None, None].unbind(1)
+        levels = (image + 1) / 2 * brightness
+        # Hues turn about the axis of greys.
+        mean = levels.mean(1, keepdim=True)
+        across = (levels.roll(1, 1) - levels.roll(-1, 1)) / 3**0.5
+        levels = mean + (levels - mean) * angle.cos() + across * angle.sin()
+        grey = rgb_to_grayscale(levels)
+        levels = grey + (levels - grey) * saturation
+        middle = grey.mean((2, 3), keepdim=True)
+        levels = middle + (levels - middle) * contrast
+        return torch.lerp(levels, gaussian_blur(levels, BLUR_KERNEL, BLUR_SIGMA), blur).clamp(0, 1) * 2 - 1
 
 
 def intact_view(teacher: Networks, batch: Batch, floor: DistributionAlignment):

@@ -32,6 +32,8 @@ KNOWN_WEIGHT = 0.25
 MAX_INTACT = 4
 # Of photos of which less is labelled there is a strong view.
 LITTLE_LABELLED = 0.5
+# What the likeliest class of a cell must have to be taken for what the cell shows, by the losses of the fill.
+SURE = 0.7
 
 
 @dataclass
@@ -157,7 +159,8 @@ class TrainingModule(nn.Module):
         target = self.target(batch, teacher)
         if networks.segmenter_alone:
             return None, self.losses_of_segmenter(batch, target, recolouring)
-        classes = torch.where(target.trust > 0, target.labels, IGNORE)
+        sure = (target.trust > 0) & (target.distribution.amax(1) >= SURE)
+        classes = torch.where(sure, target.labels, IGNORE)
         truth = torch.where(batch.labels != IGNORE, batch.labels, upsample_labels(classes))
         drawn = edits.draw(truth) if networks.variant != "unguided" else torch.full_like(truth, IGNORE)
         edited_mask = ((drawn != IGNORE) & (drawn != truth))[:, None]
@@ -222,8 +225,9 @@ class TrainingModule(nn.Module):
         segmented = self.networks.segmenter(batch.image[chosen], torch.zeros_like(batch.mask[chosen]))
         own = target.select(chosen)
         losses = [own.loss(segmented.logits.log_softmax(1), torch.ones_like(own.trust))]
-        if self.strategy.strong_view:
-            losses.append(self.loss_of_mixture(batch, target, recolouring))
+        little_labelled = (batch.labelled_share < LITTLE_LABELLED).nonzero()[:, 0]
+        if self.strategy.strong_view and len(little_labelled):
+            losses.append(self.loss_of_mixture(batch, target, little_labelled, recolouring))
         return losses
 
     def refined(self, last: Round, batch: Batch) -> Round:
@@ -257,17 +261,16 @@ class TrainingModule(nn.Module):
         self.floor.move()
         return Target(distribution, trust, labelled)
 
-    def loss_of_mixture(self, batch: Batch, target: Target, recolouring: Tensor | None) -> Tensor:
-        """Of the segmenter's map of the strong view: see `Strategy`. All cells that it shows, labelled or not, count
-        alike: apart, the labelled ones would teach the photos that they are from a second time (docs/experiments.md).
+    def loss_of_mixture(self, batch: Batch, target: Target, chosen: Tensor, recolouring: Tensor | None) -> Tensor:
+        """Of the segmenter's map of the strong view of some photos (see `Strategy`): chosen (N,), on the host.
+
+        All cells that it shows, labelled or not, count alike: with labelled ones averaged apart, maps of another kind
+        of photos were worse (docs/experiments.md).
         """
-        little_labelled = (batch.labelled_share < LITTLE_LABELLED).nonzero()[:, 0]
-        if not len(little_labelled):
-            return batch.image.new_zeros(())
-        photos = little_labelled.to(batch.image.device)
+        photos = chosen.to(batch.image.device, non_blocking=True)
         mixed = torch.where(batch.mask > 0, partners(batch.image), batch.image)[photos]
         if recolouring is not None:
-            mixed = recolour(mixed, recolouring[little_labelled])
+            mixed = recolour(mixed, recolouring[chosen])
         seen = self.networks.segmenter(mixed, torch.zeros_like(batch.mask[photos]))
         said = target.swap(downsample_labels(batch.mask) > 0).select(photos)
         loss = -(said.distribution * seen.logits.log_softmax(1)).sum(1)
