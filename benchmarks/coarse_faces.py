@@ -60,11 +60,13 @@ def measure(model: str, data: Path, resolution: int, rounds: list[int]) -> dict:
                 assert sample.truth is not None, "the others were left out"
                 predicted = GROUP_OF[fill.semantic_map]
                 confusions[k].append(confusion_matrix(sample.truth, predicted, sample.hole, len(GROUPS)))
+    if not any(confusions.values()):
+        raise InputError(f"{data / 'labels'}: no pixel is labelled (all are 255); check them")
     counts = {k: np.stack(of_round) for k, of_round in confusions.items()}
     return {
         "model": model,
         "data": data.name,
-        "n": len(pairs),
+        "n": max(map(len, confusions.values())),
         "resolution": resolution,
         "masks": f"protocol masks of fbinpaint, seed {SEED}, numbered as the photos are",
         "groups": {name: list(names) for name, names in GROUPS.items()},

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.reports import print_report, stacked
+from benchmarks.reports import check_grid, print_report, stacked
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.cli import load_pipeline
@@ -43,7 +43,10 @@ def measure(model: str, judge: str, data: Path, resolution: int, grid: Path | No
     eyes = pipe if judge == model else load_pipeline(judge)
     if pipe.label_space != eyes.label_space:
         raise InputError(f"{judge}: is of {eyes.label_space.name}, {model} of {pipe.label_space.name}")
-    pairs, _ = pair_by_stem(files_by_stem(data / "images"), None)
+    check_grid(grid)
+    pairs, problems = pair_by_stem(files_by_stem(data / "images"), None)
+    if problems:
+        raise InputError(problems[0])
     if len(pairs) < 2:
         raise InputError(f"{data}/images: holds {len(pairs)} photos, but each has another one's map drawn into it")
     samples = [

@@ -136,6 +136,8 @@ def measure(
     pipes = {"none": controls["no-exemplars"], "own": pipe, "random": controls["random-exemplar"]}
     for folder in folders:
         name = short_name(str(folder))
+        if f"{NUMBERS[0]} of {name}" in pipes:
+            raise InputError(f"{folder}: another of --exemplars is called {name}, too; link one under another name")
         pipes |= {f"{number} of {name}": with_photos_of(pipe, folder, number, resolution) for number in NUMBERS}
     settings: dict[str, Any] = {"masks": masks, "resolution": resolution, "rounds": (ROUNDS,), "limit": limit}
     settings["baselines"] = ()

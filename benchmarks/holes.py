@@ -25,6 +25,7 @@ from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.cli import load_pipeline
 from fbinpaint.data.scenes import SCENES
+from fbinpaint.errors import InputError
 from fbinpaint.evaluation.methods import BASELINE_RADIUS, BASELINES
 from fbinpaint.images.crops import resize_image
 
@@ -164,6 +165,8 @@ def measure(models: list[str]) -> dict:
     report: dict[str, dict] = {}
     for model in models:
         pipe = load_pipeline(model)
+        if pipe.label_space.name not in SCENES:
+            raise InputError(f"{model}: is of {pipe.label_space.name}; scenes are drawn of {', '.join(SCENES)}")
         pipe.set_progress_bar_config(disable=True)
         print(f"\n{model}\n")
         report[model] = {"plain_surroundings": measure_plain(pipe)}

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.reports import print_report, stacked
+from benchmarks.reports import check_grid, print_report, stacked
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.arguments import HelpWithDefaults, count, names, positive
 from fbinpaint.cli import load_pipeline
@@ -27,7 +27,7 @@ from fbinpaint.data.rows import evenly_spaced, labelled_rows
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation.methods import fill_with_baseline
-from fbinpaint.evaluation.metrics import LPIPS, paired_relative
+from fbinpaint.evaluation.metrics import LPIPS, LPIPS_MIN_SIDE, paired_relative
 from fbinpaint.evaluation.photos import Sample
 from fbinpaint.hub.saved import read_label_space
 from fbinpaint.images.folders import naming
@@ -102,8 +102,9 @@ def measure(
     grid: Path | None,
 ) -> dict:
     """The report. Raises InputError for models of different classes, and for files that are missing or unreadable."""
-    if grid and not grid.parent.is_dir():  # before the long work, not after
-        raise InputError(f"{grid.parent}: no such folder; make it, or name another --grid")
+    check_grid(grid)
+    if resolution < LPIPS_MIN_SIDE:
+        raise InputError(f"--resolution {resolution}: LPIPS needs {LPIPS_MIN_SIDE} pixels or more")
     if not classes:
         raise InputError("--classes: names no class; name one or more, with commas between")
     pipe = load_pipeline(model)

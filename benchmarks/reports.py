@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from fbinpaint.errors import InputError, printable
+from fbinpaint.evaluation.summaries import plain
+from fbinpaint.images.io import SAVE_FORMATS
 from fbinpaint.system.files import whole_file
 
 
@@ -17,6 +19,14 @@ def stacked(rows: list[np.ndarray]) -> np.ndarray:
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     return np.concatenate(padded)
+
+
+def check_grid(grid: Path | None) -> None:
+    """Raises InputError where a picture cannot be written there: before the long work, not after."""
+    if grid and not grid.parent.is_dir():
+        raise InputError(f"{grid.parent}: no such folder; make it, or name another --grid")
+    if grid and grid.suffix.lower() not in SAVE_FORMATS:
+        raise InputError(f"{grid}: is no picture by its suffix; write grid.png")
 
 
 def exit_code(command: Callable[[], object]) -> int:
@@ -35,7 +45,7 @@ def print_report(measure: Callable[[], dict], output: Path | None) -> int:
     def command() -> None:
         if output and not os.path.isdir(output.parent):  # before the long work, not after
             raise InputError(f"{output.parent}: no such folder; make it, or name another --output")
-        text = json.dumps(measure(), indent=2) + "\n"
+        text = json.dumps(plain(measure()), indent=2, allow_nan=False) + "\n"
         print(text, end="")
         if output:
             with whole_file(output) as temporary:

@@ -89,7 +89,9 @@ def reproduce(
         load_photos([str(folder)])  # the split train
         load_split(folder, COMPARISONS[name].split)
     for name, folder in data.items():
-        models = {variant: output / name / variant for variant in variants}
+        # Later ones are compared with those before them: what the claim is of comes last.
+        ordered = sorted(variants, key=lambda variant: variant == "feedback")
+        models = {variant: output / name / variant for variant in ordered}
         for variant, place in models.items():
             if (place / "pipeline" / "model_index.json").is_file():
                 print(f"{place / 'pipeline'}: is there, not trained again; remove {place} to do so")

@@ -57,7 +57,7 @@ def remove(
     Args:
         photos: PIL images of any mode and size, as the pipeline takes them; one or several.
         classes: by names or ids; forbidden in all that is filled.
-        masks: one for each photo, as the pipeline takes them, or None: what is to be filled as well.
+        masks: one for each photo, as the pipeline takes them, or None: what is to be filled as well. Of one photo, one.
         grow, shadow: as `grow` and `shadows_in` of `FeedbackInpaintPipeline.select`.
         retries: how often what is seen again is filled anew, with the rest of the fill as its context; the photo that
             shows the least is kept.
@@ -72,7 +72,7 @@ def remove(
     for photo in photos:
         if not isinstance(photo, Image.Image):
             raise InputError(f"the image is a {type(photo).__name__}; give PIL images")
-    masks = [masks] if isinstance(masks, str) else masks
+    masks = [masks] if isinstance(masks, str | Image.Image) or getattr(masks, "ndim", 0) == 2 else masks
     if masks is not None and len(masks) != len(photos):
         raise InputError(f"{len(photos)} photos, {len(masks)} masks: give one for each")
     names, ids = pipe.label_space.classes, pipe.label_space.class_ids(classes)
@@ -83,7 +83,7 @@ def remove(
         labels = np.asarray(semantic_map)
         mask = pipe.select(labels, ids, grow=grow, shadows_in=photo if shadow else None)
         if masks is not None and masks[i] is not None:
-            mask = mask | to_mask(masks[i], mask.shape[::-1], photo)
+            mask = mask | to_mask(masks[i], mask.shape[::-1], photo, may_be_empty=True)
         if mask.all():
             raise InputError(
                 f"{name_of(photo, 'the photo')}: all of it would be filled, so nothing of the photo is known; name "

@@ -23,10 +23,10 @@ from fbinpaint.batch.planning import Job, job
 from fbinpaint.errors import InputError
 from fbinpaint.hub.model_names import AUTO, candidates, load_pipeline
 from fbinpaint.images.convert import ALPHA
-from fbinpaint.images.io import ImageBytes
+from fbinpaint.images.io import SAVE_FORMATS, ImageBytes
 from fbinpaint.images.xmp import model_name
 from fbinpaint.system.devices import AUTO_DEVICE
-from fbinpaint.system.urls import Place, place
+from fbinpaint.system.urls import Place, place, real
 
 EXTRAS = ("before", "after", "mask")
 
@@ -77,6 +77,8 @@ class Restorer:
         check_rounds(rounds)
         if unknown := sorted(set(extras) - set(EXTRAS)):
             raise InputError(f"extras {', '.join(unknown)}: not known; choose from {', '.join(EXTRAS)}")
+        if remove is None and (grow is not None or shadow or retries):
+            raise InputError("grow, shadow, retries: only for what remove takes out; name its classes")
         classes = None if remove is None else [remove] if isinstance(remove, str | int) else list(remove)
         models = candidates(model, None if classes is None else [str(wanted) for wanted in classes])
         runtime: dict[str, Any] = {"device": device, "dtype": dtype, "compile": compile}
@@ -112,6 +114,8 @@ class Restorer:
         if "image" not in columns:
             raise InputError(f"the rows have no column image, only {', '.join(columns) or 'none'}; rename one")
         count = len(columns["image"])
+        if uneven := [name for name, values in columns.items() if len(values) != count]:
+            raise InputError(f"the columns {', '.join(uneven)} are not as long as the column image, {count} rows")
         in_files = "result" in columns
         results = columns.get("result") or [None] * count
         masks = columns.get("mask") or [None] * count
@@ -119,9 +123,13 @@ class Restorer:
         jobs, numbers = [], []
         errors: list[str | None] = [None] * count
         notes: list[list[str]] = [[] for _ in range(count)]
+        taken: set[str] = set()
         for number, row in enumerate(zip(columns["image"], masks, results, strict=True)):
             try:
-                jobs.append(self._job(number, names[number], *row, in_files))
+                todo = self._job(number, names[number], *row, in_files)
+                if in_files:
+                    check_targets(todo, taken)
+                jobs.append(todo)
                 numbers.append(number)
             except InputError as error:
                 errors[number] = str(error)
@@ -155,6 +163,18 @@ class Restorer:
         if not isinstance(result, str | os.PathLike):
             raise InputError(f"{photo}: the column result holds {result!r:.80}; give the path or URL of a file")
         return job(photo, hole, place(result), self.extras)
+
+
+def check_targets(todo: Job, taken: set[str]) -> None:
+    """Raises InputError for a result in no format that is written, and for one that would be written over what is read,
+    or over the result of another row, as `taken` has it; adds to that."""
+    if Path(str(todo.result)).suffix.lower() not in SAVE_FORMATS:
+        raise InputError(f"{todo.result}: results are written as {' '.join(SAVE_FORMATS)}; name one of these")
+    sources = {real(path) for path in (todo.image, todo.mask) if isinstance(path, Place)}
+    targets = {real(target): target for target in todo.targets}
+    if clash := next((targets[path] for path in targets if path in sources | taken), None):
+        raise InputError(f"{todo.image}: its result would overwrite {clash}; name another")
+    taken.update(targets)
 
 
 def picture(value: Any, name: str, missing: bool = False) -> Place | ImageBytes | None:

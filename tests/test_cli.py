@@ -283,7 +283,7 @@ def test_run_keeps_the_format_of_each_photo_and_says_what_that_costs(tmp_path, t
         assert np.array_equal(photo[~hole], result[~hole])
 
 
-def test_run_tells_in_the_result_that_a_model_painted_unless_asked_not_to(tmp_path, tiny_pipeline_dir):
+def test_run_tells_in_the_result_that_a_model_painted_unless_asked_not_to(tmp_path, tiny_pipeline_dir, capsys):
     photo, mask = write_photo(tmp_path / "a.png"), write_mask(tmp_path / "m.png")
     arguments = ["--image", photo, "--mask", mask, "--model", tiny_pipeline_dir, "--rounds", "0", "--save-semantics"]
     assert main(["run", *map(str, arguments), "--output", str(tmp_path / "o.png")]) == 0
@@ -292,6 +292,10 @@ def test_run_tells_in_the_result_that_a_model_painted_unless_asked_not_to(tmp_pa
     assert b"compositeWithTrainedAlgorithmicMedia" in packet and b"fbinpaint, model tiny<" in packet
     assert str(tmp_path).encode() not in packet
     assert not any("xmp" in Image.open(tmp_path / name).info for name in ("n.png", "o_before.png", "o_after.png"))
+    Image.new("L", Image.open(photo).size).save(mask)  # marks nothing, so that nothing was painted
+    assert main(["run", *map(str, arguments), "--output", str(tmp_path / "same.png"), "--quality", "80"]) == 0
+    assert "xmp" not in Image.open(tmp_path / "same.png").info
+    assert "same.png: is lossless, so --quality changes nothing there" in capsys.readouterr().err
 
 
 def test_run_keeps_transparency_bit_depth_and_greyscale_of_photos(tmp_path, tiny_pipeline_dir):

@@ -11,6 +11,7 @@ from PIL import Image
 from fbinpaint.data.folder import load_photo_folder
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import MixedBatches, PhotoCrops, collate, jitter_colours, read_labels, read_photo
+from fbinpaint.data.rows import open_picture
 from fbinpaint.errors import InputError
 from fbinpaint.labels import get_label_space
 
@@ -110,6 +111,23 @@ def test_labels_none_of_which_is_of_a_photo_are_refused(tmp_path):
         load_photo_folder(tmp_path)
     (tmp_path / "labels/a_label.png").rename(tmp_path / "labels/a.png")
     assert load_photo_folder(tmp_path)["label_format"] == ["ids", None]
+    (tmp_path / "labels/a.png").rename(tmp_path / "labels/a.PNG")
+    assert load_photo_folder(tmp_path)["label_format"] == ["ids", None]
+
+
+@pytest.mark.parametrize("second", ["images/a.jpg", "labels/a.PNG"])
+def test_a_label_that_could_be_of_two_photos_is_refused(second, tmp_path):
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    for name in ("images/a.png", "images/b.png", "labels/a.png", second):
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    with pytest.raises(InputError, match="has two photos or labels of its name; rename all but one"):
+        load_photo_folder(tmp_path)
+
+
+def test_a_row_whose_picture_is_nowhere_is_told(tmp_path):
+    for picture in (None, {"path": None, "bytes": None}):
+        with pytest.raises(InputError, match="^row 7: no picture in this row$"):
+            open_picture(picture, "row 7")
 
 
 def test_mirrored_faces_swap_left_and_right(tmp_path):

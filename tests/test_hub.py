@@ -727,6 +727,9 @@ def test_the_handler_answers_with_pictures_that_tell_their_origin(tiny_pipeline_
         assert restored.format == "PNG" and restored.size == (64, 48) and answer["notes"] == []
         assert restored.mode == {"CMYK": "RGB"}.get(mode, mode)
         assert b"compositeWithTrainedAlgorithmicMedia" in restored.info["xmp"]
+    with_nothing = handler({"inputs": photo, "parameters": {"mask": Image.new("L", photo.size), "rounds": 0}})
+    untouched = Image.open(io.BytesIO(base64.b64decode(with_nothing["image"])))
+    assert np.array_equal(untouched, photo) and "xmp" not in untouched.info and len(with_nothing["notes"]) == 1
     assert handler({"inputs": photo})["error"].startswith("nothing says what to fill")
     assert handler({"inputs": "%", "parameters": {}})["error"].startswith("inputs: is not base64 text")
 

@@ -12,7 +12,10 @@ from PIL import Image
 from fbinpaint.errors import InputError
 from fbinpaint.images.convert import STRIP, to_index_map, to_mask, to_rgb
 from fbinpaint.images.crops import MAX_CROPS, Crop, composite, plan_crops, resize_image, shorter_side, working_size
+from fbinpaint.images.folders import photo_size
 from fbinpaint.images.io import load_image, save_image
+from fbinpaint.images.metadata import carry_over
+from fbinpaint.images.modes import in_mode_of
 from fbinpaint.images.tensors import mask_to_tensor, pad_to_multiple, to_tensor, to_uint8
 
 MODES = "1 L P RGB RGBA RGBX RGBa CMYK YCbCr HSV LAB LA La PA I F I;16 I;16L I;16B I;16N".split()
@@ -595,3 +598,120 @@ def test_a_tall_photo_is_read_in_strips_as_its_parts_are_alone(mode):
         photo = Image.fromarray(values).convert("RGB" if mode not in ("RGBA", "LA") else "RGBA").convert(mode)
     parts = [photo.crop((0, top, 20, bottom)) for top, bottom in ((0, STRIP), (STRIP, STRIP + 44))]
     assert np.array_equal(to_rgb(photo), np.concatenate([to_rgb(part) for part in parts]))
+
+
+# ------------------------------------------------------------------------------------- what files say otherwise
+
+
+def grey_png(values: np.ndarray, bits: int, behind: bytes = b"") -> bytes:
+    """A greyscale PNG file whose pixels have so many bits; behind: chunks after the pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape
+    rows = (int("".join(f"{value:0{bits}b}" for value in row), 2).to_bytes(width * bits // 8, "big") for row in values)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    behind = chunk(b"eXIf", behind) if behind else b""
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + behind + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_ids_of_index_images_are_those_stored_whatever_their_bits(tmp_path, bits):
+    """PIL stretches greys to 255."""
+    ids = np.random.default_rng(bits).integers(0, min(2**bits, 19), (16, 24))
+    (tmp_path / "map.png").write_bytes(grey_png(ids, bits))
+    image = load_image(tmp_path / "map.png")
+    assert np.array_equal(to_index_map(image, (24, 16), 19), ids)
+    assert np.array_equal(to_index_map(Image.open(tmp_path / "map.png"), (24, 16), 19), ids)
+    assert np.array_equal(to_rgb(image)[..., 0], np.rint(ids * 255 / (2**bits - 1)))  # as a photo it is grey
+
+
+@pytest.mark.parametrize("maximum", [1, 18, 100, 255])
+def test_ids_of_pgm_files_are_those_stored_whatever_their_maximum(tmp_path, maximum):
+    ids = np.random.default_rng(maximum).integers(0, min(maximum, 18) + 1, (16, 24)).astype(np.uint8)
+    (tmp_path / "map.pgm").write_bytes(b"P5 24 16 %d\n" % maximum + ids.tobytes())
+    assert np.array_equal(to_index_map(load_image(tmp_path / "map.pgm"), (24, 16), 19), ids)
+
+
+def test_the_size_of_a_photo_is_that_which_it_will_have(tmp_path):
+    """Also of a PNG file whose orientation stands behind its pixels, and of a TIFF file, which PIL turns itself."""
+    exif = Image.Exif()
+    exif[274] = 6
+    (tmp_path / "a.png").write_bytes(grey_png(np.zeros((48, 32), int), 8, exif.tobytes()[6:]))
+    for name in ("b.tif", "c.jpg", "d.png"):
+        Image.new("L", (32, 48)).save(tmp_path / name, exif=exif)
+    for path in sorted(tmp_path.iterdir()):
+        assert photo_size(path, None) == to_rgb(load_image(path)).shape[1::-1] == (48, 32), path
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_tiff_files_are_turned_upright(mode, orientation, tmp_path):
+    """Pillow 12.3 scrambles some of them."""
+    stored = in_mode(np.random.default_rng(0).integers(0, 256, (23, 17), dtype=np.uint8), mode)
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored.save(tmp_path / "a.tif", exif=exif)
+    found = load_image(tmp_path / "a.tif")
+    assert found.mode == mode and np.array_equal(np.asarray(found), ORIENTED[orientation](np.asarray(stored)))
+    assert found.filename == str(tmp_path / "a.tif")
+    assert np.array_equal(to_rgb(Image.open(tmp_path / "a.tif")), to_rgb(found))
+
+
+def test_a_mask_of_a_tiff_file_as_it_is_stored_is_turned_with_it(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (32, 48)).save(tmp_path / "a.tif", exif=exif, dpi=(100, 200))
+    photo = load_image(tmp_path / "a.tif")
+    mask, told = np.zeros((48, 32), np.uint8), []
+    mask[:10, :5] = 255
+    hole = to_mask(mask, photo.size, photo, told.append)
+    assert len(told) == 1 and np.array_equal(hole, np.rot90(mask > 0, -1))
+    assert carry_over(photo).info["dpi"] == (200, 100)
+
+
+def test_files_on_whose_headers_pil_stumbles_are_told_in_a_line(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8))
+    image.save(tmp_path / "a.avif")
+    data = bytearray((tmp_path / "a.avif").read_bytes())
+    refused = set()
+    for place in range(40, 160):
+        (tmp_path / "a.avif").write_bytes(data[:place] + b"\xff" + data[place + 1 :])
+        try:
+            to_rgb(load_image(tmp_path / "a.avif"))
+        except InputError as error:
+            refused.add(str(error).removeprefix(f"{tmp_path / 'a.avif'}: ").split(" ")[0])
+            assert "\n" not in str(error)
+    assert len(refused) > 1
+
+
+def test_a_resolution_in_words_is_none(tmp_path):
+    image = Image.new("RGB", (32, 32))
+    image.info["dpi"] = ("72 dpi", "72 dpi")
+    assert "dpi" not in carry_over(image).info
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_what_lies_in_the_hole_says_nothing_of_a_deep_photos_range(mode):
+    values = np.random.default_rng(0).integers(0, 4096, (32, 40))
+    hole = np.zeros((32, 40), bool)
+    hole[5:20, 5:20] = True
+    kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+    photo = Image.fromarray(values.astype(kind))
+    strange = np.where(hole, 65535 if mode == "I;16" else np.nan if mode == "F" else 2**30, values).astype(kind)
+    seen, known = to_rgb(Image.fromarray(strange), hole), to_rgb(photo)
+    assert photo.mode == mode and np.array_equal(seen[~hole], known[~hole])
+    painted = np.full((32, 40, 3), 128, np.uint8)
+    filled = np.asarray(in_mode_of(Image.fromarray(strange), painted, hole, hole))
+    assert np.array_equal(filled[~hole], values.astype(kind)[~hole])
+    assert abs(filled[hole].mean() - 128 / 255 * 4095) < 1
+
+
+def test_alpha_of_an_opaque_photo_may_be_no_hole_where_that_is_allowed():
+    opaque = Image.new("RGB", (32, 24))
+    assert not to_mask("alpha", (32, 24), opaque, may_be_empty=True).any()
+    assert not to_mask("alpha", (32, 24), opaque.convert("RGBA"), may_be_empty=True).any()
+    with pytest.raises(InputError, match="no part of it is transparent"):
+        to_mask("alpha", (32, 24), opaque)

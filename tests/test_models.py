@@ -476,3 +476,10 @@ def test_a_lean_block_says_of_large_pictures_what_timms_own_does(size):
     picture = torch.rand(1, block.conv_pw.in_channels, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(block(picture), InvertedResidual.forward(block, picture))
+
+
+def test_weights_may_be_read_by_whoever_may_read_the_configuration(tmp_path):
+    """safetensors writes private files, of which another user is told that they are not there."""
+    make_tiny_networks().segmenter.save_pretrained(tmp_path / "segmenter")
+    modes = {path.stat().st_mode for path in (tmp_path / "segmenter").iterdir()}
+    assert len(modes) == 1 and len(list((tmp_path / "segmenter").glob("*.safetensors"))) == 1

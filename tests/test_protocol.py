@@ -171,6 +171,27 @@ def test_an_official_layout_wants_a_split_and_a_plain_one_none(streets, photos):
         Photos(photos, split="val")
 
 
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("a.npy", "ids", "labels are PNG files of class ids; save it as one"),
+        ("a.png", "JPEG", "is a JPEG file whatever its name"),
+        ("a.png", "one", "has no labelled pixel, which the control oracle needs"),
+    ],
+)
+def test_labels_that_say_nothing_are_told_before_the_work(name, content, words, photos, pipe):
+    """Ids in another format, ids that JPEG has changed, and a single pixel, which no photo shows at the scored size."""
+    (photos / "labels").mkdir()
+    ids = np.full((400, 480), 255, np.uint8)
+    ids[0, 0] = 3
+    if content == "ids":
+        np.save(photos / "labels" / name, ids)
+    else:
+        Image.fromarray(ids).save(photos / "labels" / name, content if content == "JPEG" else "PNG")
+    with pytest.raises(InputError, match=words):
+        evaluate(pipe, photos, **SMALL, controls=("oracle",))
+
+
 # ---------------------------------------------------------------------------------------------- masks
 
 

@@ -259,3 +259,13 @@ def test_a_photo_of_nothing_else_is_named(pipe, tmp_path):
     Image.fromarray(COLOURS).save(tmp_path / "street.png")
     with pytest.raises(InputError, match=r"street\.png: all of it would be filled"):
         remove(pipe, [Image.open(tmp_path / "street.png")], "car", grow=100)
+
+
+def test_one_photo_takes_one_mask(tiny_pipeline_dir):
+    """As a picture or as an array, which is no list of rows."""
+    pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
+    photo, hole = Image.new("RGB", (64, 48), (90, 120, 40)), np.zeros((48, 64), bool)
+    hole[10:20, 10:20] = True
+    for mask in (hole, Image.fromarray(hole), [hole]):
+        (removal,) = remove(pipe, photo, "train", masks=mask, num_feedback_rounds=0)
+        assert removal.mask[hole].all()

@@ -1,6 +1,7 @@
 """Rows in, rows out: what `Restorer` makes of a batch is what the command line makes of the same files."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,8 @@ def test_data_sets_map_it(folder, tiny_pipeline_dir):
         ({"remove": "carr"}, "carr"),
         ({"batch_size": 0}, "batch_size 0: must be 1 or more"),
         ({"rounds": 101}, "must be a whole number from 0 to 100"),
+        ({"grow": 3}, "grow, shadow, retries: only for what remove takes out"),
+        ({"retries": 1}, "grow, shadow, retries: only for what remove takes out"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_one_line(arguments, words, tiny_pipeline_dir):
@@ -146,3 +149,23 @@ def test_a_row_without_a_name_is_called_by_its_number(folder, tiny_pipeline_dir)
     done = Restorer(str(tiny_pipeline_dir), rounds=0)(given | {"id": [""]})
     assert done["error"] == [None] and done["image"][0]["path"] == "0.png"
 
+
+
+def test_results_that_cannot_be_written_are_errors_of_their_rows(folder, tiny_pipeline_dir, tmp_path):
+    """A format that is not written, the photo's own file, its mask's, and that of a row before."""
+    own = tmp_path / "own.jpg"
+    Image.open(folder / "photos/4.png").save(own)
+    before = own.read_bytes()
+    given = rows(folder, result=[f"{tmp_path}/{name}" for name in ("a.gif", "b.png", "b.png", "none", "own.jpg")])
+    given["image"][4] = str(own)
+    done = Restorer(str(tiny_pipeline_dir), rounds=0)(given)
+    words = ["a.gif: results are written as", None, "overwrite .*b.png", "none: results are", "overwrite .*own.jpg"]
+    for error, word in zip(done["error"], words, strict=True):
+        assert error is None if word is None else re.search(word, error) and "\n" not in error
+    assert own.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["b.png", "own.jpg"]
+
+
+def test_columns_of_other_lengths_are_refused(folder, tiny_pipeline_dir):
+    given = rows(folder) | {"mask": [str(folder / "masks/0.png")]}
+    with pytest.raises(InputError, match="the columns mask are not as long as the column image, 5 rows"):
+        Restorer(str(tiny_pipeline_dir), rounds=0)(given)

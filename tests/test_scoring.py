@@ -128,6 +128,20 @@ def test_methods_are_compared_photo_by_photo():
     assert compared["lpips_vgg"] is None
 
 
+def test_photos_without_labelled_pixels_in_their_holes_do_not_count_in_maps():
+    """Else a resample may draw these alone, of which there is no mIoU."""
+    some, none = np.eye(CLASSES, dtype=int) * 5, np.zeros((CLASSES, CLASSES), int)
+    worse = some + 1
+    a, b = ([score_of(str(i), 0.1, 0.2, kind if i < 3 else none) for i in range(60)] for kind in (some, worse))
+    found = comparison(a, b, 0)
+    assert found["miou_hole_after"]["n"] == 3 and np.isfinite(found["miou_hole_after"]["ci95"]).all()
+    assert found["lpips_alex"]["n"] == 60
+
+
+def test_methods_that_share_no_photo_are_not_compared():
+    assert set(comparison([score_of("a", 0.1, 0.2)], [], 0).values()) == {None}
+
+
 def test_the_oracle_tells_the_hole_and_nothing_else(samples):
     for sample in samples:
         told = true_map(sample.truth, sample.hole)

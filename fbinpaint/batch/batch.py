@@ -15,7 +15,7 @@ from PIL import Image
 
 from fbinpaint.batch.planning import Job
 from fbinpaint.errors import InputError, not_warned
-from fbinpaint.images.convert import ALPHA, MOST, check_hole, mask_image, name_of, to_mask, to_rgb
+from fbinpaint.images.convert import ALPHA, MOST, check_hole, is_deep, mask_image, name_of, to_mask, to_rgb, upright
 from fbinpaint.images.folders import naming
 from fbinpaint.images.io import (
     SAVE_FORMATS,
@@ -243,7 +243,8 @@ class Restoration(Task):
         job, (result, before, after) = done.job, made.result
         save_extras(job, {"before": before, "after": after, "mask": mask_image(given.hole)}, output)
         done.notes += read_notes(given.file, given.photo, result)
-        write_restored(result, job.result, self.painters[made.model], self.quality, output, done.notes)
+        painter = self.painters[made.model] if given.hole.any() else None
+        write_restored(result, job.result, painter, self.quality, output, done.notes)
 
 
 class Removing(Task):
@@ -336,8 +337,9 @@ def read_hole(
     assert job.mask is not None, "such a job has no hole"
     mask = ALPHA if isinstance(job.mask, str) else load_image(fetched(job.mask))
     with naming(job.image):
-        height, width, _ = to_rgb(photo).shape  # what is wrong with the photo is said before its mask is looked at
-        hole = to_mask(mask, (width, height), photo, warn)
+        if not is_deep(photo):  # what lies in the hole of such a photo is not looked at
+            to_rgb(photo)  # what is wrong with the photo is said before its mask is looked at
+        hole = to_mask(mask, upright(photo, "image").size, photo, warn, may_be_empty)
         if hole.any() or not may_be_empty:
             check_hole(hole, name_of(photo if isinstance(mask, str) else mask, "the mask"), warn)
     return hole
@@ -485,8 +487,8 @@ class Run:
             pixels = number_of_pixels(file)
             self.ahead.wait(number, pixels)
             return done, self.task.read(job, file, done.warnings.append)
-        except InputError as error:
-            done.error = str(error)
+        except Exception as error:
+            done.error = told(done, error)
             self.ahead.give_back(pixels)
         return done, None
 
@@ -495,8 +497,8 @@ class Run:
             done.model, done.choice = made.model, made.choice
             try:
                 self.task.write(done, given, made, self.output)
-            except InputError as error:
-                done.error = str(error)
+            except Exception as error:
+                done.error = told(done, error)
         return done
 
 
@@ -547,10 +549,19 @@ def work(task: Task, ready: Sequence[tuple[Done, Given]]) -> Sequence[Made | Non
         return []
     try:
         return task.work([given for _, given in ready])
-    except (InputError, RuntimeError, MemoryError) as error:  # RuntimeError: torch out of memory, above all
+    except Exception as error:
         if len(ready) > 1:  # one photo must not take the others with it
             return [made for one in ready for made in work(task, [one])]
         (done, _), = ready
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        done.error = reason if str(done.job.image) in reason else f"{done.job.image}: {reason}"
+        done.error = told(done, error)
         return [None]
+
+
+def told(done: Done, error: Exception) -> str:
+    """One line about what became of a photo; whatever it was, the others of a run go on."""
+    kind, (first, *_) = type(error).__name__, (*str(error).strip().splitlines(), "")
+    if isinstance(error, (InputError, RuntimeError, MemoryError)):  # RuntimeError: torch out of memory, above all
+        reason = first or kind
+    else:
+        reason = f"{kind}: {first}"
+    return reason if str(done.job.image) in reason else f"{done.job.image}: {reason}"

@@ -138,6 +138,7 @@ def result_suffix(image: Place, keep_format: bool) -> str:
 def with_format_notes(plan: Plan, keep_format: bool, quality: int | None) -> Plan:
     """A plan, with what is to be said of the formats of its results before they are made."""
     lossy: set[str] = set()
+    said = False  # that there are results which the quality is not of
     for item in plan:
         if isinstance(item, Job) and not isinstance(item.image, ImageBytes):
             suffix, own = item.result.suffix.lower(), item.image.suffix.lower()
@@ -149,6 +150,9 @@ def with_format_notes(plan: Plan, keep_format: bool, quality: int | None) -> Pla
                     f"results in {suffix} files are lossy: known pixels are encoded again, at quality "
                     f"{quality or 95}, and may differ a little; PNG keeps them bit for bit"
                 )
+            if quality is not None and not is_lossy(item.result, quality) and not said:
+                said = True
+                yield Note(f"{item.result}: is lossless, so --quality changes nothing there")
         yield item
 
 
@@ -188,13 +192,12 @@ def in_folders(
     Raises InputError, having found all there is, where there is no photo, or where the folder of masks is that of the
     photos and there is no mask.
     """
-    masks, results = Masks(image, mask, output), Results(image, mask, output, resume)
-    cannot: list[str] = []  # lines about folders
+    cannot = Once()  # lines about folders
+    masks, results = Masks(image, mask, output, cannot.add), Results(image, mask, output, resume)
     count: Counter[str] = Counter()
     lost: list[str] = []  # lines about photos without a mask, kept back until it is clear that there are masks
-    for place, names in walk(image, (output, *masks.elsewhere), cannot.append):
-        yield from cannot
-        cannot.clear()
+    for place, names in walk(image, (output, *masks.elsewhere), cannot.add):
+        yield from cannot.new()
         files, others = by_stem(place, names, image)
         count["pictures"] += sum(map(len, files.values()))
         yield from (Note(f"{path}: is not a photo, left alone") for path in others)
@@ -218,12 +221,13 @@ def in_folders(
         if not masks.missing:
             yield from lost
             lost.clear()
-    yield from cannot
+    yield from cannot.new()
     if not count["pictures"]:
         raise InputError(f"{image}: holds no photo; use {' '.join(PHOTO_SUFFIXES)}")
     if masks.missing:
         raise InputError(f"{mask}: holds photos but no mask; put NAME_mask.png beside each, or name another --mask")
     yield from masks.rest()
+    yield from cannot.new()
     if resume:
         yield done_already(output, count["done"], count["all"])
 
@@ -240,6 +244,21 @@ def by_stem(place: Place, names: Sequence[str], root: Place) -> tuple[Files, lis
     return files, others
 
 
+class Once:
+    """Lines, each of which is told once."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, bool] = {}
+
+    def add(self, line: str) -> None:
+        self.told.setdefault(line, False)
+
+    def new(self) -> list[str]:
+        new = [line for line, told in self.told.items() if not told]
+        self.told |= dict.fromkeys(new, True)
+        return new
+
+
 class Masks:
     """The masks of a folder of photos, folder by folder: what lies beside a photo under the name of its mask is no
     photo, and a photo that lies beside its mask, among other masks, is none: so a folder of results and the masks that
@@ -247,10 +266,11 @@ class Masks:
 
     missing: masks lie beside their photos, but none was found yet
     elsewhere: a folder of its own, if any
+    refuse: is told a line about each folder that cannot be read
     """
 
-    def __init__(self, image: Place, mask: Place | str | None, output: Place):
-        self.image, self.output = image, output
+    def __init__(self, image: Place, mask: Place | str | None, output: Place, refuse: Callable[[str], None]):
+        self.image, self.output, self.refuse = image, output, refuse
         self.given = real(mask) if isinstance(mask, Place) else None
         self.beside = self.missing = self.given == real(image)
         self.folder = mask if isinstance(mask, Place) and not self.beside and is_folder(mask) else None
@@ -288,7 +308,7 @@ class Masks:
         self.visited.add(real(place))
         if not is_folder(place):
             return {}
-        here = next(walk(place, (self.image, self.output)), None)
+        here = next(walk(place, (self.image, self.output), self.refuse), None)
         return self._but_photos(by_stem(*here, folder)[0], files) if here else {}
 
     def _but_photos(self, masks: Files, files: Files) -> Files:
@@ -300,7 +320,7 @@ class Masks:
     def rest(self) -> Iterator[Note]:
         """Notes of masks in folders that hold no photo, and of the photos among the masks."""
         for folder in self.elsewhere:
-            for place, names in walk(folder, (self.image, self.output)):
+            for place, names in walk(folder, (self.image, self.output), self.refuse):
                 if real(place) in self.visited:
                     continue
                 masks = self._but_photos(by_stem(place, names, folder)[0], {})

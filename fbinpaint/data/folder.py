@@ -1,7 +1,10 @@
 """A plain folder of photos: `images/`, and optionally `labels/` (same stem, index PNG)."""
 
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from datasets import Dataset
 
@@ -12,12 +15,15 @@ from fbinpaint.system.urls import one_line_errors, open_url
 
 from .rows import rows_from_files
 
+Label = TypeVar("Label", Path, str)
+
 
 def load_photo_folder(folder: str | Path) -> Dataset:
     """Rows as in `rows.FEATURES`; a photo without a label of its stem is unlabelled.
 
     Raises:
-        InputError: the folder has no `images/`, there is no photo in it, or no label is of one of them.
+        InputError: the folder has no `images/`, there is no photo in it, no label is of one of them, or one could be of
+            two.
     """
     folder = Path(folder)
     if not (folder / "images").is_dir():
@@ -25,11 +31,27 @@ def load_photo_folder(folder: str | Path) -> Dataset:
     photos = [path for path in visible_files(folder / "images") if path.suffix.lower() in PHOTO_SUFFIXES]
     if not photos:
         raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(PHOTO_SUFFIXES)})")
-    labels = [folder / "labels" / path.relative_to(folder / "images").with_suffix(".png") for path in photos]
-    labels = [path if os.path.lexists(path) else None for path in labels]
-    if not any(labels) and os.path.isdir(folder / "labels") and visible_files(folder / "labels"):
-        raise InputError(f"{folder / 'labels'}: holds no PNG with the name of a photo in images/; rename its files")
+    truth = visible_files(folder / "labels") if os.path.isdir(folder / "labels") else []
+    names = [path.relative_to(folder / "images").as_posix() for path in photos]
+    labels = labels_of(names, {path.relative_to(folder / "labels").as_posix(): path for path in truth}, str(folder))
     return rows_from_files(photos, labels, "ids")
+
+
+def labels_of(photos: Sequence[str], truth: Mapping[str, Label], folder: str) -> list[Label | None]:
+    """Of photos, by their names below images/, the labels, by their names below labels/; None = unlabelled.
+
+    Raises InputError where it cannot be told whose a label is, and where there are some, but of none of the photos.
+    """
+    stems = Counter(_stem(name) for name in photos)
+    found: dict[str, Label] = {}
+    for name, label in truth.items():
+        if _suffix(name) == ".png":
+            if stems[_stem(name)] > 1 or _stem(name) in found:
+                raise InputError(f"{label}: {folder} has two photos or labels of its name; rename all but one")
+            found[_stem(name)] = label
+    if truth and found.keys().isdisjoint(stems):
+        raise InputError(f"{folder}/labels: holds no PNG with the name of a photo in images/; rename its files")
+    return [found.get(_stem(name)) for name in photos]
 
 
 def load_photo_url(url: str) -> Dataset:
@@ -51,10 +73,11 @@ def load_photo_url(url: str) -> Dataset:
         truth = names("labels")
     if not photos:
         raise InputError(f"{url}/images: no photo in it ({', '.join(PHOTO_SUFFIXES)})")
-    labels = [truth.get(str(PurePosixPath(name).with_suffix(".png"))) for name in photos]
-    if truth and not any(labels):
-        raise InputError(f"{url}/labels: holds no PNG with the name of a photo in images/; rename its files")
-    return rows_from_files(list(photos.values()), labels, "ids")
+    return rows_from_files(list(photos.values()), labels_of(list(photos), truth, url), "ids")
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _suffix(name: str) -> str:

@@ -22,7 +22,7 @@ def read_label_map(path: str | Path, label_space: LabelSpace) -> np.ndarray:
     classes = {name: label for label, name in enumerate(label_space.classes)}
     found = {}
     for key, value in content.items():
-        if not (key.isascii() and key.isdecimal() and int(key[:9]) <= MAX_ID):
+        if not (key.isascii() and key.isdecimal() and len(key) < 10 and int(key) <= MAX_ID):
             raise InputError(f'{path}: the key {key!r:.80} is not an id from "0" to "{MAX_ID}"; correct it')
         label = classes.get(value) if isinstance(value, str) else value
         if type(label) is not int or not 0 <= label < label_space.num_classes:

@@ -18,7 +18,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.images.convert import to_rgb
 from fbinpaint.images.crops import resize_image, shorter_side
 from fbinpaint.images.folders import naming
-from fbinpaint.images.io import decode_image
+from fbinpaint.images.io import decode_image, index_values
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES, IGNORE, LabelSpace
 from fbinpaint.masks import training_mask
 
@@ -106,7 +106,7 @@ def read_labels(row: dict, label_space: LabelSpace, label_map: np.ndarray | None
     picture = open_picture(row["semantic_map"], name)
     if picture.format == "JPEG":
         raise InputError(f"{name}: is a JPEG, which does not keep ids as they were; label with PNG files")
-    labels = np.asarray(decode_image(picture, name))
+    labels = index_values(decode_image(picture, name))
     if labels.ndim != 2 or labels.dtype.kind not in "biu":
         raise InputError(f"{name}: not an index image but one of mode {picture.mode}; its pixels must be ids")
     if label_format == CITYSCAPES.name:

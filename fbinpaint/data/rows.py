@@ -64,7 +64,7 @@ def whole_stream(stream: IterableDataset) -> Iterator[dict]:
 
 def open_picture(picture: dict | None, name: str) -> PILImage.Image:
     """The picture with its header read, not yet its pixels. Raises InputError, opening with `name`."""
-    if picture is None:
+    if picture is None or (picture["path"] is None and picture["bytes"] is None):
         raise InputError(f"{name}: no picture in this row")
     path, content = picture["path"], picture["bytes"]
     if content is None and is_url(path):

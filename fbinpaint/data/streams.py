@@ -204,7 +204,7 @@ class StreamedCrops:
     def go_on(self, state: dict | None, batches: MixedBatches, workers: int) -> bool:
         """Begin where the readers of a run had come to, as of `BatchLoader.state`: each with the row that was next.
 
-        False: the state is of other processes, workers, batches, seed or streams, or there is none. Rows are shared
+        False: the state is of other processes, workers, batches, seed or shards, or there is none. Rows are shared
         otherwise then, and reading begins with a new pass.
         """
         if state is None:
@@ -219,7 +219,9 @@ class StreamedCrops:
 
     def reading(self, batches: MixedBatches, workers: int, number: int) -> dict[str, Any]:
         """Who reads what, before batch `number` of a process: marks are places in just these rows."""
-        return batches.reading(workers, number) | {"streams": [len(kind) for kind in self.streams]}
+        return batches.reading(workers, number) | {
+            "shards": [[stream.num_shards for stream in kind] for kind in self.streams]
+        }
 
     def read(self, batches: MixedBatches, first: int, workers: int) -> Iterator[tuple[list[dict], int, list]]:
         """The examples of this process's batches of the steps `first`, `first` + `workers`, ... of a plan that mixes

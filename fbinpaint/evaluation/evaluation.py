@@ -219,7 +219,8 @@ def check_protocol(
     if "shuffled-map" in controls and processes().num_processes > 1:
         raise InputError("the control shuffled-map takes maps from photo to photo; run it in one process")
     _check_label_format(labels, pipe, photos.data)
-    if "oracle" in controls and not any(knows_a_pixel(label, pipe.label_space) for label in labels.values()):
+    known = (knows_a_pixel(label, pipe.label_space, photos.resolution) for label in labels.values())
+    if "oracle" in controls and not any(known):
         raise InputError(f"{photos.data}: has no labelled pixel, which the control oracle needs; leave the control out")
 
 

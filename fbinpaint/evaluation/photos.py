@@ -14,7 +14,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
 from fbinpaint.images.convert import check_hole, read_map, to_mask, to_rgb, upright
 from fbinpaint.images.crops import resize_image, shorter_side
-from fbinpaint.images.folders import Pair, files_by_stem, naming, pair_by_stem
+from fbinpaint.images.folders import Pair, files_by_stem, naming, pair_by_stem, visible_files
 from fbinpaint.images.io import PHOTO_SUFFIXES, fetched, load_image
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import MASK_KINDS, evaluation_mask
@@ -87,7 +87,10 @@ def load_sample(
 def _read_label(label: Path | dict, label_space: LabelSpace) -> Image.Image | np.ndarray:
     """The ids at their own size, as `read_map` takes them."""
     if isinstance(label, Path):
-        return load_image(label)
+        image = load_image(label)
+        if image.format not in (None, "PNG"):
+            raise InputError(f"{label}: is a {image.format} file whatever its name; labels are PNG files of class ids")
+        return image
     from fbinpaint.data.photos import read_labels  # training's readers, which take a second to import
 
     return read_labels(label, label_space)
@@ -182,6 +185,8 @@ def _labels(data: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
         if paths:
             labels[pair.stem] = paths[0]
     photos = files_by_stem(data / "images")
+    if not found and (others := visible_files(data / "labels")):
+        raise InputError(f"{others[0]}: labels are PNG files of class ids; save it as one, or move labels/ away")
     if found and found.keys().isdisjoint(photos):
         raise InputError(f"{data / 'labels'}: none of its files has the name of a photo in images/; rename them")
     for name in sorted(found.keys() - photos.keys()):
@@ -220,8 +225,12 @@ def _in_turn(pairs: Sequence[Pair], masks: Path) -> list[Pair]:
     return [replace(pair, mask=files[i % len(files)]) for i, pair in enumerate(pairs)]
 
 
-def knows_a_pixel(label: Path | dict, label_space: LabelSpace) -> bool:
-    return bool((np.asarray(_read_label(label, label_space)) != IGNORE).any())
+def knows_a_pixel(label: Path | dict, label_space: LabelSpace, resolution: int) -> bool:
+    """At the size at which photos are scored. Raises InputError for a label that cannot be read."""
+    ids = _read_label(label, label_space)
+    with naming(label if isinstance(label, Path) else label["name"]):
+        own = ids.shape[1::-1] if isinstance(ids, np.ndarray) else upright(ids, "label").size
+        return bool((read_map(ids, own, label_space, shorter_side(own, resolution)) != IGNORE).any())
 
 
 def _describe_masks(masks: Path | None, pairing: str, kind: str, seed: int) -> str:

@@ -101,9 +101,10 @@ def comparison(a: list[PhotoScore], b: list[PhotoScore], seed: int) -> dict:
     compared: dict[str, dict | None] = {}
     for name in IMAGE_METRICS:
         columns = [[getattr(one, name) for one in side] for side in zip(*pairs, strict=True)]
-        known = all(None not in column for column in columns)
+        known = bool(pairs) and all(None not in column for column in columns)
         compared[name] = _relative(metrics.paired_relative, columns, seed) if known else None
-    maps = [(x.after, y.after) for x, y in pairs if x.after is not None and y.after is not None]
+    # Photos whose holes hold labelled pixels: resamples of the others alone would have no mIoU.
+    maps = [(x.after, y.after) for x, y in pairs if x.after is not None and y.after is not None and x.after.any()]
     columns = [np.stack(side) for side in zip(*maps, strict=True)]
     compared["miou_hole_after"] = _relative(metrics.paired_relative_miou, columns, seed) if maps else None
     return compared

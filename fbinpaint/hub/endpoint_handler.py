@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.errors import InputWarning
+from fbinpaint.errors import InputWarning, not_warned, warn_user
+from fbinpaint.images.convert import to_mask
 from fbinpaint.images.io import ImageBytes, encode_image, load_image
 from fbinpaint.images.modes import fit_to_format
 from fbinpaint.images.xmp import model_name, tell_provenance
@@ -32,8 +33,8 @@ class EndpointHandler:
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", InputWarning)
-                image = self.restored(data.get("inputs"), **(data.get("parameters") or {}))
-                encoded = self.encoded(image)
+                image, filled = self.restored(data.get("inputs"), **(data.get("parameters") or {}))
+                encoded = self.encoded(image, filled)
         except InputError as error:
             return {"error": str(error)}
         except TypeError as error:  # another parameter
@@ -43,25 +44,33 @@ class EndpointHandler:
             "notes": [str(warning.message) for warning in said if issubclass(warning.category, InputWarning)],
         }
 
-    def restored(self, image: Any, mask: Any = None, remove: Any = None, rounds: int = 2) -> Image.Image:
+    def restored(self, image: Any, mask: Any = None, remove: Any = None, rounds: int = 2) -> tuple[Image.Image, bool]:
+        """The photo, and whether anything of it was filled."""
         photo = picture(image, "inputs")
         hole = None if mask is None else picture(mask, "mask")
         if remove is not None:
             return take_out(self.pipe, photo, remove, hole, rounds)
         if hole is None:
             raise InputError("nothing says what to fill; give a mask, or name what is to go as remove")
-        return self.pipe(photo, hole, num_feedback_rounds=rounds).images[0]
+        result = self.pipe(photo, hole, num_feedback_rounds=rounds).images[0]
+        with not_warned():  # the pipeline has told of it
+            return result, bool(to_mask(hole, result.size, photo).any())
 
-
-    def encoded(self, image: Image.Image) -> bytes:
-        """A PNG file, which says in its XMP that a model painted a part of it."""
+    def encoded(self, image: Image.Image, filled: bool) -> bytes:
+        """A PNG file, which says in its XMP that a model painted a part of it, where it did."""
         fitted, _ = fit_to_format(image, "restored.png")
-        fitted.info["xmp"] = tell_provenance(fitted.info.get("xmp"), self.name)
+        if filled:
+            fitted.info["xmp"] = tell_provenance(fitted.info.get("xmp"), self.name)
         return encode_image(fitted, Path("restored.png"))
 
 
-def take_out(pipe: FeedbackInpaintPipeline, photo: Image.Image, classes: Any, hole: Any, rounds: int) -> Image.Image:
-    return remove(pipe, photo, classes, masks=None if hole is None else [hole], num_feedback_rounds=rounds)[0].image
+def take_out(
+    pipe: FeedbackInpaintPipeline, photo: Image.Image, classes: Any, hole: Any, rounds: int
+) -> tuple[Image.Image, bool]:
+    removal = remove(pipe, photo, classes, masks=hole, num_feedback_rounds=rounds)[0]
+    if not removal.found:
+        warn_user("the photo shows nothing of these classes")
+    return removal.image, bool(removal.mask.any())
 
 
 def picture(value: Any, name: str) -> Image.Image:

@@ -172,8 +172,11 @@ def check_safetensors(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy"):
+        # safetensors says of a file that may not be read that it is not there.
+        with open(path, "rb"), safe_open(path, framework="numpy"):
             pass
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); allow it, or save the model again") from error
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: is cut short or damaged ({one_line(error)}); copy or save it again") from error
 

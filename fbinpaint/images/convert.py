@@ -13,7 +13,8 @@ from PIL import ExifTags, Image
 
 from fbinpaint.errors import InputError, warn_user
 from fbinpaint.images.crops import MIN_SIDE
-from fbinpaint.images.io import MAX_PIXELS, decode_image
+from fbinpaint.images.io import MAX_PIXELS, decode_image, index_values
+from fbinpaint.images.metadata import TURNED
 from fbinpaint.labels import LabelSpace
 
 STRIP = 256  # rows of a photo that are converted at once
@@ -41,7 +42,7 @@ MOST = 0.95  # a mask that marks a larger share of the photo is likely to be bla
 # ------------------------------------------------------------------------------------------- photos, masks and maps
 
 
-def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
+def to_rgb(image: Image.Image | np.ndarray, unknown: np.ndarray | None = None) -> np.ndarray:
     """A photo as upright (H, W, 3) uint8 RGB: EXIF orientation applied, transparency composited on white.
 
     PIL images may have any mode. Deep greyscale is brought to 8 bits: of I;16 the smallest range of 10, 12, 14 or 16
@@ -50,6 +51,8 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     read as [0, 1] when its maximum is below 2, else as [0, 255]; what lies outside is clipped. Arrays are uint8,
     (H, W), (H, W, 3) RGB or (H, W, 4) RGBA.
     ICC profiles are not applied: the values of an RGB photo come back as they are.
+
+    unknown: (H, W) bool, a hole: what lies in it says nothing of the range of deep greyscale, and need not be finite
 
     Raises InputError for other types, dtypes and shapes, and for sides below MIN_SIDE or more than MAX_PIXELS.
     """
@@ -65,13 +68,13 @@ def to_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     image = upright(image, "image")
     _check_size(*image.size)
 
-    scale = scale_to_8_bits(image) if is_deep(image) else None
+    scale = scale_to_8_bits(image, unknown) if is_deep(image) else None
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     # In strips, as PIL converts by copies of the whole: of 12 megapixels each has 48 MB.
     for top in range(0, image.height, STRIP):
         strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
         if scale is not None:
-            levels = np.asarray(strip).astype(np.float32) * scale
+            levels = np.nan_to_num(np.asarray(strip).astype(np.float32)) * scale
             strip = Image.fromarray(np.rint(np.clip(levels, 0, 255)).astype(np.uint8))
         if strip.has_transparency_data:
             strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), to_rgba(strip))
@@ -84,6 +87,7 @@ def to_mask(
     size: tuple[int, int],
     photo: Image.Image | np.ndarray | None = None,
     warn: Callable[[str], None] = warn_user,
+    may_be_empty: bool = False,
 ) -> np.ndarray:
     """A mask as (H, W) bool of the given (width, height), True = hole.
 
@@ -100,18 +104,19 @@ def to_mask(
 
     photo: whose size it is, as `to_rgb` takes it; None = nothing is known of it but its size
     warn: takes a line of text; default: an InputWarning
+    may_be_empty: whether "alpha" of a photo without a transparent part is a mask without holes
     Raises InputError for other types, dtypes and shapes, for empty arrays, for values that are not finite, negative or
     above all ranges, for another shape than the photo's, and for "alpha" of a photo without a transparent part.
     """
     if isinstance(mask, str):
         if mask != ALPHA:
             raise InputError(f"the mask is a str; give a PIL image or a numpy array, or {ALPHA!r}")
-        return _transparent_part(photo)
+        return _transparent_part(photo, may_be_empty)
     name = name_of(mask, "the mask")
     values, turn = _mask_values(mask, name)
     hole = _marked(values, name)
     if not same_shape(hole.shape[::-1], size):
-        stored = exif_turn(photo) if isinstance(photo, Image.Image) else None
+        stored = stored_turn(photo) if isinstance(photo, Image.Image) else None
         if turn is not None or stored not in SIDEWAYS or not same_shape(hole.shape, size):
             (width, height), (across, down) = hole.shape[::-1], size
             raise InputError(f"{name}: is {width}x{height}, the photo {across}x{down}; give one of the photo's shape")
@@ -211,14 +216,16 @@ def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(height - expected[0]) <= max(0.02 * height, 1) or abs(width - expected[1]) <= max(0.02 * width, 1)
 
 
-def _transparent_part(photo: Image.Image | np.ndarray | None) -> np.ndarray:
+def _transparent_part(photo: Image.Image | np.ndarray | None, may_be_empty: bool) -> np.ndarray:
     """(H, W) bool: where the alpha of the upright photo is below half."""
     alpha = None
     if isinstance(photo, Image.Image) and photo.has_transparency_data:
         alpha = np.asarray(to_rgba(upright(photo, "image")).getchannel("A"))
     elif isinstance(photo, np.ndarray) and photo.shape[2:] == (4,):
         alpha = photo[..., 3]
-    if alpha is None or (alpha >= 128).all():
+    if alpha is None and may_be_empty and photo is not None:
+        return np.zeros(upright(photo, "image").size[::-1] if isinstance(photo, Image.Image) else photo.shape[:2], bool)
+    if alpha is None or ((alpha >= 128).all() and not may_be_empty):
         name = name_of(photo, "the photo")
         raise InputError(f"{name}: no part of it is transparent, so it cannot be its own mask; name a mask")
     return alpha < 128
@@ -240,7 +247,7 @@ def to_index_map(
         image = upright(semantic_map, "semantic map")
         if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
             raise InputError(f"the semantic map has mode {image.mode}; give class ids as a palette or greyscale image")
-        ids = np.asarray(image)
+        ids = index_values(image)
 
     if ids.dtype.kind not in "biu" or ids.ndim != 2 or not ids.size:
         raise InputError(f"the semantic map is a {ids.dtype} array of shape {ids.shape}; give integers of shape (H, W)")
@@ -290,6 +297,11 @@ def exif_turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def stored_turn(image: Image.Image) -> Image.Transpose | None:
+    """As `exif_turn`, also where PIL has turned the image."""
+    return UPRIGHT.get(image.info.get(TURNED, 1)) or exif_turn(image)
+
+
 def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise InputError(f"the image is {width}x{height}; give at least {MIN_SIDE}x{MIN_SIDE} pixels")
@@ -302,12 +314,14 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def scale_to_8_bits(image: Image.Image) -> float:
-    """What takes the values of a deep greyscale image to [0, 255]; the ranges are those of `to_rgb`.
+def scale_to_8_bits(image: Image.Image, unknown: np.ndarray | None = None) -> float:
+    """What takes the values of an upright deep greyscale image to [0, 255]; the ranges are those of `to_rgb`.
 
     Raises InputError for NaN and infinity.
     """
     values = np.asarray(image)
+    if unknown is not None and not unknown.all():
+        values = values[~unknown]
     if not np.isfinite(values).all():
         raise InputError("the image contains NaN or infinity; give finite values in [0, 1] or [0, 255]")
     highest = values.max()

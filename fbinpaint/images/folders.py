@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from PIL import Image
-
 from fbinpaint.errors import InputError
 from fbinpaint.images.crops import shorter_side
 from fbinpaint.images.io import PHOTO_SUFFIXES, ImageBytes, fetched, open_image
@@ -171,8 +169,8 @@ def equal_size_batches(photos: Sequence[Photo], batch_size: int, resolution: int
 
     resolution: length that the shorter side will be resized to; None = photos stay as they are
 
-    At most `batch_size` photos and, beyond the first, BATCH_PIXELS pixels. Only headers are read; a file without a
-    readable one comes alone, to fail alone when it is loaded.
+    At most `batch_size` photos and, beyond the first, BATCH_PIXELS pixels. Headers are read, of PNG files all; a file
+    without a readable one comes alone, to fail alone when it is loaded.
     """
     sized = sorted(((photo_size(photo.image, resolution), photo) for photo in photos), key=lambda item: item[0])
     batches: list[list[Photo]] = []
@@ -187,8 +185,10 @@ def photo_size(path: Place, resolution: int | None) -> tuple[int, int]:
     """(width, height) as the photo will be run, (0, 0) if the file cannot be read."""
     try:
         with open_image(fetched(path), str(path)) as image:
-            exif = Image.Image.getexif(image)  # that of PNG files would decode the pixels to look behind them
-            size = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size  # lies on its side
+            exif = image.getexif()  # of a PNG file the pixels are decoded: it may stand behind them
+            # Lies on its side; of a TIFF file PIL gives the size that it will have.
+            on_its_side = exif.get(0x0112, 1) >= 5 and image.format != "TIFF"
+            size = image.size[::-1] if on_its_side else image.size
     except Exception:  # PIL raises many kinds on broken files; `load_image` words it when the photo's turn comes
         return 0, 0
     return size if resolution is None else shorter_side(size, resolution)

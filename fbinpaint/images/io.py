@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+import numpy as np
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
-from fbinpaint.errors import InputError
-from fbinpaint.images.metadata import MAX_PROFILE, is_text_key, to_exif
+from fbinpaint.errors import InputError, one_line
+from fbinpaint.images.metadata import MAX_PROFILE, TURNED, is_text_key, to_exif
 from fbinpaint.system.files import whole_file
 from fbinpaint.system.urls import Place, Url
 
+MAXIMUM = "fbinpaint_maximum"  # in `Image.info`: see `stretched_maximum`
 OPENING = threading.Lock()  # `warnings.catch_warnings` is of all threads
 
 MAX_PIXELS = 64_000_000  # decoded; five times the documented 12 Mpx, and well below PIL's own bomb limit
@@ -140,8 +142,8 @@ def open_image(file: str | os.PathLike | BinaryIO | ImageBytes, name: str) -> Im
             length = os.path.getsize(file) if isinstance(file, (str, os.PathLike)) else file.seek(0, os.SEEK_END)
         problem = "is not an image that can be read" if length else "is empty (zero bytes)"
         raise InputError(f"{name}: {problem}; use a PNG, JPEG, WebP or TIFF file") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: cannot be opened ({error}); check the file") from error
+    except Exception as error:  # PIL's readers of headers raise whatever they meet on broken files
+        raise InputError(f"{name}: cannot be opened ({one_line(error)}); check the file") from error
 
 
 def identify(file: BinaryIO | io.BufferedReader) -> Image.Image:
@@ -199,11 +201,45 @@ def decode_image(image: Image.Image, name: str) -> Image.Image:
         )
     if image.format in ("JPEG", "MPO") and (file := getattr(image, "fp", None)) and not has_few_scans(file):
         raise InputError(f"{name}: has more than {MAX_SCANS} scans, which would take minutes; save it again")
+    maximum = stretched_maximum(image)
+    turned, filename = None, getattr(image, "filename", "")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        turned = image.tag_v2.get(ExifTags.Base.Orientation)
+        # A file that PIL knows by its name is mapped into memory, at the size that it will have when it is turned:
+        # Pillow 12.3 scrambles uncompressed ones that lie on their side.
+        image.filename = ""
     try:
         image.load()
     except Exception as error:  # PIL's decoders raise OSError, SyntaxError, struct.error... on broken files
         raise InputError(f"{name}: the image data is broken or truncated ({error}); save it again") from error
+    finally:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            image.filename = filename
+    if maximum is not None:
+        image.info[MAXIMUM] = maximum
+    if turned is not None:
+        image.info[TURNED] = turned
     return image
+
+
+def stretched_maximum(image: Image.Image) -> int | None:
+    """The greatest value of a greyscale file of fewer than 8 bits, or of a PGM file that says a smaller one, before it
+    is decoded: PIL makes 255 of it. None of other files, and of images whose pixels are there."""
+    tiles = getattr(image, "tile", None)
+    if not tiles or image.mode != "L":
+        return None
+    arguments = tiles[0].args
+    raw = arguments if isinstance(arguments, str) else str(arguments[0])
+    if image.format == "PPM":
+        return None if isinstance(arguments, str) else int(arguments[1])
+    return next((2**bits - 1 for bits in (2, 4) if raw.startswith(f"L;{bits}")), None)
+
+
+def index_values(image: Image.Image) -> np.ndarray:
+    """The pixels of an index image (of `decode_image`) as they are stored, (H,W) where it has one channel: ids are no
+    shades of grey, which PIL stretches to 255."""
+    values, maximum = np.asarray(image), image.info.get(MAXIMUM)
+    return values if maximum is None else np.rint(values * (maximum / 255)).astype(np.uint8)
 
 
 def has_few_scans(file: BinaryIO) -> bool:

@@ -18,6 +18,9 @@ STORAGE = frozenset(
     (*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, *range(317, 326), 330, *range(338, 344))
     + (347, *range(512, 522), *range(529, 533), 700, 33723, 34377, 34675, 37724)
 )  # fmt: skip
+# In `Image.info`: the orientation of a TIFF file, which PIL turns upright when it decodes the file, and forgets.
+TURNED = "fbinpaint_turned"
+SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 COPYRIGHT, ARTIST = ExifTags.Base.Copyright, ExifTags.Base.Artist
 IPTC_CREDITS = {COPYRIGHT: (2, 116), ARTIST: (2, 80)}
 TEXT_CREDITS = {COPYRIGHT: "Copyright", ARTIST: "Author"}  # of PNG files
@@ -34,10 +37,12 @@ class Metadata:
 def carry_over(photo: Image.Image) -> Metadata:
     """What the upright result of a photo keeps. The EXIF thumbnail is left out: it shows what the photo was."""
     found = Metadata()
-    sideways = False
+    sideways = photo.info.get(TURNED) in SIDEWAYS
     try:
-        sideways = photo.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        if tags := _exif(photo, sideways):
+        lies = photo.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+        sideways = sideways or lies
+        upright = photo.size[::-1] if lies and photo.format != "TIFF" else photo.size
+        if tags := _exif(photo, sideways, upright):
             found.info["exif"] = tags.tobytes()
     except Exception:  # PIL raises of many kinds on broken EXIF; the photo itself is still good
         found.lost.append("its EXIF data, which is broken")
@@ -51,9 +56,12 @@ def carry_over(photo: Image.Image) -> Metadata:
             found.info["icc_profile"] = profile
         else:
             found.lost.append(f"its colour profile of {len(profile)} bytes, more than readers take")
-    dpi = photo.info.get("dpi")
-    if isinstance(dpi, tuple) and len(dpi) == 2 and all(0 < float(x) < 2**16 for x in dpi):
-        found.info["dpi"] = tuple(map(float, dpi[::-1] if sideways else dpi))
+    try:
+        horizontal, vertical = map(float, photo.info.get("dpi", ()))
+        if 0 < min(horizontal, vertical) and max(horizontal, vertical) < 2**16:
+            found.info["dpi"] = (vertical, horizontal) if sideways else (horizontal, vertical)
+    except (TypeError, ValueError):  # none, or of TIFF files whatever stands there
+        pass
     if isinstance(comment := photo.info.get("comment"), bytes):
         found.info["comment"] = comment
     found.info |= _texts(photo)
@@ -70,7 +78,8 @@ def to_exif(data: bytes) -> Image.Exif:
     return _copy(tags)
 
 
-def _exif(photo: Image.Image, sideways: bool) -> Image.Exif:
+def _exif(photo: Image.Image, sideways: bool, size: tuple[int, int]) -> Image.Exif:
+    """sideways: whether width and height were exchanged; size: (width, height) of the result."""
     tags = _copy(photo.getexif())
     credits = {tag: _texts(photo).get(name) for tag, name in TEXT_CREDITS.items()}
     credits |= {tag: _iptc(photo).get(key, credits[tag]) for tag, key in IPTC_CREDITS.items()}
@@ -83,7 +92,6 @@ def _exif(photo: Image.Image, sideways: bool) -> Image.Exif:
         tags[horizontal], tags[vertical] = tags[vertical], tags[horizontal]
     shown = tags.get_ifd(ExifTags.IFD.Exif)
     if ExifTags.Base.ExifImageWidth in shown:
-        size = photo.size[::-1] if sideways else photo.size
         shown[ExifTags.Base.ExifImageWidth], shown[ExifTags.Base.ExifImageHeight] = size
     return tags
 

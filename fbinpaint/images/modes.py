@@ -44,17 +44,22 @@ NEXT_BEST = {
 PROFILED = {b"GRAY": ("1", "L", "LA", *DEEP, "I", "F"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",), b"Lab ": ("LAB",)}
 
 
-def as_photo(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Image.Image:
+def as_photo(
+    photo: Image.Image, pixels: np.ndarray, hole: np.ndarray, unknown: np.ndarray | None = None
+) -> Image.Image:
     """`in_mode_of`, with what the photo says of itself (`fbinpaint.images.metadata.carry_over`) in `info`."""
-    image = in_mode_of(photo, pixels, hole)
+    image = in_mode_of(photo, pixels, hole, unknown)
     image.info = cast("dict[str | tuple[int, int], Any]", carry_over(photo).info)
     return image
 
 
-def in_mode_of(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Image.Image:
+def in_mode_of(
+    photo: Image.Image, pixels: np.ndarray, hole: np.ndarray, unknown: np.ndarray | None = None
+) -> Image.Image:
     """The upright photo, filled, in its own mode: every pixel outside the hole is bit-identical, alpha included.
 
-    pixels: (H, W, 3) uint8, what was painted, anything outside the hole; hole: (H, W) bool.
+    pixels: (H, W, 3) uint8, what was painted, anything outside the hole; hole: (H, W) bool; unknown: as the photo was
+    read with, see `to_rgb`.
 
     CMYK and LAB are filled by PIL's plain conversion of the painted colours, without the photo's profile: their known
     values stay, where a way through RGB would change them.
@@ -71,7 +76,7 @@ def in_mode_of(photo: Image.Image, pixels: np.ndarray, hole: np.ndarray) -> Imag
     image = upright(photo, "image")
     if is_deep(image):
         values = np.array(image)
-        levels = np.asarray(Image.fromarray(pixels).convert("L"))[hole] / scale_to_8_bits(image)
+        levels = np.asarray(Image.fromarray(pixels).convert("L"))[hole] / scale_to_8_bits(image, unknown)
         values[hole] = levels if image.mode == "F" else np.rint(levels)
         return Image.fromarray(values)
     if image.has_transparency_data:

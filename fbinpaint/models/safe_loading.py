@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ logging.getLogger("diffusers.models.modeling_utils").addFilter(
 
 class SafeLoading(WithoutPath, ModelMixin):
     """`from_pretrained` of a diffusers model, made strict; to be named before `ModelMixin` among the base classes."""
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **options: Any) -> None:
+        """As in diffusers, with weights that whoever may read the configuration may read: safetensors writes private
+        files."""
+        super().save_pretrained(save_directory, *args, **options)
+        for path in Path(save_directory).glob("*.safetensors"):
+            shutil.copymode(Path(save_directory) / "config.json", path)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # its first argument has another name

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fbinpaint.errors import InputError
-from fbinpaint.images.convert import check_hole, name_of, read_map, to_mask, to_rgb
+from fbinpaint.images.convert import check_hole, is_deep, name_of, read_map, to_mask, to_rgb, upright
 from fbinpaint.labels import LabelSpace
 from fbinpaint.pipeline.outputs import Patch, Photo
 
@@ -48,10 +48,13 @@ def split_planes(planes: Any) -> list[Any]:
     return singles
 
 
-def read_photo(image: Any, value_range: tuple[float, float]) -> tuple[np.ndarray, np.ndarray | None]:
+def read_photo(
+    image: Any, value_range: tuple[float, float], unknown: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """A photo as (H,W,3) uint8 and, of a caller who gave floats, these as (H,W,3) float32 in [0,1].
 
-    image: as `to_rgb` takes it, a tensor (3,H,W), or an array (H,W,3) of floats; floats lie in `value_range`.
+    image, unknown: as `to_rgb` takes them, or a tensor (3,H,W), or an array (H,W,3) of floats; floats lie in
+    `value_range`.
     Raises InputError for anything else.
     """
     low, high = check_value_range(value_range)
@@ -62,7 +65,7 @@ def read_photo(image: Any, value_range: tuple[float, float]) -> tuple[np.ndarray
         image = image.detach().cpu().movedim(0, -1)
         image = (image.float() if image.is_floating_point() else image).numpy()
     if not isinstance(image, np.ndarray) or image.dtype.kind != "f":
-        return to_rgb(image), None
+        return to_rgb(image, unknown), None
     if image.ndim != 3 or image.shape[2] != 3:
         raise InputError(f"the image is a {image.dtype} array of shape {image.shape}; give floats as (H,W,3)")
     floats = image.astype(np.float32)
@@ -111,11 +114,14 @@ def read_photos(
         raise InputError(f"{len(images)} photos, {len(masks)} masks, {len(maps)} semantic maps: one each, please")
     photos = []
     for x, m, s in zip(images, masks, maps, strict=True):
-        pixels, original = read_photo(x, value_range)
+        # What lies in the hole of a deep greyscale photo says nothing of its range: the mask comes first.
+        deep = isinstance(x, PIL.Image.Image) and is_deep(x)
+        hole = to_mask(m, upright(x, "image").size, photo=x) if deep else None
+        pixels, original = read_photo(x, value_range, hole)
         size = (pixels.shape[1], pixels.shape[0])
         drawn = None if s is None else read_map(s, size, label_space)
         patches: list[list[Patch]] = [[] for _ in range(num_rounds + 1)]
-        hole = to_mask(m, size, photo=x)
+        hole = to_mask(m, size, photo=x) if hole is None else hole
         check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
         source = x if isinstance(x, PIL.Image.Image) else None
         photos.append(Photo(pixels, hole, drawn, original, patches, source=source))

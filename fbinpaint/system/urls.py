@@ -148,8 +148,11 @@ Place = Path | Url
 
 
 def place(text: str | os.PathLike) -> Place:
-    """The path or the URL that a text stands for; file:// is a path. Raises InputError for a URL that names nothing."""
+    """The path or the URL that a text stands for; file:// is a path. Raises InputError for no text, and for a URL that
+    names nothing."""
     text = os.fspath(text) if isinstance(text, os.PathLike) else text
+    if not text:
+        raise InputError("an empty text is no path; name a file or a folder, . for the one that you are in")
     if not SCHEME.match(text):
         return Path(text)
     scheme, _, rest = text.partition("://")
