@@ -488,7 +488,7 @@ class Run:
             self.ahead.wait(number, pixels)
             return done, self.task.read(job, file, done.warnings.append)
         except Exception as error:
-            done.error = told(done, error)
+            done.error = str(error) if isinstance(error, InputError) else told(done, error)
             self.ahead.give_back(pixels)
         return done, None
 
@@ -498,7 +498,7 @@ class Run:
             try:
                 self.task.write(done, given, made, self.output)
             except Exception as error:
-                done.error = told(done, error)
+                done.error = str(error) if isinstance(error, InputError) else told(done, error)
         return done
 
 
@@ -560,7 +560,9 @@ def work(task: Task, ready: Sequence[tuple[Done, Given]]) -> Sequence[Made | Non
 def told(done: Done, error: Exception) -> str:
     """One line about what became of a photo; whatever it was, the others of a run go on."""
     kind, (first, *_) = type(error).__name__, (*str(error).strip().splitlines(), "")
-    if isinstance(error, (InputError, RuntimeError, MemoryError)):  # RuntimeError: torch out of memory, above all
+    if isinstance(error, InputError):
+        reason = str(error)
+    elif isinstance(error, (RuntimeError, MemoryError)):  # torch out of memory, above all
         reason = first or kind
     else:
         reason = f"{kind}: {first}"

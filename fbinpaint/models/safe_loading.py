@@ -4,7 +4,7 @@ import inspect
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,21 @@ logging.getLogger("diffusers.models.modeling_utils").addFilter(
 class SafeLoading(WithoutPath, ModelMixin):
     """`from_pretrained` of a diffusers model, made strict; to be named before `ModelMixin` among the base classes."""
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **options: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        is_main_process: bool = True,
+        save_function: Callable | None = None,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str = "10GB",
+        **options: Any,
+    ) -> None:
         """As in diffusers, with weights that whoever may read the configuration may read: safetensors writes private
         files."""
-        super().save_pretrained(save_directory, *args, **options)
+        super().save_pretrained(
+            save_directory, is_main_process, save_function, safe_serialization, variant, max_shard_size, **options
+        )
         for path in Path(save_directory).glob("*.safetensors"):
             shutil.copymode(Path(save_directory) / "config.json", path)
 
