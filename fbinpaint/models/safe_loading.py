@@ -26,7 +26,7 @@ logging.getLogger("diffusers.models.modeling_utils").addFilter(
 class SafeLoading(WithoutPath, ModelMixin):
     """`from_pretrained` of a diffusers model, made strict; to be named before `ModelMixin` among the base classes."""
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]  # the others are among the options
         self,
         save_directory: str | os.PathLike,
         is_main_process: bool = True,
