@@ -125,8 +125,8 @@ def add_method_options(add: Callable[..., Any]) -> None:
         choices=COMPONENTS,
         default=[],
         help="networks that stay as --pretrained_model has them; with both inpainters frozen the maps learn, from "
-        "labels alone, at several times the speed, and with the recorrector too the segmenter, on first fills, at "
-        "twice that; default: none",
+        "labels alone, at several times the speed; with the recorrector too the segmenter learns alone, on first "
+        "fills; default: none",
     )
     add("--num_exemplars", type=count, default=200, help="labelled photos kept, as small maps, with the model; 0 = "
         "feedback without exemplars, a control")  # fmt: skip
