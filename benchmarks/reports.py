@@ -1,18 +1,16 @@
 """The end of every command here: wrong input in one line, and, of those that leave one, the report."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fbinpaint.errors import InputError, printable
 from fbinpaint.images.io import SAVE_FORMATS
-from fbinpaint.system.files import whole_file
+from fbinpaint.system.files import strict, whole_file
 
 
 def stacked(rows: list[np.ndarray]) -> np.ndarray:
@@ -20,15 +18,6 @@ def stacked(rows: list[np.ndarray]) -> np.ndarray:
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     return np.concatenate(padded)
-
-
-def strict(value: Any) -> Any:
-    """The same with None for what strict JSON has no word for (nan, inf)."""
-    if isinstance(value, dict):
-        return {key: strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_grid(grid: Path | None) -> None:

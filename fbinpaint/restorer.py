@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fbinpaint.batch.batch import Memory, Removing, Restoration, run
-from fbinpaint.batch.planning import Job, job
+from fbinpaint.batch.planning import Job, clash_of, job
 from fbinpaint.errors import InputError
 from fbinpaint.hub.model_names import AUTO, candidates, load_pipeline
 from fbinpaint.images.convert import ALPHA
@@ -170,11 +170,9 @@ def check_targets(todo: Job, taken: set[str]) -> None:
     or over the result of another row, as `taken` has it; adds to that."""
     if Path(str(todo.result)).suffix.lower() not in SAVE_FORMATS:
         raise InputError(f"{todo.result}: results are written as {' '.join(SAVE_FORMATS)}; name one of these")
-    sources = {real(path) for path in (todo.image, todo.mask) if isinstance(path, Place)}
-    targets = {real(target): target for target in todo.targets}
-    if clash := next((targets[path] for path in targets if path in sources | taken), None):
-        raise InputError(f"{todo.image}: its result would overwrite {clash}; name another")
-    taken.update(targets)
+    if clash := clash_of(todo, taken):
+        raise InputError(clash)
+    taken.update(map(real, todo.targets))
 
 
 def picture(value: Any, name: str, missing: bool = False) -> Place | ImageBytes | None:

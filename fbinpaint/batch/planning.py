@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -157,15 +157,20 @@ def with_format_notes(plan: Plan, keep_format: bool, quality: int | None) -> Pla
 
 
 def of_one_photo(job: Job, output: Place, resume: bool = False) -> Plan:
-    taken = {real(path) for path in (job.image, job.mask) if isinstance(path, Place)}
-    targets = [real(target) for target in job.targets]
     done = resume and all(map(is_file, job.targets))
-    if clash := next((target for target in targets if target in taken), None):
-        yield overwrites(job, clash)
+    if clash := clash_of(job):
+        yield clash
     elif not done:
         yield job
     if resume:
         yield done_already(output, int(done), 1)
+
+
+def clash_of(job: Job, taken: Collection[str] = ()) -> str | None:
+    """A line for a job that would write over what it reads, or over the real paths `taken`."""
+    sources = {real(path) for path in (job.image, job.mask) if isinstance(path, Place)}
+    clash = next((target for target in map(real, job.targets) if target in sources or target in taken), None)
+    return clash and overwrites(job, clash)
 
 
 def overwrites(job: Job, path: Place | str) -> str:

@@ -333,8 +333,13 @@ class MixedBatches:
     def reading(self, workers: int, number: int) -> dict[str, Any]:
         """What rows a reader of streams gets depends on, before batch `number` of a process."""
         of_kinds = [count for _, count in self.sources]
-        share = {"processes": self.processes, "workers": workers, "of_kinds": of_kinds, "batch": number}
-        return share | {"seed": self.seed}
+        return {
+            "processes": self.processes,
+            "workers": workers,
+            "of_kinds": of_kinds,
+            "batch": number,
+            "seed": self.seed,
+        }
 
     def number(self, step: int) -> int:
         """Of this process's batch of a step, among the batches of all processes."""

@@ -1,7 +1,6 @@
 """What scores of photos come to: means, bins of hole sizes, paired intervals."""
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.fid import MIN_PHOTOS, fid
 from fbinpaint.evaluation.scoring import IMAGE_METRICS, PhotoScore
 from fbinpaint.labels import LabelSpace
+from fbinpaint.system.files import strict
 
 RATIO_EDGES = (0, 10, 20, 30, 40, 50, 60, 100)  # per cent of the photo that is hole; bins are [low, high)
 BOOTSTRAP_RESAMPLES = 2000
@@ -136,11 +136,5 @@ def describe_metrics() -> dict[str, str]:
 
 
 def plain(value):
-    """The same with floats rounded to 6 places, and None for what strict JSON has no word for (nan, inf)."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
+    """The same with floats rounded to 6 places, and None for what strict JSON has no word for."""
+    return strict(value, 6)

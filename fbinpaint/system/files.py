@@ -1,6 +1,7 @@
 """Files and folders are written whole or not at all; JSON files are read, or refused in one line."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,6 +37,18 @@ def check_no_device(path: Path, advice: str) -> None:
     """Raises InputError for a pipe, a device or a socket, also behind a link: reading one may never end."""
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise InputError(f"{path}: is no file but a pipe or a device; {advice}")
+
+
+def strict(value: Any, places: int | None = None) -> Any:
+    """The same with None for what strict JSON has no word for (nan, inf), and floats rounded to so many places; None =
+    as they are."""
+    if isinstance(value, dict):
+        return {key: strict(item, places) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item, places) for item in value]
+    if isinstance(value, float):
+        return None if not math.isfinite(value) else value if places is None else round(value, places)
+    return value
 
 
 def read_json(

@@ -12,13 +12,7 @@ from fbinpaint.data.photos import Batch
 from fbinpaint.labels import IGNORE
 from fbinpaint.loop import Networks, Round, composite, feedback_rounds
 from fbinpaint.models.layers import downsample_labels, one_hot, upsample_labels
-from fbinpaint.training.losses import (
-    colour_loss,
-    recognition_loss,
-    reconstruction_loss,
-    semantic_loss,
-    weighted_mean,
-)
+from fbinpaint.training.losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss, weighted_mean
 
 from .distillation import taught
 from .distribution_alignment import DistributionAlignment
