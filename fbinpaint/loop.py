@@ -108,7 +108,8 @@ class Round:
         """The map's classes at the photo's size, (B,H,W) int64."""
         probabilities = F.interpolate(self.probabilities, size=self.image.shape[-2:], mode="bilinear")
         # Again: what surrounds the area reaches into it.
-        return (probabilities if self.forbidden is None else self.forbidden.leave_out(probabilities)).argmax(1)
+        shown = probabilities if self.forbidden is None else self.forbidden.leave_out(probabilities)
+        return shown.max(1).indices  # argmax takes three times as long on a CPU
 
 
 @dataclass

@@ -151,8 +151,8 @@ FAULTS = [
         "models/exemplar_bank.py",
         (
             "the nearest exemplar's vote is inverted",
-            "best = scores.topk(min(top_k, len(maps)), dim=1)",
-            "best = scores.topk(min(top_k, len(maps)), dim=1, largest=False)",
+            "best = scores.topk(min(top_k, scores.shape[1]), dim=1)",
+            "best = scores.topk(min(top_k, scores.shape[1]), dim=1, largest=False)",
             "test_exemplars.py::test_a_layout_is_that_of_the_photo_laid_out_alike",
         ),
         (
@@ -199,9 +199,21 @@ FAULTS = [
         ),
         (
             "a mirrored face keeps its sides",
-            "return ids[exemplars.maps.flip(-1).long()]",
-            "return exemplars.maps.flip(-1)",
+            "return ids[maps.flip(-1).long()]",
+            "return maps.flip(-1)",
             "test_exemplars.py::test_a_mirrored_photo_is_found_with_its_sides_exchanged",
+        ),
+        (
+            "of mirrored maps other cells are compared",
+            "rows[..., step - 1 - middle :: step]",
+            "rows[..., middle::step]",
+            "test_exemplars.py::test_mirrored_maps_are_compared_in_the_same_cells",
+        ),
+        (
+            "half of the covariance is forgotten",
+            "self.upper.triu() + self.upper.triu(1).T",
+            "self.upper.triu()",
+            "test_exemplars.py::test_the_covariance_is_that_of_all_features",
         ),
     ),
     *of(
@@ -1003,8 +1015,8 @@ FAULTS = [
         ),
         (
             "trust is what the first map had",
-            "levels(1 - round_.correction.gates[:, :1])",
-            "levels(round_.correction.gates[:, :1])",
+            "at_size(1 - round_.correction.gates[:, :1])",
+            "at_size(round_.correction.gates[:, :1])",
             "test_rounds.py",
         ),
     ),

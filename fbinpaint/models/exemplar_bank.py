@@ -29,6 +29,7 @@ FAR_WEIGHT = 0.05  # of a cell with no hole in its neighbourhood
 SHRINKAGE = 0.1  # of the covariance towards its diagonal
 FLOOR = 0.05  # share of a layout that is the photo's own map, as exemplars do not show everything
 MIN_SHARE = 1e-4  # no opinion rules a class out
+BLOCK = 80  # of features, whose squares are summed together
 PRIOR_CELLS = 1000.0  # so many cells of a model's own exemplars count beside those of somebody else's
 
 
@@ -121,16 +122,21 @@ class Layout:
     maps: Tensor  # (B,K,MAP_SIDE,MAP_SIDE) uint8, theirs, mirrored where that agrees better
 
 
-def labelled_cells(levels: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """What (N,D_s,H/s,W/s) for each stride s show in the labelled cells, (n,D), and their classes, (n,) int64; on the
-    CPU.
+def labelled_cells(levels: list[Tensor], labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What (N,D_s,H/s,W/s) for each stride s show in the labelled cells, (n,D), their classes and the numbers of their
+    photos, (n,) int64 each; on the CPU.
 
     labels (N,H/4,W/4) int64, 255 = unknown. Every fourth cell counts: its neighbours say the same.
     """
     labels = labels[:, ::2, ::2]
-    shown = [F.interpolate(level.float(), size=labels.shape[-2:], mode="bilinear") for level in levels]
-    known = (labels != IGNORE).cpu()
-    return torch.cat(shown, 1).movedim(1, -1).cpu()[known], labels.cpu()[known]
+    known = (labels.flatten() != IGNORE).nonzero()[:, 0]
+
+    def of_cells(level: Tensor) -> Tensor:  # (n, D_s)
+        shown = F.interpolate(level.float(), size=labels.shape[-2:], mode="bilinear")
+        return shown.movedim(1, -1).flatten(0, 2).index_select(0, known.to(level.device))
+
+    features = torch.cat([of_cells(level) for level in levels], 1)
+    return features.cpu(), labels.flatten()[known].cpu(), known.cpu() // labels[0].numel()
 
 
 class Statistics:
@@ -140,14 +146,15 @@ class Statistics:
     def __init__(self, num_classes: int, channels: int):
         self.counts = torch.zeros(num_classes, dtype=torch.float64)
         self.sums = torch.zeros(num_classes, channels, dtype=torch.float64)
-        self.squares = torch.zeros(channels, channels, dtype=torch.float64)
+        self.upper = torch.zeros(channels, channels, dtype=torch.float64)  # of the squares, in blocks
 
     def add(self, cells: Tensor, classes: Tensor) -> None:
         """cells (n,D) and their classes (n,), of `labelled_cells`."""
-        indicators = F.one_hot(classes, len(self.counts)).float()  # (n, C)
-        self.counts += indicators.sum(0)
-        self.sums += indicators.T @ cells
-        self.squares += cells.T @ cells
+        self.counts += classes.bincount(minlength=len(self.counts))
+        self.sums += torch.zeros(self.sums.shape).index_add_(0, classes, cells)
+        # They are symmetric: without what lies left of the diagonal this takes a quarter less of the time.
+        for rows, columns in zip(cells.split(BLOCK, 1), range(0, cells.shape[1], BLOCK), strict=True):
+            self.upper[columns : columns + BLOCK, columns:] += rows.T @ cells[:, columns:]
 
     def __add__(self, other: "Statistics") -> "Statistics":
         total = Statistics(*self.sums.shape)
@@ -158,7 +165,8 @@ class Statistics:
     def exemplars(self, maps: Tensor, mirror: Tensor) -> Exemplars:
         """With their maps (N,MAP_SIDE,MAP_SIDE) and mirror (C,), both uint8."""
         means = self.sums / self.counts.clamp_min(1)[:, None]
-        scatter = self.squares - means.T @ (means * self.counts[:, None])
+        squares = self.upper.triu() + self.upper.triu(1).T
+        scatter = squares - means.T @ (means * self.counts[:, None])
         return from_moments(maps, mirror, self.counts, means, scatter / self.counts.sum().clamp_min(1))
 
 
@@ -217,18 +225,18 @@ def adapted_map(
 def pool(probabilities: Tensor, votes: Tensor, weight: Tensor) -> Tensor:
     """The logarithmic opinion pool of a map and of votes on it, (B,C,h,w) each.
 
-    weight: of the votes, (B,1,h,w) or one for all, in [0,1); 0 leaves the map as it is.
+    weight: of the votes, (B,1,h,w), or what is broadcast to or with that, in [0,1); 0 leaves the map as it is.
     """
     own, said = (torch.log(at_least_float32(x) + MIN_SHARE) for x in (probabilities, votes))
     pooled = (own + weight * (said - own)).softmax(1)
     return torch.where(weight > 0, pooled.to(probabilities.dtype), probabilities)
 
 
-def mirrored(exemplars: Exemplars) -> Tensor:
-    """The maps of the mirrored photos, (N,MAP_SIDE,MAP_SIDE) uint8."""
-    ids = torch.full((256,), IGNORE, dtype=torch.uint8, device=exemplars.maps.device)
-    ids[: len(exemplars.mirror)] = exemplars.mirror
-    return ids[exemplars.maps.flip(-1).long()]
+def mirrored(maps: Tensor, mirror: Tensor) -> Tensor:
+    """The label maps (...,h,w) uint8 of the mirrored photos; mirror as in `Exemplars`."""
+    ids = torch.full((256,), IGNORE, dtype=torch.uint8, device=maps.device)
+    ids[: len(mirror)] = mirror
+    return ids[maps.flip(-1).long()]
 
 
 def retrieve_layout(
@@ -247,27 +255,30 @@ def retrieve_layout(
     exemplar's label is unknown, and by a share of FLOOR everywhere, the photo's own map stands in.
     """
     probabilities = at_least_float32(probabilities)
-    maps = torch.cat([exemplars.maps, mirrored(exemplars)])  # (2N, S, S)
-    scores = agreement(probabilities, mask, maps)  # (B, 2N)
+    scores = agreement(probabilities, mask, exemplars)  # (B, 2N)
     if allowed is not None:
         scores = scores.masked_fill(~torch.cat([allowed, allowed], 1), -1.0)
-    best = scores.topk(min(top_k, len(maps)), dim=1)
-    nearest = best.indices  # (B, K)
+    best = scores.topk(min(top_k, scores.shape[1]), dim=1)
+    nearest = best.indices % len(exemplars)  # (B, K)
+    turned = (best.indices >= len(exemplars))[:, :, None, None]
+    maps = exemplars.maps[nearest]  # (B, K, S, S)
+    maps = torch.where(turned, mirrored(maps, exemplars.mirror), maps)
     # Where fewer are allowed than asked for, the others say nothing.
     asked = best.values >= 0
-    chosen = maps[nearest].masked_fill(~asked[:, :, None, None], IGNORE)  # (B, K, S, S)
+    chosen = maps.masked_fill(~asked[:, :, None, None], IGNORE)
     number, num_classes = nearest.shape[1], probabilities.shape[1]
     layout = reduce(torch.add, (one_hot(chosen[:, k].long(), num_classes) for k in range(number)))
     layout = layout.to(probabilities.dtype)
     layout = layout / asked.sum(1)[:, None, None, None].clamp_min(1)
     layout = (1 - FLOOR) * F.interpolate(layout, size=probabilities.shape[-2:], mode="bilinear")
     unknown = 1 - layout.sum(1, keepdim=True)
-    return Layout(layout + unknown * probabilities, nearest % len(exemplars), chosen)
+    return Layout(layout + unknown * probabilities, nearest, chosen)
 
 
 @without_autocast
-def agreement(probabilities: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
-    """How well each of the maps (M,S,S) fits the known part of a photo's, (B,M) in [0,1]."""
+def agreement(probabilities: Tensor, mask: Tensor, exemplars: Exemplars) -> Tensor:
+    """How well the map of each of N exemplars fits the known part of a photo's, then each mirrored one: (B,2N) in
+    [0,1]."""
     size = (MATCHING_SIDE, MATCHING_SIDE)
     hole = F.interpolate(at_least_float32(mask), size=size, mode="area")
     near = F.avg_pool2d(hole, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2) + FAR_WEIGHT
@@ -275,7 +286,11 @@ def agreement(probabilities: Tensor, mask: Tensor, maps: Tensor) -> Tensor:
     # One more class, of no probability, for labels that are unknown.
     own = F.pad(F.interpolate(probabilities, size=size, mode="area").flatten(2), (0, 0, 0, 1))  # (B, C + 1, n)
     step = MAP_SIDE // MATCHING_SIDE
-    classes = maps[:, step // 2 :: step, step // 2 :: step].flatten(1)  # (M, n)
+    middle = step // 2
+    rows = exemplars.maps[:, middle::step]
+    # Mirrored are only the cells that are compared: all of them, in every call, would take as long as the rest.
+    turned = mirrored(rows[..., step - 1 - middle :: step], exemplars.mirror)
+    classes = torch.cat([rows[..., middle::step], turned]).flatten(1)  # (M, n), M = 2N
     known = (classes != IGNORE).to(weight.dtype)
     classes = classes.clamp_max(probabilities.shape[1]).long()
     agreed = own.gather(1, classes.expand(own.shape[0], -1, -1))  # (B, M, n)

@@ -141,14 +141,16 @@ def diagnostics(round_: Round, labels: Tensor, before: Tensor) -> dict[str, Tens
     """The planes of a `RoundOutput` at the size of the crops: doubt (B,H,W,3), consistency and trust (B,H,W) uint8,
     exemplar (B,H,W) int16."""
 
+    def at_size(x: Tensor) -> Tensor:
+        return F.interpolate(x.float(), size=labels.shape[-2:], mode="bilinear")
+
     def levels(x: Tensor) -> Tensor:
-        x = F.interpolate(x.float(), size=labels.shape[-2:], mode="bilinear")
         return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
-    planes = {"doubt": levels(round_.doubt).movedim(1, -1)}
+    planes = {"doubt": levels(at_size(round_.doubt)).movedim(1, -1)}
     if round_.correction is not None and round_.consistency is not None and round_.layout is not None:
-        planes["trust"] = levels(1 - round_.correction.gates[:, :1])[:, 0]
-        planes["consistency"] = levels(round_.consistency).gather(1, labels[:, None])[:, 0]
+        planes["trust"] = levels(at_size(1 - round_.correction.gates[:, :1]))[:, 0]
+        planes["consistency"] = levels(at_size(round_.consistency).gather(1, labels[:, None]))[:, 0]
         cells = downsample_labels(labels)  # (B, h, w); at the photo's size this would take as long as painting
         maps = F.interpolate(round_.layout.maps.float(), size=cells.shape[-2:], mode="nearest-exact")  # (B, K, h, w)
         agreeing = maps == cells[:, None]

@@ -62,14 +62,9 @@ def look_at(
     like = torch.empty(0, device=segmenter.device, dtype=segmenter.dtype)  # asked once: that takes a millisecond
     number = -1
     for number, (photo, semantic_map) in enumerate(labelled):
-        holes: list[np.ndarray | None] = [None]
-        if with_hole:
-            holes.append(free_form_mask(MAP_SIDE, MAP_SIDE, np.random.default_rng((SEED, number))))
-        sizes = [resized(photo, semantic_map, scale) for scale in scales]
-        seen = [look_once(segmenter, *one, hole, like) for hole in holes for one in sizes]
-        features, probabilities, classes = (torch.cat(of_all) for of_all in zip(*seen, strict=True))
-        photographed = sum(len(of_one) for *_, of_one in seen[: len(sizes)])
-        filled = torch.arange(len(classes)) >= photographed
+        hole = free_form_mask(MAP_SIDE, MAP_SIDE, np.random.default_rng((SEED, number))) if with_hole else None
+        seen = (look_once(segmenter, *resized(photo, semantic_map, scale), hole, like) for scale in scales)
+        features, probabilities, classes, filled = (torch.cat(of_all) for of_all in zip(*seen, strict=True))
         small = cv2.resize(semantic_map, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_NEAREST_EXACT)
         yield SeenPhoto(features, probabilities, classes, filled, torch.from_numpy(small))
     if number < 0:
@@ -87,25 +82,26 @@ def resized(photo: np.ndarray, semantic_map: np.ndarray, scale: float) -> tuple[
 
 def look_once(
     segmenter: Segmenter, photo: np.ndarray, semantic_map: np.ndarray, hole: np.ndarray | None, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Features, probabilities and classes of the labelled cells, as in `SeenPhoto`.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features, probabilities and classes of the labelled cells, and whether they were filled, as in `SeenPhoto`.
 
-    hole: a bool map of any size, which is stretched to the photo's: it is filled, and only cells in it count. Smooth
-    fills teach as much of a network's first fills as these themselves, in a fraction of the time (docs/experiments.md).
-    like: a tensor of the segmenter's device and type.
+    hole: a bool map of any size, which is stretched to the photo's: beside the photo it is seen filled, and then only
+    cells in it count. Smooth fills teach as much of a network's first fills as these themselves, in a fraction of the
+    time (docs/experiments.md). like: a tensor of the segmenter's device and type.
     """
     image = pad_to_multiple(to_tensor(photo), 16).to(like)
     labels = pad_to_multiple(torch.from_numpy(semantic_map)[None, None].float(), 16)[:, 0].long()
-    mask = torch.zeros_like(image[:, :1])
+    images, masks, cells = [image], [torch.zeros_like(image[:, :1])], [downsample_labels(labels)]
     if hole is not None:
-        mask = F.interpolate(torch.from_numpy(hole)[None, None].to(mask), size=mask.shape[-2:], mode="nearest-exact")
-        image = harmonic_fill(image, 1 - mask)
-        labels = labels.masked_fill(mask[:, 0].cpu() == 0, IGNORE)
-    segmented = segmenter(image, mask)
+        mask = F.interpolate(torch.from_numpy(hole)[None, None].to(image), size=image.shape[-2:], mode="nearest-exact")
+        images.append(harmonic_fill(image, 1 - mask))
+        masks.append(mask)
+        cells.append(downsample_labels(labels.masked_fill(mask[:, 0].cpu() == 0, IGNORE)))
+    segmented = segmenter(torch.cat(images), torch.cat(masks))
     levels = [*segmented.pyramid, segmented.logits.softmax(1)]
-    cells, classes = labelled_cells(levels, downsample_labels(labels))
-    features, probabilities = cells.tensor_split([cells.shape[1] - levels[-1].shape[1]], 1)
-    return features, probabilities, classes
+    features, classes, numbers = labelled_cells(levels, torch.cat(cells))
+    features, probabilities = features.tensor_split([features.shape[1] - levels[-1].shape[1]], 1)
+    return features, probabilities, classes, numbers > 0
 
 
 def mirror_of(label_space: LabelSpace) -> Tensor:
@@ -146,11 +142,11 @@ class Fold:
         """(2,len(WEIGHTS)), sums over the cells that were photographed, and over the filled ones: of their classes, if
         these exemplars have each of WEIGHTS in maps."""
         features, probabilities, classes, filled = (torch.cat(of_all) for of_all in zip(*self.scored, strict=True))
-        features, probabilities = (x.T[None, :, :, None] for x in (features, probabilities))  # (1,·,n,1)
+        features, probabilities = (x[:, :, None, None] for x in (features, probabilities))  # cells as photos of one
         votes = discriminate([features], probabilities, exemplars)
-        maps = [pool(probabilities, votes, weight)[0, :, :, 0].T for weight in torch.tensor(WEIGHTS)]
-        of_cells = torch.stack([F.nll_loss((map_ + MIN_SHARE).log(), classes, reduction="none").neg() for map_ in maps])
-        return torch.stack([of_cells[:, state].sum(1) for state in (~filled, filled)])
+        maps = pool(probabilities, votes, torch.tensor(WEIGHTS))  # (n,C,1,len(WEIGHTS))
+        of_cells = (maps.gather(1, classes[:, None, None, None].expand_as(maps[:, :1])) + MIN_SHARE).log()[:, 0, 0]
+        return torch.stack([of_cells[state].sum(0) for state in (~filled, filled)])
 
 
 def own_exemplars(
