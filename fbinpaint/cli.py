@@ -361,6 +361,9 @@ def run_command(args: argparse.Namespace) -> int:
     painters = {name: None if args.no_provenance else model_name(model) for name, model in models.items()}
 
     def task(pipes: "dict[str, FeedbackInpaintPipeline]") -> "Task":
+        from fbinpaint.pipeline.inputs import check_rounds
+
+        check_rounds(args.rounds)  # once, not for each photo
         if removal is None:
             return Restoration(pipes, args.rounds, args.seed, painters, args.quality)
         return Removing(pipes, args.seed, painters, args.quality, **removal)

@@ -246,6 +246,14 @@ def test_run_folder_writes_what_it_can_and_names_the_rest(tmp_path, tiny_pipelin
     assert written == ["a.png", "sub/b.png"]
 
 
+def test_too_many_rounds_are_one_line_and_not_one_for_each_photo(tmp_path, tiny_pipeline_dir, capsys):
+    write_photo(tmp_path / "photos/a.png"), write_photo(tmp_path / "photos/b.png")
+    options = ["--image", tmp_path / "photos", "--mask", write_mask(tmp_path / "m.png"), "--output", tmp_path / "out"]
+    assert main(["run", *map(str, options), "--model", str(tiny_pipeline_dir), "--rounds", "101"]) == 1
+    line, *others = errors(capsys)
+    assert "101" in line and not others and not list((tmp_path / "out").rglob("*.png"))
+
+
 def test_run_folder_with_one_mask_for_all(tmp_path, tiny_pipeline_dir, capsys):
     write_photo(tmp_path / "photos/a.png"), write_photo(tmp_path / "photos/b.png", (96, 80), seed=1)
     mask = write_mask(tmp_path / "m.png")
