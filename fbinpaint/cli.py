@@ -22,7 +22,7 @@ from fbinpaint.system.devices import AUTO_DEVICE, DTYPES, check_device, find_dev
 from fbinpaint.system.files import save_folder, whole_file
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.system.threads import openmp_settings
-from fbinpaint.system.urls import Place, is_folder, place
+from fbinpaint.system.urls import Place, exists, is_folder, place
 from fbinpaint.version import __version__
 
 if TYPE_CHECKING:
@@ -448,7 +448,8 @@ def exemplars_command(args: argparse.Namespace) -> int:
     from fbinpaint.data.sources import load_photos
     from fbinpaint.hub.origin import write_origin
     from fbinpaint.hub.publish import model_files
-    from fbinpaint.hub.saved import WEIGHTS, pinned
+    from fbinpaint.hub.saved import pinned, weight_files
+    from fbinpaint.models.safe_loading import file_of
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
     if os.path.lexists(args.output):
@@ -463,7 +464,7 @@ def exemplars_command(args: argparse.Namespace) -> int:
     pipe.set_exemplars(*zip(*read, strict=True))
     model = pinned(args.model)
     folder = Path(model) if os.path.isdir(model) else Path(FeedbackInpaintPipeline.download(model))
-    stored = load_file(folder / "recorrector" / f"{WEIGHTS}.safetensors")["gather.weight"].dtype
+    stored = load_file(file_of("gather.weight", weight_files(folder / "recorrector")))["gather.weight"].dtype
 
     def write(target: Path) -> None:
         for path in model_files(folder):
@@ -578,14 +579,24 @@ class Lines:
     @classmethod
     @contextmanager
     def in_file(cls, place: Place) -> "Iterator[Lines]":
-        """Errors are in a file as well, which is there once the run is over."""
+        """Errors are in a file as well, which is there once the run is over; also with that which ends it, unless
+        nothing was there to tell before."""
         from fbinpaint.batch.batch import Files
         from fbinpaint.images.io import ImageBytes
 
-        with TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as errors:
-            yield cls(errors)
+        def write() -> None:
             errors.seek(0)
             Files().copy(ImageBytes("errors", errors.read().encode(errors="replace")), place)
+
+        with TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as errors:
+            try:
+                yield cls(errors)
+            except InputError as error:
+                if errors.tell() or exists(place):
+                    print(printable(str(error)), file=errors)
+                    write()
+                raise
+            write()
 
     def say(self, kind: str, line: str) -> None:
         from tqdm import tqdm

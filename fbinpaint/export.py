@@ -27,6 +27,7 @@ from fbinpaint.system.files import save_folder
 from fbinpaint.version import __version__
 
 SIZES = (256, 512)
+LARGEST = 4096
 OPSET = 20  # ONNX Runtime reads it from 1.17 on
 INPUTS = {
     "image": "(batch,3,size,size) float32 in [-1,1], RGB; what lies under the mask is never read",
@@ -61,6 +62,8 @@ def check_export(folder: Path, sizes: Sequence[int], num_rounds: int) -> None:
     for size in sizes:
         if size < STRIDE or size % STRIDE:
             raise InputError(f"resolution {size}: must be a multiple of {STRIDE}, such as 256")
+        if size > LARGEST:
+            raise InputError(f"resolution {size}: must be at most {LARGEST}")
     if not 0 <= num_rounds <= MAX_ROUNDS:
         raise InputError(f"rounds {num_rounds}: must be from 0 to {MAX_ROUNDS}")
     try:
@@ -78,7 +81,7 @@ def export_onnx(
     The weights are written as float32, whatever the pipeline's are.
 
     Args:
-        sizes: of the square pictures that the graphs take, pixels, multiples of 16.
+        sizes: of the square pictures that the graphs take, pixels, multiples of 16, at most 4096.
         num_rounds: K, of every graph; 0 = one-way.
 
     Raises:

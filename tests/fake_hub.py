@@ -146,6 +146,11 @@ class Handler(BaseHTTPRequestHandler):
         known[asked["key"]] = asked["value"]
         self.answer(200, {key: {"value": value, "updatedAt": None} for key, value in known.items()})
 
+    def hardware(self, repo: str, commit: str) -> None:
+        found = self.server.repos[repo]
+        found.hardware = json.loads(self.body)["flavor"]
+        self.answer(200, {"stage": "BUILDING", "hardware": {"requested": found.hardware}, "gcTimeout": None})
+
     def preupload(self, **_: str) -> None:
         paths = [file["path"] for file in json.loads(self.body)["files"]]
         modes = [(path, "lfs" if path.endswith(".safetensors") else "regular") for path in paths]
@@ -194,6 +199,7 @@ ROUTES = [
     (("GET", "HEAD"), f"/{DATASET}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", Handler.resolve),
     (("GET",), f"/api/{SPACE}(/revision/(?P<rev>.+))?", Handler.info),
     (("POST",), f"/api/{SPACE}/variables", Handler.variables),
+    (("POST",), f"/api/{SPACE}/hardware", Handler.hardware),
     (("POST",), f"/api/{SPACE}/preupload/(?P<rev>[^/]+)", Handler.preupload),
     (("POST",), f"/api/{SPACE}/commit/(?P<rev>[^/]+)", Handler.commit),
     (("POST",), f"/api/models/{REPO}/preupload/(?P<rev>[^/]+)", Handler.preupload),

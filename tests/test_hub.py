@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -688,13 +689,25 @@ def test_networks_load_from_a_folder(tiny_pipeline, tiny_pipeline_dir, tmp_path)
     assert network.dtype == torch.bfloat16 and not network.training
     with pytest.raises(InputError, match="config.json: is of InitialInpainter"):
         Segmenter.from_pretrained(tiny_pipeline_dir / "initial_inpainter")
-    tiny_pipeline.segmenter.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    for saved in (tiny_pipeline, tiny_pipeline.segmenter):
+        with pytest.raises(InputError, match="safe_serialization=False"):
+            saved.save_pretrained(tmp_path / "pickled", safe_serialization=False)
+    assert not (tmp_path / "pickled").exists()
+    ModelMixin.save_pretrained(tiny_pipeline.segmenter, tmp_path / "pickled", safe_serialization=False)
     with pytest.raises(InputError, match=f"{WEIGHTS}.bin: may hold pickled code"):
         Segmenter.from_pretrained(tmp_path / "pickled")
     with pytest.raises(InputError, match="no fp16 weights"):
         Segmenter.from_pretrained(tiny_pipeline_dir, subfolder="segmenter", variant="fp16")
     with pytest.raises(InputError, match="no fp16 weights"):
         FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir, variant="fp16")
+
+
+def test_a_model_saved_over_one_in_shards_loads(tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path / "model", max_shard_size="20KB")
+    assert list((tmp_path / "model").rglob("*.index.json"))
+    tiny_pipeline.save_pretrained(tmp_path / "model")
+    assert not list((tmp_path / "model").rglob("*.index.json"))
+    FeedbackInpaintPipeline.from_pretrained(tmp_path / "model")
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float16, 4), (torch.bfloat16, 24)])

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.hub.card import model_card, says_less
-from fbinpaint.hub.origin import inherited, named_origin, read_origin, without_folders
+from fbinpaint.hub.origin import as_launched, for_others, inherited, named_origin, options_for_others, read_origin
 
 from .conftest import labelled_scenes
 
@@ -116,7 +116,35 @@ def test_a_model_is_called_by_the_name_of_its_folder(licensed):
     ],
 )
 def test_paths_of_this_machine_are_cut_to_their_last_name(text, shown):
-    assert without_folders(text) == shown
+    assert for_others(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("sftp://me:hunter2@store.example/photos", "sftp://store.example/photos"),
+        ("--train_data_dir=sftp://me@host/photos", "--train_data_dir=sftp://host/photos"),
+        ("https://host/photos.zip?X-Amz-Signature=abc&b=/c", "https://host/photos.zip"),
+        ("s3://bucket/photos", "s3://bucket/photos"),
+        ("hf://datasets/user/name@main/photos", "hf://datasets/user/name@main/photos"),
+    ],
+)
+def test_what_opens_a_url_is_shown_to_nobody(text, shown):
+    assert for_others(text) == shown
+    option, _, url = text.rpartition("--train_data_dir=")
+    assert options_for_others({"a": [url], "b": url, "c": 3, "d": None}) == {
+        "a": [for_others(url)], "b": for_others(url), "c": 3, "d": None,
+    }  # fmt: skip
+
+
+def test_a_command_is_shown_as_it_is_started():
+    options = ["--train_data_dir", "/home/me/photos"]
+    assert as_launched(["/a/train_accelerate.py", *options]).split() == [
+        "accelerate", "launch", "train_accelerate.py", "--train_data_dir", "photos",
+    ]  # fmt: skip
+    for program in ("/a/fbinpaint/__main__.py", "/usr/bin/fbinpaint"):
+        shown = as_launched([program, "train", *options])
+        assert shown == "accelerate launch -m fbinpaint train --train_data_dir photos"
 
 
 @pytest.mark.parametrize(("base", "in_metadata"), [("user/base", "user/base"), ("runs-3", None)])

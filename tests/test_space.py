@@ -1,15 +1,17 @@
 """A Space: its card, what is uploaded, and that ZeroGPU is used where it exists."""
 
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from huggingface_hub import metadata_load
 
 from fbinpaint.cli import main
-from fbinpaint.hub.space import MODELS, space_files
+from fbinpaint.hub.space import MODELS, ZERO_PINS, requirements, space_files
 
 from .space_hub import settings, space_hub
 
@@ -56,11 +58,33 @@ def test_a_space_is_the_page_its_card_and_the_names_of_its_models(hub):
     places = {path.split("/")[0] for path in second}
     assert places == {".gitattributes", "README.md", "app.py", "requirements.txt", "fbinpaint"}
     assert max(map(len, second.values())) < 10 * 2**20 and not any("weights" in path for path in second)
-    pins = {name: dict(line.split("==") for line in files["requirements.txt"].decode().split())
+    pins = {name: dict(re.findall(r"^([\w.-]+)(.*)$", files["requirements.txt"].decode(), re.MULTILINE))
             for name, files in (("zero", first), ("own", second))}  # fmt: skip
-    for name in ("torch", "diffusers", "timm", "filelock"):
-        assert name in pins["own"] and (name in ("torch",)) == (pins["own"][name] != pins["zero"][name])
+    assert pins["zero"].keys() == pins["own"].keys() >= {"torch", "diffusers", "timm", "filelock"}
+    # Another Python has no wheels of the versions that are installed here.
+    assert {name for name, pin in pins["zero"].items() if pin.startswith("==")} == set(ZERO_PINS)
+    assert all(pin.startswith("==") for pin in pins["own"].values()) and pins["zero"]["torch"] == "==2.8.0"
     assert not {"datasets", "accelerate", "lpips", "matplotlib", "pytest", "gradio"} & set(pins["own"])
+
+
+@pytest.mark.slow
+def test_a_space_gets_the_hardware_that_is_asked_for_and_keeps_its_models_where_an_upload_fails(
+    tiny_pipeline_dir, tmp_path
+):
+    with space_hub(tiny_pipeline_dir, tmp_path) as hub:
+        publish = [sys.executable, "-m", "fbinpaint", "publish", "--space", "user/page", "--models", "user/tiny"]
+        environment, space = os.environ | settings(hub, tmp_path), hub.repos["spaces/user/page"]
+        hub.broken_commits = 1
+        assert subprocess.run(publish, env=environment, capture_output=True).returncode == 1
+        assert space.variables == {MODELS: "user/tiny@v1"}
+        subprocess.run([*publish, "--hardware", "t4-small"], env=environment, check=True)
+        assert space.variables == {MODELS: "user/tiny"} and space.hardware == "t4-small"
+
+
+def test_versions_of_pytorchs_own_index_are_named_as_pypi_has_them(monkeypatch):
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: known(name) + ("+cpu" if name == "torch" else ""))
+    assert "+" not in requirements() and f"torch=={known('torch').partition('+')[0]}" in requirements().split()
 
 
 def test_what_would_go_is_shown_and_what_cannot_be_meant_is_one_line(hub, tmp_path, capsys):

@@ -165,6 +165,33 @@ def test_files_are_resumed_and_names_that_clash_are_told(photos, run, tmp_path):
     assert (tmp_path / "restored/d.png").exists() and (tmp_path / "restored/a.png").stat().st_mtime_ns == before
 
 
+def test_what_is_asked_for_beside_the_results_is_made_when_a_run_goes_on(photos, run, tmp_path):
+    pq.write_table(pa.table(columns(photos, 2)), tmp_path / "photos.parquet")
+    arguments = tmp_path / "photos.parquet", tmp_path / "out.parquet"
+    assert run(*arguments)[0] == 0
+    code, said = run(*arguments, "--resume", "--save-masks")
+    (part,) = (tmp_path / "out.parquet").iterdir()
+    assert code == 0 and "mask" in pq.read_table(part).column_names, said
+    assert "2 of 2 photos are done already" in run(*arguments, "--resume", "--save-masks")[1]
+    assert "2 of 2 photos are done already" in run(*arguments, "--resume")[1]
+
+
+def test_odd_types_are_told_and_what_ends_a_run_is_in_the_file_of_its_errors(photos, run, tmp_path):
+    table = pa.table(columns(photos, 2) | {"id": pa.array(["a", "b"], pa.string_view())})
+    (tmp_path / "photos").mkdir()
+    pq.write_table(table, tmp_path / "photos/a.parquet")
+    if pq.read_table(tmp_path / "photos/a.parquet")["id"].type == pa.string_view():
+        code, said = run(tmp_path / "photos", tmp_path / "out")
+        assert code == 1 and said.count("a column has an odd type") == 2 and "Traceback" not in said
+    errors = tmp_path / "out.errors.txt"
+    errors.write_text("")
+    for name in ("a", "b"):
+        (tmp_path / f"photos/{name}.parquet").write_bytes(b"PAR1 and no more")
+    code, said = run(tmp_path / "photos", tmp_path / "out")
+    assert code == 1 and "a.parquet: is no whole parquet file" in said
+    assert said.count("error: ") == len(errors.read_text().splitlines()) == 3
+
+
 def test_what_cannot_be_is_refused_in_a_line(photos, run, tmp_path):
     pq.write_table(pa.table({"photo": ["a.png"]}), tmp_path / "other.parquet")
     pq.write_table(pa.table({"image": ["a.png"]}), tmp_path / "maskless.parquet")

@@ -101,7 +101,7 @@ def plan_table(
     files = list(parquet_files(table, (output,)))
     if not files:
         raise InputError(f"{table}: holds no {SUFFIX} file; name a table, or a folder of photos")
-    parts = Parts(output, resume) if output.suffix.lower() == SUFFIX else None
+    parts = Parts(output, resume, extras) if output.suffix.lower() == SUFFIX else None
     total = done = 0
     for file, name in files:
         try:
@@ -165,7 +165,7 @@ class TableChunk:
 
         ids: list[Any] = [f"{self.file.stem}-{self.first + row}" for row in self.rows]
         try:
-            table = row_group(self.file, self.group).take(self.rows)
+            table = taken(row_group(self.file, self.group), self.rows, self.file)
             columns = {name: table[name].to_pylist() for name in table.column_names}
             ids = columns.setdefault("id", ids)
             if self.mask:
@@ -182,6 +182,16 @@ class TableChunk:
             if error is not None and name not in error:
                 error = f"{name}: {error}"
             yield Done(Job(Path(name), None, self.part or Path(name)), error, notes=lines)
+
+
+def taken(table: "pa.Table", rows: Sequence[int], file: Place) -> "pa.Table":
+    """Some rows of a table of a file. Raises InputError for types of which pyarrow cannot take any."""
+    import pyarrow as pa
+
+    try:
+        return table.take(rows)
+    except pa.ArrowException as error:
+        raise InputError(f"{file}: a column has an odd type ({one_line(error)}); save it with another") from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -254,9 +264,10 @@ def file_name(text: str) -> str:
 class Parts:
     """The parquet files of results: what such a file is called says which rows it has, so that none is made twice."""
 
-    def __init__(self, output: Place, resume: bool):
+    def __init__(self, output: Place, resume: bool, extras: Sequence[str]):
         import datasets  # noqa: F401  # `write_part` needs it: whoever lacks it is told before the work, not after it
 
+        self.extras = extras
         self.there = {path for path, _ in parquet_files(output)} if exists(output) else set()
         if self.there and not resume:
             raise InputError(f"{output}: holds results already; --resume goes on with them, or name another --output")
@@ -267,7 +278,7 @@ class Parts:
             for start in range(0, count, PART):
                 rows = tuple(range(start, min(start + PART, count)))
                 part = place.with_name(f"{place.name}-{first + start:09}{SUFFIX}")
-                if part in self.there and is_done(part, len(rows)):
+                if part in self.there and is_done(part, len(rows), self.extras):
                     yield len(rows)
                 else:
                     yield TableChunk(file, group, first, rows, mask, part=part)
@@ -278,13 +289,13 @@ class Parts:
             yield f"{path}: holds no rows of this table; move it away, or name another --output"
 
 
-def is_done(part: Place, rows: int) -> bool:
-    """Whether a file of results has so many rows, none with an error; its footer tells."""
+def is_done(part: Place, rows: int, extras: Sequence[str]) -> bool:
+    """Whether a file of results has so many rows, none with an error, and the extras; its footer tells."""
     try:
         with opened(part) as parquet:
             footer = parquet.metadata
             statistics = footer.row_group(0).column(footer.schema.names.index("error")).statistics
-            return footer.num_rows == rows == statistics.null_count
+            return footer.num_rows == rows == statistics.null_count and set(extras) <= set(parquet.schema_arrow.names)
     except (InputError, ValueError):  # of a file that is broken, or not ours
         return False
 

@@ -12,12 +12,15 @@ Every key is optional; what it does not say, a card calls "not stated":
 
 import json
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fbinpaint.errors import InputError
 from fbinpaint.hub.saved import fetch, pinned, split_revision
 from fbinpaint.system.files import read_json, whole_file
+from fbinpaint.system.urls import without_secrets
 
 FILE = "training.json"
 LICENCE = ("license", "license_name", "license_link")
@@ -43,7 +46,8 @@ def checked_origin(folder: Path) -> dict:
         texts += [data.get("link", "") for data in origin.get("data", [])]
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f'{path}: "data" is not a list of {{"name": ..., "licence": ...}}; correct it') from error
-    if carbon := origin.get("co2_eq_emissions"):
+    if "co2_eq_emissions" in origin:
+        carbon = origin["co2_eq_emissions"]
         if not isinstance(carbon, dict) or not isinstance(carbon.get("emissions"), int | float):
             raise InputError(f'{path}: "co2_eq_emissions" is not {{"emissions": grams, "source": ...}}; correct it')
         texts.append(carbon.get("source"))
@@ -73,8 +77,25 @@ def inherited(data: list[dict[str, str]], bases: Sequence[tuple[str, dict]]) -> 
     return dict(*stated) | {"data": [entry for i, entry in enumerate(data) if entry not in data[:i]]}
 
 
-def without_folders(text: str) -> str:
-    """A path on this machine, also as --option=PATH, by its last name; anything else as it is."""
-    option, equals, value = text.rpartition("=")
+def for_others(text: str) -> str:
+    """What all may read of a word of a command, also as --option=WORD: of a path on this machine its last name, of a
+    URL what is not secret, anything else as it is."""
+    option, equals, value = text.partition("=") if text.startswith("-") else ("", "", text)
     local = os.path.isabs(value) or value.startswith(("..", "~"))
-    return option + equals + (Path(value).name or value if local else value)
+    return option + equals + (Path(value).name or value if local else without_secrets(value))
+
+
+def options_for_others(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's options, whose URLs open nothing."""
+
+    def shown(value: Any) -> Any:
+        return list(map(shown, value)) if isinstance(value, list) else without_secrets(value)
+
+    return {name: shown(value) for name, value in options.items()}
+
+
+def as_launched(command: Sequence[str]) -> str:
+    """A training's `sys.argv` as it is started anew, for others to read."""
+    script = Path(command[0]).name
+    script = script if script.endswith(".py") and script != "__main__.py" else "-m fbinpaint"
+    return f"accelerate launch {script} {shlex.join(map(for_others, command[1:]))}"

@@ -114,13 +114,16 @@ def publish(
     from huggingface_hub.errors import HTTPError  # of the client that huggingface_hub uses
 
     check_pipeline(folder, variant)
+    reports = list(reports)
     card = None if (folder / "README.md").exists() else model_card(folder, repo_id, reports)
     files: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in files_of(folder)}
     files |= made_files(folder, pipe, handler)
     operations: list[CommitOperation] = [CommitOperationAdd(name, content) for name, content in files.items()]
     api = HfApi(token=token)
     try:
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        asked, repo_id = repo_id, api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if card and repo_id != asked:  # a name alone is that of a repository of one's own
+            card = model_card(folder, repo_id, reports)
         info = api.model_info(repo_id)
         # An existing repository keeps its visibility, whatever was asked for.
         if private and not info.private:

@@ -191,6 +191,12 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     return sorted(path for name in weight_names(variant) for path in folder.glob(name))
 
 
+def check_safe(safe_serialization: bool) -> None:
+    """Raises InputError for what is never loaded again."""
+    if not safe_serialization:
+        raise InputError("safe_serialization=False: writes pickled weights, which are never loaded; leave it out")
+
+
 def split_revision(name: str) -> tuple[str, str | None]:
     """USER/NAME and, where it is named as USER/NAME@REVISION, a branch, tag or commit."""
     repo_id, at, revision = name.partition("@")

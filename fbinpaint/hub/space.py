@@ -51,7 +51,8 @@ ZERO, ZERO_PYTHON, ZERO_PINS = "zero-a10g", "3.10.13", {"torch": "2.8.0", "torch
 
 
 def requirements(zero: bool = False) -> str:
-    """What the page needs, core and demo, in the versions that are installed here; for ZeroGPU torch as it has it.
+    """What the page needs, core and demo, in the versions that are installed here; for ZeroGPU, whose Python may be
+    another, torch as it has it, and the others in whatever version will do.
 
     Raises InputError where this package, or one that it needs, is not installed.
     """
@@ -63,8 +64,9 @@ def requirements(zero: bool = False) -> str:
             name = re.split(r"[^\w.-]", wanted, maxsplit=1)[0]
             # The Space's own card names gradio, with what else it brings.
             if ("extra" not in condition or re.search(r"""extra == ['"]demo['"]""", condition)) and name != "gradio":
-                version = ZERO_PINS.get(name) if zero else None
-                pins.append(f"{name}=={version or metadata.version(name)}")
+                # Of 2.14.1+cpu, as PyTorch's own index has it, PyPI knows 2.14.1.
+                own = wanted.strip() if zero else f"{name}=={metadata.version(name).partition('+')[0]}"
+                pins.append(f"{name}=={ZERO_PINS[name]}" if zero and name in ZERO_PINS else own)
     except metadata.PackageNotFoundError as error:
         raise InputError(f'{error.name}: is not installed; `pip install "fbinpaint[demo]"` brings it') from error
     return "\n".join(sorted(set(pins))) + "\n"
@@ -101,7 +103,8 @@ def publish_space(
     Args:
         repo_id: USER/NAME.
         models: USER/NAME or USER/NAME@REVISION; the page has them in this order.
-        hardware: as the Hub calls it, such as "zero-a10g"; None = as it is, "cpu-basic" where the Space is new.
+        hardware: as the Hub calls it, such as "zero-a10g"; None = as it is, "cpu-basic" where the Space is new, for
+            which the requirements are.
         token: None = that of `hf auth login` or of HF_TOKEN.
 
     Raises:
@@ -116,20 +119,25 @@ def publish_space(
     files = space_files(repo_id, models, zero=hardware == ZERO)
     api = HfApi(token=token)
     try:
+        is_new = not api.repo_exists(repo_id, repo_type="space")
         repo_id = api.create_repo(
             repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True,
             space_hardware=hardware,  # type: ignore[arg-type]  # a name will do
         ).repo_id
         info = api.space_info(repo_id)
-        # One that exists keeps its visibility, and its hardware, whatever was asked for.
+        # One that exists keeps its visibility, whatever was asked for.
         if private and not info.private:
             raise InputError(f"{repo_id}: exists and is public; make it private on the Hub or name another")
         there = {file.rfilename for file in info.siblings or ()}
         operations: list[CommitOperation] = [CommitOperationAdd(name, data) for name, data in files.items()]
         old = (name for name in there if name.startswith("fbinpaint/") and name not in files)
         operations += [CommitOperationDelete(name) for name in sorted(old)]
+        commit = api.create_commit(repo_id, operations, commit_message=commit_message, repo_type="space")
+        # The commit may well fail, and what is there goes on with the models that it had.
         api.add_space_variable(repo_id, MODELS, " ".join(models))
-        return api.create_commit(repo_id, operations, commit_message=commit_message, repo_type="space")
+        if hardware and not is_new:
+            api.request_space_hardware(repo_id, hardware)  # type: ignore[arg-type]  # a name will do
+        return commit
     except InputError:
         raise
     except (HTTPError, OSError, RuntimeError, ValueError) as error:

@@ -12,7 +12,16 @@ from diffusers.models.modeling_utils import ModelMixin
 from safetensors import safe_open
 
 from fbinpaint.errors import InputError, one_line
-from fbinpaint.hub.saved import HUB_OPTIONS, WithoutPath, check_format_version, check_network, fetch, weight_files
+from fbinpaint.hub.saved import (
+    HUB_OPTIONS,
+    WEIGHTS,
+    WithoutPath,
+    check_format_version,
+    check_network,
+    check_safe,
+    fetch,
+    weight_files,
+)
 from fbinpaint.system.files import read_json
 
 MAX_SETTING = 2**16  # widths, numbers of classes and of exemplars are far below
@@ -37,7 +46,10 @@ class SafeLoading(WithoutPath, ModelMixin):
         **options: Any,
     ) -> None:
         """As in diffusers, with weights that whoever may read the configuration may read: safetensors writes private
-        files."""
+        files. An index of shards that were there is removed with them. Raises InputError for any other format."""
+        check_safe(safe_serialization)
+        kind = f"{variant}.json" if variant else "json"
+        (Path(save_directory) / f"{WEIGHTS}.safetensors.index.{kind}").unlink(missing_ok=True)
         super().save_pretrained(
             save_directory, is_main_process, save_function, safe_serialization, variant, max_shard_size, **options
         )

@@ -10,7 +10,7 @@ from huggingface_hub import CommitInfo
 
 from fbinpaint.hub.origin import read_origin, write_origin
 from fbinpaint.hub.publish import publish
-from fbinpaint.hub.saved import COMPONENTS, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, fetch
+from fbinpaint.hub.saved import COMPONENTS, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, check_safe, fetch
 from fbinpaint.images.folders import naming
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class SavedPipeline(WithoutPath, DiffusionPipeline):
     ) -> None:
         """As in diffusers, with the model's origin. `push_to_hub=True` publishes the folder as `push_to_hub` does;
         options: `repo_id` (default: the folder's name), `private`, `token`, `commit_message`."""
+        check_safe(safe_serialization)
         folder = Path(save_directory)
         super().save_pretrained(str(folder), safe_serialization, variant, max_shard_size)
         if self.origin:

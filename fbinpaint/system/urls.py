@@ -298,6 +298,15 @@ def is_url(text: object) -> bool:
     return isinstance(text, str) and SCHEME.match(text) is not None
 
 
+def without_secrets(text: Any) -> Any:
+    """A URL without its user, password and query, which may open what it names; anything else as it is."""
+    if not is_url(text):
+        return text
+    scheme, _, rest = text.partition("://")
+    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
 def without_file_scheme(text: str) -> str:
     """file:///data as /data, anything else as it is."""
     return text.removeprefix("file://")

@@ -23,6 +23,7 @@ from fbinpaint.data.loader import BatchLoader
 from fbinpaint.data.photos import MixedBatches
 from fbinpaint.data.streams import StreamedCrops
 from fbinpaint.errors import InputError
+from fbinpaint.hub.origin import options_for_others
 from fbinpaint.hub.publish import publish
 from fbinpaint.hub.saved import COMPONENTS
 from fbinpaint.labels import LABEL_SPACES
@@ -196,6 +197,10 @@ def check_options(args: argparse.Namespace, refuse: Callable[[str], NoReturn]) -
     args.output_dir = without_file_scheme(args.output_dir)
     if args.push_to_hub and not args.hub_model_id:
         refuse("--push_to_hub: needs --hub_model_id USER/NAME")
+    if args.hub_model_id and not args.push_to_hub:
+        refuse("--hub_model_id: nothing is published without --push_to_hub; add that")
+    if args.encoder_weights and args.pretrained_model:
+        refuse("--encoder_weights: the encoder is that of --pretrained_model; leave one of them out")
     if not 0 < args.label_fraction <= 1:
         refuse(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
     if not 0 < args.labelled_ratio <= 1:
@@ -250,7 +255,8 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
                 "streams are shared anew, and what was left of their last pass is not read"
             )
     if trainer.accelerator.is_main_process:
-        (trainer.folder / "training_options.json").write_text(json.dumps(vars(args), indent=2) + "\n")
+        options = options_for_others(vars(args))
+        (trainer.folder / "training_options.json").write_text(json.dumps(options, indent=2) + "\n")
         forget_later_rows(trainer.folder, step)
         if args.resume_from_checkpoint and not step:
             print(f"no checkpoint in {args.output_dir} yet: starting at step 0")
@@ -343,7 +349,7 @@ def train(args: argparse.Namespace, make_trainer: type[Trainer] = Trainer) -> bo
     output = OutputFolder(args.output_dir, accelerator)
     checkpoint = find_checkpoint(output, args.resume_from_checkpoint)
     accelerator.wait_for_everyone()  # before the first of them writes there
-    output.folder.mkdir(parents=True, exist_ok=True)
+    output.make()
     trainer = make_trainer(args, accelerator, output)
     first = resume(args, trainer, checkpoint)
     finished = run_steps(args, trainer, first)

@@ -18,12 +18,14 @@ from accelerate import Accelerator
 
 from fbinpaint.errors import InputError
 from fbinpaint.system.files import remove_folder, replace_folder
-from fbinpaint.system.urls import is_url, one_line_errors, open_url
+from fbinpaint.system.urls import check_writable, is_url, one_line_errors, open_url
+from fbinpaint.system.urls import place as as_place
 
 VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
 LAST = (VERSION_FILE, "model_index.json")  # without these a folder is nothing that could be loaded
 CHECKPOINTS = "checkpoint-[0-9]*"
 PARTIAL = "checkpoint-partial"  # until it is whole
+PROBE = ".writable"
 
 
 def local_folder(place: str) -> Path:
@@ -52,6 +54,7 @@ class OutputFolder:
         self.files: Any = None  # of fsspec, where the place is a URL
         self.root = ""
         if is_url(place):
+            check_writable(as_place(place))
             self.files, self.root = open_url(place)
         self.sent: dict[Path, tuple[int, int]] = {}  # what has gone up: size and time of change
         if self.files is not None and accelerator.is_local_main_process:
@@ -71,6 +74,19 @@ class OutputFolder:
                 name = path.rstrip("/").rsplit("/", 1)[-1]
                 if name == "log.jsonl" or name.endswith("_run"):
                     self.files.get_file(path, str(self.folder / name))
+        if self.accelerator.is_main_process:
+            # A store that takes nothing is to be told before the work, not at the first checkpoint.
+            with one_line_errors(self.place, "written"):
+                self.files.makedirs(self.root, exist_ok=True)
+                self.files.pipe_file(f"{self.root}/{PROBE}", b"")
+                self.files.rm_file(f"{self.root}/{PROBE}")
+
+    def make(self) -> None:
+        """The folder, unless it is there. Raises InputError where it cannot be, or something else is."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--output_dir {self.place}: cannot be made ({error.strerror}); name another") from error
 
     @property
     def keeps_folder(self) -> bool:

@@ -10,6 +10,7 @@ from accelerate.tracking import get_available_trackers
 from PIL import Image
 
 from fbinpaint.errors import InputError, one_line
+from fbinpaint.hub.origin import options_for_others
 from fbinpaint.system.files import whole_file
 
 PROJECT = "fbinpaint"
@@ -35,7 +36,8 @@ def start_tracker(
     # MLflow numbers its runs itself; the others take a name of ours.
     run = earlier or (None if name == "mlflow" else uuid.uuid4().hex)
     of_run = RESUME[name](run) if name in RESUME and run else {}
-    config = {key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in vars(options).items()}
+    shown = options_for_others(vars(options))
+    config = {key: " ".join(map(str, v)) if isinstance(v, list) else v for key, v in shown.items()}
     config = {key: "" if value is None else value for key, value in config.items()}
     # The options are those of the start: MLflow refuses other ones later.
     try:

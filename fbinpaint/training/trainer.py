@@ -3,7 +3,6 @@
 import argparse
 import copy
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from fbinpaint.data.loader import BadPhotos
 from fbinpaint.data.photos import Batch
 from fbinpaint.data.rows import evenly_spaced, read_first, rows_from
 from fbinpaint.errors import InputError
-from fbinpaint.hub.origin import NOT_STATED, inherited, named_origin, without_folders, write_origin
+from fbinpaint.hub.origin import NOT_STATED, as_launched, for_others, inherited, named_origin, write_origin
 from fbinpaint.hub.saved import COMPONENTS
 from fbinpaint.labels import load_label_space
 from fbinpaint.loop import Networks
@@ -233,9 +232,9 @@ class Trainer:
         minutes, device = (time.time() - self.began) / 60, self.accelerator.device
         processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         sources = self.args.train_data_dir + self.args.dataset_name
-        data = [{"name": without_folders(source), "licence": NOT_STATED} for source in sources]
+        data = [{"name": for_others(source), "licence": NOT_STATED} for source in sources]
         base = {"base_model": self.bases[0][0]} if self.args.pretrained_model else {}
         return inherited(data, self.bases) | base | {
-            "command": "accelerate launch " + shlex.join(map(without_folders, sys.argv)),
+            "command": as_launched(sys.argv),
             "time": f"{minutes:.0f} minutes on {self.accelerator.num_processes} x {processor}",
         }
