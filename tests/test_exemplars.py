@@ -725,6 +725,11 @@ def test_the_command_makes_a_copy_that_consults_ones_own(tiny_pipeline_dir, stre
     for name in ("initial_inpainter", "segmenter", "guided_inpainter"):
         file = f"{name}/diffusion_pytorch_model.safetensors"
         assert (output / file).read_bytes() == (tiny_pipeline_dir / file).read_bytes()
+    theirs.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    arguments[2] = str(tmp_path / "shards")
+    assert main([*arguments, "--output", str(tmp_path / "of-shards")]) == 0
+    same = FeedbackInpaintPipeline.from_pretrained(tmp_path / "of-shards").recorrector.bank
+    assert torch.equal(same.means, mine.recorrector.bank.means)
     assert main([*arguments, "--output", str(output)]) == 1
     assert "is there already" in capsys.readouterr().err
     bare = tmp_path / "bare"

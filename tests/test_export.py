@@ -166,6 +166,7 @@ def test_ratios_are_to_the_first():
     [
         (["--resolution", "100"], "resolution 100: must be a multiple of 16"),
         (["--resolution", "64", "0"], "resolution 0: must be a multiple of 16"),
+        (["--resolution", "4112"], "resolution 4112: must be at most 4096"),
         (["--rounds", "101"], "rounds 101: must be from 0 to 100"),
         (["--output", "{tmp}"], "{tmp}: is there already; move it away"),
         (["--output", "{tmp}/file/onnx"], "{tmp}/file/onnx: could not be written (Not a directory)"),

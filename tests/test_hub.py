@@ -46,6 +46,7 @@ pipe.push_to_hub("user/pushed")
 pipe.segmenter.push_to_hub("user/segmenter")
 pipe.push_to_hub("user/secret", private=True)
 pipe.push_to_hub("user/mixed")
+pipe.push_to_hub("named-alone")
 pipe.recorrector.gates.bias.fill_(5)
 pipe.push_to_hub("user/pushed")
 pipe.to(torch.float16)
@@ -181,6 +182,8 @@ def test_licence_and_origin_are_pushed_and_loaded_again(hub, story):
         card = ModelCard(files["README.md"].decode())
         assert json.loads(files["training.json"]) == ORIGIN and card.data.license == "mit" and MARK in card.text
         assert not any(b"_name_or_path" in data for path, data in files.items() if path.endswith(".json"))
+    card = hub.repos["user/named-alone"].files["README.md"].decode()  # of the one who pushes
+    assert 'from_pretrained("user/named-alone")' in card and '"named-alone"' not in card
 
 
 @pytest.mark.slow
@@ -546,6 +549,7 @@ def test_a_link_in_a_models_place_is_not_published(name, tiny_pipeline_dir, tmp_
         ("model/training.json", lambda t: t.update(data=["photos"]), "licence"),
         ("model/training.json", lambda t: t.update(time=51), "must be text"),
         ("model/training.json", lambda t: t.update(co2_eq_emissions=12), "grams"),
+        ("model/training.json", lambda t: t.update(co2_eq_emissions=None), "grams"),
         ("model/training.json", lambda t: t.update(co2_eq_emissions={"emissions": 12}), "must be text"),
     ],
 )

@@ -112,6 +112,19 @@ def train(output: str, data: str, model, vgg, steps: int, *extra: str) -> int:
     )
 
 
+def test_output_that_cannot_be_written_is_told_before_the_work(street_folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for output, words in (
+        ("http://127.0.0.1:9/run", "http://127.0.0.1:9/run: a web address cannot be written to"),
+        ("hf://datasets/user/name/run", "in a repository each file would be a commit"),
+        (f"{tmp_path}/file", f"--output_dir {tmp_path}/file: cannot be made"),
+        (f"{tmp_path}/file/run", f"--output_dir {tmp_path}/file/run: cannot be made"),
+    ):
+        assert train(output, str(street_folder), "no-model", "no-vgg", 1) == 1
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+        assert words in line
+
+
 def names_at(store, place: str) -> set[str]:
     return {path.split("/run/", 1)[1] for path in store.find(place)}
 
