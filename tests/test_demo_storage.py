@@ -268,6 +268,26 @@ def test_a_session_is_bounded_in_bytes_and_keeps_photo_and_newest(store, photo, 
     assert visit.recipe(visit.now).marks == [BOX] and visit.recipe(visit.versions[0]) is None
 
 
+def test_masks_that_are_drawn_with_outlast_restorations_of_a_photo_that_fills_its_share(visit, photo, monkeypatch):
+    visit.open(photo)
+    for _ in range(3):
+        visit.restore(visit.drawing([BOX]))
+    assert len(visit.session.versions) == 4
+    monkeypatch.setattr(session, "MAX_BYTES", size_of(visit.session.folder))
+    marks: list[dict] = []
+    for _ in range(3):
+        marks.append(visit.ask("random", visit.drawing(marks))["add"])
+    visit.ask("preview", visit.drawing(marks, grow=2))
+    visit.ask("download", visit.drawing(marks), format="png")
+    assert all(Path(mark["url"]).is_file() for mark in marks) and len(visit.session.versions) < 4
+    assert "Restored" in visit.restore(visit.drawing(marks))[-1]["message"]["text"]
+    # Painted on the map, the same marks are restored again.
+    for _ in range(3):
+        visit.ask("random")
+    sky = BOX | {"label": CITYSCAPES.classes.index("sky")}
+    assert "Restored" in visit.restore(visit.drawing(strokes=[sky]))[-1]["message"]["text"]
+
+
 def test_what_was_drawn_is_on_the_disk_and_not_in_memory(store, photo):
     visit, mask = opened(store, photo), np.ones(SIZE[::-1], bool)
     stroke = {"kind": "line", "points": [[1.5, 2.5]] * 1000, "size": 3}

@@ -49,7 +49,7 @@ def on_pick(page: Page, session: Session, request: dict, drawing: dict) -> dict:
     if label >= space.num_classes:
         raise InputError("The map does not say what is there: mark it with the brush.")
     mask = select(page.models[session.used], labels, [label], (x, y))
-    return selected(page, session, mask, label, f"{space.shown_names[label]}: this one is marked")
+    return selected(session, drawing, mask, label, f"{space.shown_names[label]}: this one is marked")
 
 
 def on_class(page: Page, session: Session, request: dict, drawing: dict) -> dict:
@@ -58,14 +58,14 @@ def on_class(page: Page, session: Session, request: dict, drawing: dict) -> dict
     if not 0 <= label < space.num_classes:
         raise InputError("There is no such class.")
     mask = select(page.models[session.used], labels, [label], None)
-    return selected(page, session, mask, label, f"{space.shown_names[label]}: all of it is marked")
+    return selected(session, drawing, mask, label, f"{space.shown_names[label]}: all of it is marked")
 
 
-def selected(page: Page, session: Session, mask: np.ndarray, label: int, said: str) -> dict:
+def selected(session: Session, drawing: dict, mask: np.ndarray, label: int, said: str) -> dict:
     if not mask.any():
         raise InputError("Only specks of it are on the map: mark it with the brush.")
     message = f"{said}, and must not come back. Press Restore."
-    return {"add": session.add_mask(mask) | {"tag": label}, "message": told(message)}
+    return {"add": session.add_mask(mask, drawing["marks"]) | {"tag": label}, "message": told(message)}
 
 
 def on_look(page: Page, session: Session, request: dict, drawing: dict) -> dict:
@@ -83,21 +83,22 @@ def on_mask(page: Page, session: Session, request: dict, drawing: dict) -> dict:
     if not mask.any():
         raise InputError(f"{Path(request['name']).name}: nothing in it is white from half of its range on")
     message = " ".join([f"The mask marks {mask.mean():.1%} of the photo.", *notes])
-    return {"add": session.add_mask(mask), "message": told(message)}
+    return {"add": session.add_mask(mask, drawing["marks"]), "message": told(message)}
 
 
 def on_random(page: Page, session: Session, request: dict, drawing: dict) -> dict:
     """Another hole each time, of the kind that models are scored on."""
     width, height = session.size
     mask = protocol_mask(height, width, next(revisions) % 1000)
-    return {"add": session.add_mask(mask), "message": told(f"A hole at random, of {mask.mean():.0%} of the photo.")}
+    message = f"A hole at random, of {mask.mean():.0%} of the photo."
+    return {"add": session.add_mask(mask, drawing["marks"]), "message": told(message)}
 
 
 def on_preview(page: Page, session: Session, request: dict, drawing: dict) -> dict:
     """What would be filled, with grow, feather and invert."""
     settings = read_settings(drawing["settings"])
     hole, weights = find_hole(drawn(session, drawing["marks"]), settings, [])
-    session.trim()
+    session.trim(drawing["marks"])
     with session.whole():
         return {"preview": str(session.tinted(hole if weights is None else weights[..., 0], PREVIEW_COLOUR))}
 
@@ -123,6 +124,7 @@ def on_go(page: Page, session: Session, request: dict, drawing: dict) -> dict:
 
 def on_download(page: Page, session: Session, request: dict, drawing: dict) -> dict:
     """The picture, or the map, at full size."""
+    session.trim(drawing["marks"])
     if request["format"] == "map":
         page.labels(session)
         path, note = export_map(session, page.spaces[session.used]), "pixel values are class ids"

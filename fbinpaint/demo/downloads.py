@@ -28,7 +28,6 @@ def export_picture(session: Session, suffix: str, models: dict[str, str]) -> tup
     if version.recipe:
         model = model_name(models[version.recipe.model])
         picture.info["xmp"] = tell_provenance(picture.info.get("xmp"), model)
-    session.trim()
     with session.whole():
         path = session.named_file(f"{Path(session.name).stem}_restored", suffix)
         try:
@@ -44,7 +43,6 @@ def export_picture(session: Session, suffix: str, models: dict[str, str]) -> tup
 
 def export_map(session: Session, space: LabelSpace) -> Path:
     """The map that is shown now, at full size: a PNG whose values are class ids."""
-    session.trim()
     with session.whole():
         path = session.named_file(f"{Path(session.name).stem}_map", ".png")
         space.to_palette_image(session.now.map()).save(path)

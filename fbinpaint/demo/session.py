@@ -9,6 +9,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Recipe:
 class Version:
     """A picture in the row. Files: of pixels (H,W,3) uint8; painted (H,W) bool, all that is not of the photo any more;
     labels (H,W) uint8, its map by the model `seen_by`; preview, thumb and map_preview, pictures for the page; drawing,
-    the marks and strokes of its recipe, which there are left out."""
+    the marks and strokes of its recipe, which there are left out; masks, those among these marks."""
 
     pixels: Path
     preview: Path
@@ -60,6 +61,7 @@ class Version:
     label: str
     painted: Path | None = None
     drawing: Path | None = None
+    masks: frozenset[Path] = frozenset()
     recipe: Recipe | None = None
     labels: Path | None = None
     map_preview: Path | None = None
@@ -149,6 +151,7 @@ class Session(SessionFiles):
             if recipe is not None and hole is not None:
                 # What was drawn is in a file: half a million points are 80 MB of memory.
                 version.recipe, before = replace(recipe, marks=[], strokes=[]), recipe.base.painted
+                version.masks = self.mask_files(recipe.marks)
                 version.drawing = self.file(".json")
                 version.drawing.write_text(json.dumps([recipe.marks, recipe.strokes]), encoding="utf-8")
                 version.painted = self.save_mask(hole if before is None else hole | self.load_mask(before))
@@ -180,9 +183,9 @@ class Session(SessionFiles):
 
     # ------------------------------------------------------------------------------------------ masks
 
-    def add_mask(self, mask: np.ndarray) -> dict:
-        """The stroke (painter.js) that is a mask (H,W) bool."""
-        self.trim()
+    def add_mask(self, mask: np.ndarray, marks: Sequence[dict] = ()) -> dict:
+        """The stroke (painter.js) that is a mask (H,W) bool; marks: those that it is added to."""
+        self.trim(marks)
         with self.whole():
             path = self.save_mask(mask)
             return {"kind": "mask", "mask": path.stem, "url": str(self.tinted(mask, MARK))}
@@ -199,17 +202,18 @@ class Session(SessionFiles):
     def needed(self) -> list[Version]:
         return [*self.versions, *(version.recipe.base for version in self.versions if version.recipe)]
 
-    def trim(self) -> None:
-        """Where the files are too many or too large, the oldest go: first masks, previews and downloads, then
-        restorations, but neither the photo nor what is shown."""
-        kept = {self.given}.union(*(version.files for version in self.needed()))
-        others = sorted((path for path in self.folder.iterdir() if path not in kept), key=lambda path: int(path.stem))
-        total = size_of(self.folder)
-        while others and (total > MAX_BYTES or len(others) > MAX_FILES):
-            oldest = others.pop(0)
-            total -= size_of(oldest)
-            remove(oldest)
-        while total > MAX_BYTES and self.at > 1:
+    def trim(self, marks: Sequence[dict] = ()) -> None:
+        """Where the files are too many or too large, the oldest go: first masks that nothing is drawn with, previews
+        and downloads, then restorations, but neither the photo nor what is shown, nor the masks among its marks."""
+        while True:
+            kept = {self.given, *self.mask_files(marks)}.union(*(x.files | x.masks for x in self.needed()))
+            others = sorted((x for x in self.folder.iterdir() if x not in kept), key=lambda path: int(path.stem))
+            total = size_of(self.folder)
+            while others and (total > MAX_BYTES or len(others) > MAX_FILES):
+                oldest = others.pop(0)
+                total -= size_of(oldest)
+                remove(oldest)
+            if total <= MAX_BYTES or self.at <= 1:
+                return
             self.at -= 1
             self.drop([self.versions.pop(1)])
-            total = size_of(self.folder)

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,12 @@ class SessionFiles:
         if not re.fullmatch(r"\d+", name) or not path.is_file():
             raise InputError("A mask of this drawing is gone; clear the marks and draw again.")
         return self.load_mask(path)
+
+    def mask_files(self, marks: Sequence[dict]) -> frozenset[Path]:
+        """Of the masks among these marks: their pixels, and the pictures of them that the page shows."""
+        masks = [stroke for stroke in marks if stroke.get("kind") == "mask"]
+        pixels = {self.folder / f"{stroke.get('mask')}.npy" for stroke in masks}
+        return frozenset(pixels | {Path(str(stroke.get("url"))) for stroke in masks})
 
     def own_suffix(self) -> str:
         """The suffix of the visitor's file, or .png where that is none that can be written."""
