@@ -9,6 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from fbinpaint.data.scenes import street_scene
+from fbinpaint.demo import models
 
 from .demo_browser import Visitor, alike
 
@@ -157,6 +158,49 @@ def test_a_broken_connection_takes_nothing_from_the_visitor(visitor, own_photo):
     visitor.idle()
     assert np.array_equal(visitor.picture(), result) and np.array_equal(visitor.marked(), marks)
     visitor.restore()
+
+
+def test_a_page_that_is_loaded_anew_twice_or_refused_for_a_while_loses_nothing(visitor, own_photo, monkeypatch):
+    visitor.expected = ("Failed to fetch", "network error")
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    marks = visitor.marked()
+    visitor.page.route("**/run/predict*", lambda route: None)  # the question is left before it is answered
+    visitor.visit()
+    visitor.page.unroute("**/run/predict*")
+    monkeypatch.setattr(models.places, "waiting", 0)
+    visitor.visit()
+    expect(visitor.page.locator(".message").first).to_contain_text("The server is busy")
+    monkeypatch.undo()
+    visitor.page.reload()
+    expect(visitor.page.locator("#status")).to_contain_text("as you left it")
+    visitor.idle()
+    assert np.array_equal(visitor.marked(), marks)
+    assert visitor.page.evaluate("sessionStorage.length") == 0  # a copy of this tab starts anew
+
+
+def test_a_page_that_is_ended_out_of_sight_has_kept_the_visit(visitor, own_photo):
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    turn = "([hidden]) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
+    turn += "document.dispatchEvent(new Event('visibilitychange')); return sessionStorage.length; }"
+    assert visitor.page.evaluate(turn, [True]) == 1
+    kept = visitor.page.evaluate("JSON.parse(Object.values(sessionStorage)[0])")
+    assert kept["session"] == visitor.folder.name and len(kept["left"]["marks"]) == 1
+    assert visitor.page.evaluate(turn, [False]) == 0
+
+
+def test_a_page_that_may_keep_nothing_works_as_far_as_it_can(visitor, own_photo):
+    """In a frame of another site, browsers refuse its storage where they refuse that site's cookies."""
+    visitor.page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no', 'SecurityError'); }})"
+    )
+    visitor.visit()
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    visitor.visit()
+    visitor.example()
+    assert visitor.marked().any()
 
 
 def test_a_transparent_photo_and_one_on_its_side_are_shown_upright_on_white(visitor, tmp_path):

@@ -169,6 +169,10 @@ async function take(news) {
   const focused = document.activeElement;
   if (news.session !== old.session && (focused === document.body || !focused.checkVisibility()))
     find(view.photo ? "#photo" : ".choose").focus({ preventScroll: true }); // what was pressed is out of sight
+  if (kept && view.session) {
+    kept = null;
+    keep();
+  }
   if (news.ask) ask(news.ask);
   if (view.photo && before !== view.photo) bringIntoSight(find("#photo"));
 }
@@ -495,12 +499,24 @@ window.addEventListener("blur", () => {
 });
 
 // A page that is loaded anew goes on where it was left: Gradio 6.31 loads it after every break of the connection.
-const KEPT = "fbinpaint-visit"; // in the tab's own memory
-const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
-sessionStorage.removeItem(KEPT);
-window.addEventListener("pagehide", () => {
-  if (view.session) sessionStorage.setItem(KEPT, JSON.stringify({ session: view.session, left: drawing() }));
-});
-
 if (props.value?.view) receive(props.value.view);
+const KEPT = "fbinpaint-visit"; // in the tab's own memory
+let kept = JSON.parse(memory()?.getItem(KEPT) ?? "null"); // it stays there until the page shows it
 if (kept) ask("resume", kept);
+
+// A page out of sight may be ended without a word; one in sight keeps nothing, or a copy of its tab would take the visit.
+function keep(leaving = document.hidden) {
+  if (kept || !view.session) return;
+  if (leaving) memory()?.setItem(KEPT, JSON.stringify({ session: view.session, left: drawing() }));
+  else memory()?.removeItem(KEPT);
+}
+window.addEventListener("pagehide", () => keep(true));
+document.addEventListener("visibilitychange", () => keep());
+
+function memory() {
+  try {
+    return sessionStorage;
+  } catch {
+    return null; // the browser refuses it to a page in a frame of another site
+  }
+}
