@@ -74,6 +74,32 @@ def test_photos_can_be_dropped_and_pasted(visitor, own_photo, tmp_path):
     visitor.restore()
 
 
+def test_a_slow_upload_takes_the_place_of_nothing_that_was_opened_after_it(visitor, own_photo, tmp_path):
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "slow.png")
+    held = []
+    hold = "**/upload*", lambda route: held.append(route) if b"slow.png" in route.request.post_data_buffer else route.fallback()
+
+    def arrives() -> None:
+        with visitor.page.expect_response("**/upload*"):
+            held.pop().continue_()
+        visitor.page.wait_for_timeout(300)
+        visitor.idle()
+
+    visitor.page.route(*hold)
+    with visitor.page.expect_request("**/upload*"):
+        visitor.page.locator("#editor .choose").set_input_files(tmp_path / "slow.png")
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    arrives()
+    assert visitor.picture().shape == (120, 160, 3) and visitor.marked().any()
+    # A mask is of the photo that it was chosen for.
+    with visitor.page.expect_request("**/upload*"):
+        visitor.page.locator("#mask").set_input_files(tmp_path / "slow.png")
+    given(visitor, "drop", own_photo)
+    arrives()
+    assert not visitor.marked().any() and "slow.png" not in visitor.status
+
+
 def test_several_files_or_a_text_that_are_dropped_are_answered_in_a_line(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)

@@ -13,6 +13,7 @@ const masks = new Map(); // pictures of the masks that the server keeps, by name
 const allowed = new Set(), unwanted = new Set(); // classes that may come back although marked; must not although not
 let view = { revision: 0, classes: [], examples: [], history: [] };
 let restoring = false, waiting = null, asked = 0;
+let chosen = 0; // how often another photo was chosen, or none
 let asking = null; // the question that waits for its answer
 const heard = {}; // the last answer before a question, and before a restoration
 const questions = []; // that follow
@@ -33,6 +34,7 @@ function drawing() {
 // One question at a time, so that each answer meets the page that asked. Of some kinds only the last one counts.
 const OF_PAGE = ["open", "example", "close", "resume"], LAST_COUNTS = [...OF_PAGE, "model", "preview", "go", "download"];
 function ask(kind, details = {}) {
+  if (OF_PAGE.includes(kind)) chosen++;
   const repeated = LAST_COUNTS.includes(kind) ? questions.findIndex((question) => question.kind === kind) : -1;
   if (repeated >= 0) questions.splice(repeated, 1);
   questions.push({ kind, ...details });
@@ -194,7 +196,9 @@ const LATER_MODEL = "Another model can be chosen when this restoration is done."
 async function open(file) {
   if (restoring) return say(LATER);
   say(`Opening ${file.name || "the photo"} …`);
+  const turn = ++chosen;
   const uploaded = await sent(file);
+  if (turn !== chosen) return; // another one was chosen while this was on its way
   if (restoring) return say(LATER);
   if (uploaded) ask("open", uploaded);
 }
@@ -426,8 +430,9 @@ find(".choose").addEventListener("change", (event) => {
 find(".mask").addEventListener("change", async (event) => {
   const file = event.target.files[0];
   event.target.value = "";
+  const { session } = view;
   const uploaded = file && !restoring && (await sent(file));
-  if (uploaded) ask("mask", uploaded);
+  if (uploaded && session === view.session) ask("mask", uploaded);
 });
 find(".forbid").addEventListener("change", (event) => {
   if (event.target.value !== "") forbid(Number(event.target.value));
