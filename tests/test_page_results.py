@@ -88,6 +88,29 @@ def test_undo_brings_back_the_picture_with_its_marks_and_redo_the_result(visitor
     assert visitor.restorations == 2 and not np.array_equal(visitor.picture(), second)
 
 
+def test_undo_after_the_page_is_loaded_anew_takes_back_stroke_by_stroke(visitor, own_photo):
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    visitor.restore()
+    visitor.draw((0.2, 0.2), (0.8, 0.2))
+    one = visitor.marked()
+    visitor.draw((0.2, 0.8), (0.8, 0.8))
+    two = visitor.marked()
+    visitor.draw(*STROKE, on="#map")
+    visitor.page.reload()
+    expect(visitor.page.locator("#status")).to_contain_text("as you left it")
+    visitor.idle()
+    visitor.click("#undo")
+    assert visitor.at == 1 and alike(visitor.marked(), one)
+    visitor.click("#redo")
+    assert alike(visitor.marked(), two)
+    for _ in range(3):
+        visitor.click("#undo")
+    assert visitor.at == 1 and not visitor.marked().any() and not visitor.marked("#map").any()
+    visitor.click("#undo")
+    assert visitor.at == 0
+
+
 def test_undo_pressed_in_a_burst_takes_as_many_steps_and_loses_no_marks(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)

@@ -139,9 +139,10 @@ async function take(news) {
   map.load(view.map ? address(view.map) : "");
   photo.load(view.photo ? address(view.photo) : "");
   if (news.message) say(news.message.text, news.message.kind);
+  const resumed = Boolean(news.settings); // the strokes are the visitor's own
   if (news.marks) {
     await Promise.all(news.marks.map(loadMask));
-    photo.set(news.marks);
+    photo.set(news.marks, resumed);
     const tags = new Set(news.marks.map((mark) => mark.tag).filter((tag) => tag !== undefined));
     allowed.clear();
     if (news.forbidden) {
@@ -156,7 +157,7 @@ async function take(news) {
     else input.value = input.nextElementSibling.value = value;
   }
   if (news.choose !== undefined) choose(news.choose);
-  if (news.strokes) map.set(news.strokes.map((x) => ({ ...x, colour: view.classes[x.label]?.colour })));
+  if (news.strokes) map.set(news.strokes.map((x) => ({ ...x, colour: view.classes[x.label]?.colour })), resumed);
   if (news.add) {
     await loadMask(news.add);
     photo.add(news.add);
@@ -167,7 +168,7 @@ async function take(news) {
   }
   if (news.preview || before !== view.photo) showPreview(news.preview);
   refresh();
-  if (news.settings) preview();
+  if (resumed) preview();
   const focused = document.activeElement;
   if (news.session !== old.session && (focused === document.body || !focused.checkVisibility()))
     find(view.photo ? "#photo" : ".choose").focus({ preventScroll: true }); // what was pressed is out of sight

@@ -54,9 +54,11 @@ class Painter {
     return Math.max(1, (this.tool.size / 100) * Math.min(this.width, this.height));
   }
 
-  // What the server gives is where the visitor's changes start from.
-  set(strokes) {
-    Object.assign(this, { strokes, done: [], undone: [] });
+  // What the server gives is where the visitor's changes start from. What he has drawn himself, before the page was
+  // loaded anew, is undone stroke by stroke.
+  set(strokes, own = false) {
+    const done = own ? strokes.map((_, count) => ({ strokes: strokes.slice(0, count), time: 0 })) : [];
+    Object.assign(this, { strokes, done, undone: [] });
     this.draw();
   }
 
