@@ -1,6 +1,7 @@
 """The page in a browser: restoring, going on from the result, undo and redo, downloads."""
 
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from playwright.sync_api import expect
 
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.demo import clients
+from fbinpaint.demo.models import load
 
 from .demo_browser import alike
 
@@ -273,6 +275,29 @@ def test_a_full_queue_is_told_and_there_is_room_later(visitor, own_photo, monkey
     expect(visitor.page.locator("#status")).to_have_attribute("data-kind", "error")
     monkeypatch.undo()
     visitor.restore()
+
+
+def test_who_waits_for_long_is_told_and_draws_nothing_that_would_be_lost(visitor, own_photo, tiny_pipeline_dir):
+    visitor.page.clock.install()
+    visitor.visit()
+    visitor.open(own_photo)
+    visitor.draw(*STROKE)
+    drawn, turn = visitor.marked(), threading.Event()
+    hook = load(str(tiny_pipeline_dir)).segmenter.register_forward_pre_hook(lambda *_: turn.wait(60) and None)
+    try:
+        visitor.page.locator("#restore").click()
+        expect(visitor.page.locator(".editor")).to_have_attribute("data-restoring", "")
+        for _ in range(2):  # what was heard since the last look counts as an answer
+            visitor.page.wait_for_timeout(500)
+            visitor.page.clock.fast_forward(301_000)
+        expect(visitor.page.locator("#status")).to_contain_text("This still waits")
+        visitor.draw((0.2, 0.8), (0.8, 0.8))
+        assert np.array_equal(visitor.marked(), drawn)
+    finally:
+        turn.set()
+        hook.remove()
+    visitor.idle()
+    assert visitor.at == 1 and "Restored" in visitor.status
 
 
 def test_nothing_marked_is_told_in_a_line_that_covers_nothing(visitor, own_photo):

@@ -52,7 +52,12 @@ function next() {
   editor.ariaBusy = true;
   props.value = value;
   trigger("ask");
-  patience(waiting, 60, () => (waiting = asking = null));
+  patience(waiting, 60, () => {
+    waiting = asking = null;
+    say("The server does not answer; try again, or reload the page.", "error");
+    refresh();
+    next();
+  });
 }
 
 // The server refuses what is longer or has more lists and objects (gate.py), and Gradio hides what it says of it.
@@ -63,16 +68,13 @@ function tooLarge(value) {
   return text.length > MOST.letters || (text.match(/[[{]/g)?.length ?? 0) > MOST.parts;
 }
 
-// Where the connection broke there may be no answer and no end: the page is not to wait for ever.
-function patience(id, seconds, release) {
+// Where the connection broke there may be no answer and no end: the page is not to wait for ever without a word.
+function patience(id, seconds, late) {
   const heard = view.revision;
   setTimeout(() => {
     if (id !== restoring && id !== waiting) return;
-    if (view.revision !== heard) return patience(id, seconds, release);
-    release();
-    say("The server does not answer; try again, or reload the page.", "error");
-    refresh();
-    next();
+    if (view.revision !== heard) return patience(id, seconds, late);
+    late();
   }, 1000 * seconds);
 }
 
@@ -90,7 +92,8 @@ function restore() {
   refresh();
   props.value = value;
   trigger("restore");
-  patience(restoring, 300, () => (restoring = false));
+  // The queue can be longer: what is drawn until its turn comes would go when the result is there.
+  patience(restoring, 300, () => say("This still waits, perhaps for others; if nothing comes, reload the page: your drawing stays."));
 }
 
 // Gradio's end of a question, answered or not: nothing may wait for ever. The next one follows when the answer, which
