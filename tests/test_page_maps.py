@@ -79,6 +79,18 @@ def test_undo_brings_back_what_may_come_back_and_what_must_not(visitor, own_phot
     assert forbidden(visitor) == listed and visitor.marked().any()
 
 
+def test_a_class_that_is_marked_again_must_not_come_back_again(visitor, own_photo):
+    visitor.open(own_photo)
+    name, label = visitor.page.locator(".things button").first.evaluate("x => [x.textContent, x.value]")
+    for _ in range(2):
+        visitor.click(f".things button[value='{label}']")
+        assert forbidden(visitor) == [name.strip()] and "must not come back" in visitor.status
+        visitor.click(".forbidden button")
+        assert forbidden(visitor) == []
+        visitor.click(f".things button[value='{label}']")
+        assert pressed(visitor) == []
+
+
 def pressed(visitor: Visitor) -> list[int]:
     """The classes of which all is marked."""
     return visitor.page.locator(".things [aria-pressed=true]").evaluate_all("xs => xs.map(x => Number(x.value))")

@@ -163,6 +163,7 @@ async function take(news) {
   if (news.strokes) map.set(news.strokes.map((x) => ({ ...x, colour: view.classes[x.label]?.colour })), resumed);
   if (news.add) {
     await loadMask(news.add);
+    allowed.delete(news.add.tag);
     photo.add(news.add);
   }
   if (news.download) {
