@@ -116,6 +116,15 @@ def test_one_who_does_not_wait_gets_all_that_he_clicked(visitor, own_photo):
     assert pressed(visitor) == labels[:-1]  # all but the largest: something must be known
 
 
+def test_a_double_click_marks_a_class_once(visitor, own_photo):
+    visitor.open(own_photo)
+    visitor.page.locator(".things button").first.dblclick()
+    visitor.idle()
+    assert visitor.marked().any() and len(pressed(visitor)) == 1
+    visitor.page.keyboard.press("Control+z")
+    assert not visitor.marked().any()
+
+
 def test_a_click_marks_the_thing_that_is_there(visitor, own_photo):
     visitor.open(own_photo)
     labels = classes_in(visitor)

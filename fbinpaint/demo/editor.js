@@ -343,7 +343,7 @@ function forbid(label) {
 
 // All things of a class, or none of them.
 function toggle(label) {
-  if (restoring) return;
+  if (restoring || [...questions, asking].some((x) => x?.kind === "class" && x.label === label)) return; // a double click
   if (photo.strokes.some((stroke) => stroke.tag === label)) photo.drop(label);
   else ask("class", { label });
 }
