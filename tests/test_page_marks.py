@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.demo import models
@@ -77,7 +77,9 @@ def test_photos_can_be_dropped_and_pasted(visitor, own_photo, tmp_path):
 def test_a_slow_upload_takes_the_place_of_nothing_that_was_opened_after_it(visitor, own_photo, tmp_path):
     Image.new("RGB", (90, 60), "teal").save(tmp_path / "slow.png")
     held = []
-    hold = "**/upload*", lambda route: held.append(route) if b"slow.png" in route.request.post_data_buffer else route.fallback()
+
+    def hold(route: Route) -> None:
+        held.append(route) if b"slow.png" in route.request.post_data_buffer else route.fallback()
 
     def arrives() -> None:
         with visitor.page.expect_response("**/upload*"):
@@ -85,7 +87,7 @@ def test_a_slow_upload_takes_the_place_of_nothing_that_was_opened_after_it(visit
         visitor.page.wait_for_timeout(300)
         visitor.idle()
 
-    visitor.page.route(*hold)
+    visitor.page.route("**/upload*", hold)
     with visitor.page.expect_request("**/upload*"):
         visitor.page.locator("#editor .choose").set_input_files(tmp_path / "slow.png")
     visitor.open(own_photo)
