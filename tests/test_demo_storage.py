@@ -77,12 +77,13 @@ def test_what_nobody_used_for_an_hour_is_deleted_wherever_it_lies_and_nothing_el
     kept = opened(store, photo)
     idle = opened(store, photo)
     idle.last_used -= HOUR
-    names = ("upload/street.png", "tmp1a2b3c4d", "gallery/image.png", "restored/restored.png", "examples/street.png")
+    names = ("upload/street.png", "tmp1a2b3c4d", "gallery/image.png", "restored/restored.png")
+    example = put(store, "examples/street.png", age=HOUR)
     old = [put(store, name, age=HOUR) for name in names]
     young = [put(store, f"young/{i}.png", age=HOUR - 2 * storage.SWEEP_EVERY) for i in range(3)]
     store.sweep()
     assert not any(path.exists() for path in old) and all(path.is_file() for path in young)
-    assert idle.closed and not idle.folder.exists() and kept.now.pixels.is_file()
+    assert idle.closed and not idle.folder.exists() and kept.now.pixels.is_file() and example.is_file()
     assert (store.folder / "gallery").is_dir()  # something may just be put there
     os.utime(store.folder / "gallery", (time.time() - HOUR,) * 2)
     store.sweep()

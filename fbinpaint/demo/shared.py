@@ -13,7 +13,7 @@ from .models import AUTO, choose, label_space_of_model, segment_photo
 from .rendering import classes_of
 from .session import Session, Version
 from .session_files import revisions
-from .storage import Storage
+from .storage import EXAMPLES, Storage
 
 
 class Page:
@@ -65,7 +65,7 @@ class Page:
         """The file of an example's photo, made anew where it is gone."""
         model, name = self.examples[index]
         space = self.spaces[model].name
-        path = self.cache / "examples" / f"{example_name(space, name).replace(' ', '_')}.png"
+        path = self.cache / EXAMPLES / f"{example_name(space, name).replace(' ', '_')}.png"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as temporary:

@@ -36,6 +36,7 @@ MEASURED_FOR = 1.0  # seconds after which the folder's size is measured anew
 NO_ROOM = "This server has no room for more pictures at the moment; try again in a few minutes."
 
 PREFIX = "fbinpaint-demo-"
+EXAMPLES = "examples"  # folder of pictures that are nobody's: the page shows them as long as it runs
 in_folder: dict[Path, "Storage"] = {}
 locks: dict[Path, FileLock] = {}  # of this process's own folders
 
@@ -191,11 +192,11 @@ class Storage:
             too_much -= size
 
     def files(self) -> list[tuple[Path, float, int]]:
-        """All files outside sessions, with the time they were last written and their sizes."""
+        """All files of visitors outside sessions, with the time they were last written and their sizes."""
         found = []
         for parent, folders, names in os.walk(self.folder):
-            if Path(parent) == self.folder and FOLDER in folders:
-                folders.remove(FOLDER)
+            if Path(parent) == self.folder:
+                folders[:] = {*folders} - {FOLDER, EXAMPLES}
             for name in names:
                 path = Path(parent, name)
                 with suppress(OSError):  # gone meanwhile
