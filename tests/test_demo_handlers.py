@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from PIL import Image
 from fbinpaint import FeedbackInpaintPipeline
 from fbinpaint.data.scenes import street_scene
 from fbinpaint.demo.handlers import Handlers
-from fbinpaint.demo.models import AUTO
+from fbinpaint.demo.models import AUTO, segment_photo
+from fbinpaint.demo.restoring import followed
 from fbinpaint.demo.session import Session
-from fbinpaint.labels import CITYSCAPES, get_label_space
+from fbinpaint.labels import CITYSCAPES, IGNORE, get_label_space
 
 from .conftest import make_tiny_networks
 
@@ -232,6 +234,23 @@ def test_a_class_on_the_map_is_kept_over_further_restorations_with_it(visit, pho
     assert visit.ask("go", index=2)["strokes"] == [more] and visit.view["marks"] == []
     visit.ask("go", index=3)
     assert visit.ask("go", index=1)["strokes"] == [stroke]
+
+
+def test_what_is_painted_where_it_must_not_come_back_gets_one_advice(visit, photo):
+    visit.open(photo)
+    visit.restore(visit.drawing([BOX], forbidden=[SKY]))
+    views = visit.restore(visit.drawing(strokes=[BOX | {"label": SKY}]))
+    assert "Your sky" in messages(views) and "still seen" not in messages(views)
+    recipe = visit.session.recipe(visit.session.now)
+    assert recipe.forbidden == [SKY]  # beside what is painted, it is still not wanted
+    hole = np.zeros(SIZE[::-1], bool)
+    hole[20:40, 20:60] = True
+    seen = segment_photo(visit.handlers.models["streets"], visit.pixels)
+    label = int(np.bincount(seen[hole]).argmax())
+    again = replace(recipe, forbidden=[label])
+    for edits in (None, np.where(hole, np.uint8(label), np.uint8(IGNORE))):
+        said = " ".join(followed(visit.handlers, again, visit.pixels, edits, hole))
+        assert ("still seen" in said) == (edits is None)
 
 
 def test_a_thing_is_marked_and_forbidden_and_does_not_come_back(visit, photo):

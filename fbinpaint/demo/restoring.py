@@ -100,11 +100,14 @@ def followed(page: Page, recipe: Recipe, result: np.ndarray, edits: np.ndarray |
     names = page.spaces[recipe.model].shown_names
     seen, said = segment_photo(page.models[recipe.model], result), []
     for label in np.unique(edits[edits != IGNORE]) if edits is not None else ():
-        share = (seen[edits == label] == label).mean()
+        share = round((seen[edits == label] == label).mean(), 2)
         could = "is followed" if share >= FOLLOWED_FROM else "could not be followed"
         said.append(f"Your {names[label]} {could}: the fill shows it on {share:.0%} of where you painted it.")
     for label in recipe.forbidden:
-        if (share := (seen[hole] == label).mean()) >= 0.01:
+        again = hole & (seen == label)
+        if edits is not None:
+            again &= edits != label  # there it is to be
+        if (share := again.sum() / hole.sum()) >= 0.01:
             still = f"{names[label].capitalize()} is still seen on {share:.0%} of the hole"
             said.append(f"{still}: mark it again with the brush.")
     return said
