@@ -229,7 +229,7 @@ class Api:
         with self.places.take(pixels(photo, drawn)):
             rgb = to_rgb(decode_image(photo, name_of(photo, "image")))
             hole = read_hole(decode_image(drawn, name_of(drawn, "image")), rgb.shape[1::-1], photo, notes.append)
-            model, ids = self.endpoints.fitting(model, rgb, forbidden, hole)
+            model, ids = self.endpoints.fitting(model, rgb, forbidden, hole, "forbidden")
             restored = self.result(Task(self.models[model], Inpaint(rounds, tuple(ids)), photo, hole))
             return self.restored(restored, hole, model, {"notes": notes} if notes else {})
 

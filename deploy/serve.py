@@ -19,7 +19,7 @@ from typing import Any
 
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.errors import InputError, one_line, printable
-from fbinpaint.hub.model_names import CHECKPOINTS, bundled_models, label_space_of_model
+from fbinpaint.hub.model_names import CHECKPOINTS, bundled_models, by_name, label_space_of_model
 
 HOST, PORT = "127.0.0.1", 8000
 NO_CLUSTER = "no Ray cluster answers there; name HOST:PORT as `ray start --head` told it, or auto"
@@ -42,7 +42,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         # Replicas run in folders of their own, so a relative path would lead nowhere there.
-        named = {model: os.path.abspath(model) if os.path.isdir(model) else model for model in args.model or ()}
+        given = by_name(args.model or ())
+        named = {name: os.path.abspath(model) if os.path.isdir(model) else model for name, model in given.items()}
         models = named or bundled_models()
         if not models:
             raise InputError(f"no model under {CHECKPOINTS}; name one with --model")

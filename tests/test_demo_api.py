@@ -240,7 +240,9 @@ def test_what_cannot_be_done_is_explained_in_a_line(client, photo, street, tmp_p
         ("/remove", (photo, "car", "first", 2, True), "^grow True: "),
         ("/remove", (photo, "car", "first", 2, None, "no"), "^shadow 'no': must be true or false"),
         ("/remove", (photo, "car", "first", 2, None, False, 99), "^retries 99: must be a whole number from 0 to 4"),
+        ("/remove", (photo, 5), "^classes 5: must be names or ids by commas"),
         ("/inpaint", (photo, mask, "first", None), "^rounds None: "),
+        ("/inpaint", (photo, mask, "first", 2, None, 5), "^forbidden 5: must be names or ids by commas"),
         ("/inpaint", (photo, mask, "first", 2, None, "hat"), "'hat' is no class of cityscapes"),
         ("/inpaint", (photo, mask, "first", 2, None, every_class), "all classes"),
     ):

@@ -251,6 +251,11 @@ def test_what_is_painted_where_it_must_not_come_back_gets_one_advice(visit, phot
     for edits in (None, np.where(hole, np.uint8(label), np.uint8(IGNORE))):
         said = " ".join(followed(visit.handlers, again, visit.pixels, edits, hole))
         assert ("still seen" in said) == (edits is None)
+    edits = np.full(SIZE[::-1], IGNORE, np.uint8)
+    for where, count in ((seen == label, 62), (seen != label, 63)):  # 49.6 %, which is told as 50
+        edits.flat[np.flatnonzero(where)[:count]] = label
+    said = " ".join(followed(visit.handlers, again, visit.pixels, edits, hole))
+    assert "is followed: the fill shows it on 50%" in said
 
 
 def test_a_thing_is_marked_and_forbidden_and_does_not_come_back(visit, photo):

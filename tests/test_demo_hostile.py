@@ -244,6 +244,13 @@ def test_files_are_refused_where_none_belong(server, photo, mask, refused, place
     assert not done and NOT_UPLOADED in answer
 
 
+def test_an_error_names_models_as_they_can_be_asked_for_and_no_folder(server, photo, tiny_pipeline_dir):
+    done, answer = server.call("segment", [file(photo), "another"])
+    assert not done and f"name one of {tiny_pipeline_dir.name}" in answer
+    assert server.call("segment", [file(photo), tiny_pipeline_dir.name])[0]
+    assert str(tiny_pipeline_dir) not in server.http.get("/config").text
+
+
 @pytest.mark.parametrize("session", [{}, {"session_hash": "mine"}], ids=["alone", "in-session"])
 def test_an_uploaded_file_is_worked_on(server, photo, mask, session):
     for given in (file(photo), {"path": photo}, file(photo) | {"url": "http://127.0.0.1:9/x", "orig_name": "a.png"}):

@@ -16,6 +16,7 @@ from gradio import processing_utils
 from PIL import Image
 
 from fbinpaint.demo.examples import EXAMPLES, list_examples
+from fbinpaint.demo.models import by_name
 from fbinpaint.demo.page import build_demo
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES
@@ -26,6 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_models_are_checked_before_the_page_opens(tmp_path):
     with pytest.raises(InputError, match="model_index.json"):
         build_demo({"empty": str(tmp_path)})
+
+
+def test_folders_are_called_by_their_own_names_which_errors_do_not_cut(tmp_path):
+    folders = [str(tmp_path / path) for path in ("a/best", "b/best", "streets")]
+    for folder in folders:
+        Path(folder).mkdir(parents=True)
+    models = by_name([*folders, "user/faces@v1"])
+    assert models == {folders[0]: folders[0], folders[1]: folders[1], "streets": folders[2],
+                      "user/faces@v1": "user/faces@v1"}  # fmt: skip
+    assert by_name([f"{folders[2]}/"]) == {"streets": f"{folders[2]}/"}
 
 
 def test_a_label_space_gets_examples_once():

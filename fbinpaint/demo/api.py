@@ -67,7 +67,7 @@ class Endpoints:
             size = photo.shape[1::-1]
             hole = read_hole(mask and open_upload(mask), size, given)
             del given  # opened again for the result: of large photos, each copy is a part of the server's memory
-            model, forbidden = self.fitting(model, photo, forbidden, hole)
+            model, forbidden = self.fitting(model, photo, forbidden, hole, "forbidden")
             folder, space = self.models[model], self.spaces[model]
             edits = semantic_map and read_map(open_upload(semantic_map), size, space)
             rounds = whole_number(rounds, "rounds", MAX_ROUNDS)
@@ -142,12 +142,18 @@ class Endpoints:
             raise InputError(f"model {model!r:.80}: is none of this server's; name one of {known}")
 
     def fitting(
-        self, model: str, photo: np.ndarray, classes: str | None = None, hole: np.ndarray | None = None
+        self,
+        model: str,
+        photo: np.ndarray,
+        classes: str | None = None,
+        hole: np.ndarray | None = None,
+        argument: str = "classes",
     ) -> tuple[str, list[int]]:
         """The name of the model for a photo (H,W,3) uint8 with a hole (H,W) bool, and the ids that classes ("car,
-        person") have there. AUTO chooses by the photo among those that know them. Raises InputError where none does."""
+        person"; the argument of that name) have there. AUTO chooses by the photo among those that know them. Raises
+        InputError where none does."""
         spaces = self.spaces if model == AUTO else {model: self.spaces[model]}
-        ids = spaces_that_know(spaces, class_list(classes, "classes"))
+        ids = spaces_that_know(spaces, class_list(classes, argument))
         chosen = choose({name: self.models[name] for name in ids}, photo, hole)
         return chosen, ids[chosen]
 

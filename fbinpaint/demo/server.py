@@ -66,12 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
     from .clients import close
-    from .models import CHECKPOINTS, bundled_models, load
+    from .models import CHECKPOINTS, bundled_models, by_name, load
     from .page import STYLE, build_demo
 
     bound_freed_memory()
     try:
-        models = {model: model for model in args.model} if args.model else models_of_the_environment()
+        models = by_name(args.model) if args.model else models_of_the_environment()
         models = models or bundled_models()
         if not models:
             parser.error(f"no model under {CHECKPOINTS}; name one with --model")

@@ -65,6 +65,13 @@ def bundled_models() -> dict[str, str]:
     return {path.parent.name: str(path.parent) for path in sorted(CHECKPOINTS.glob("*/model_index.json"))}
 
 
+def by_name(models: Sequence[str]) -> dict[str, str]:
+    """These folders and Hub ids by what those who ask for them call them: a folder by its own name alone, for where it
+    lies is not theirs to know; but as it was given where another is called so, too."""
+    own = [Path(model).resolve().name if os.path.isdir(model) else model for model in models]
+    return {name if own.count(name) == 1 else model: model for name, model in zip(own, models, strict=True)}
+
+
 def candidates(model: str, classes: Sequence[str] | None) -> dict[str, str]:
     """The models that photos may go to, folders or Hub ids by name: the bundled ones for AUTO, else the one named.
 
