@@ -188,6 +188,7 @@ def test_a_broken_connection_takes_nothing_from_the_visitor(visitor, own_photo):
     visitor.restore()
 
 
+@pytest.mark.slow
 def test_a_page_that_is_loaded_anew_twice_or_refused_for_a_while_loses_nothing(visitor, own_photo, monkeypatch):
     visitor.expected = ("Failed to fetch", "network error")
     visitor.open(own_photo)

@@ -90,6 +90,7 @@ def test_undo_brings_back_the_picture_with_its_marks_and_redo_the_result(visitor
     assert visitor.restorations == 2 and not np.array_equal(visitor.picture(), second)
 
 
+@pytest.mark.slow
 def test_undo_after_the_page_is_loaded_anew_takes_back_stroke_by_stroke(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)
@@ -283,7 +284,11 @@ def test_who_waits_for_long_is_told_and_draws_nothing_that_would_be_lost(visitor
     visitor.open(own_photo)
     visitor.draw(*STROKE)
     drawn, turn = visitor.marked(), threading.Event()
-    hook = load(str(tiny_pipeline_dir)).segmenter.register_forward_pre_hook(lambda *_: turn.wait(60) and None)
+
+    def wait(*_) -> None:
+        turn.wait(60)
+
+    hook = load(str(tiny_pipeline_dir)).segmenter.register_forward_pre_hook(wait)
     try:
         visitor.page.locator("#restore").click()
         expect(visitor.page.locator(".editor")).to_have_attribute("data-restoring", "")
