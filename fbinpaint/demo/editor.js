@@ -93,7 +93,8 @@ function restore() {
   props.value = value;
   trigger("restore");
   // The queue can be longer: what is drawn until its turn comes would go when the result is there.
-  patience(restoring, 300, () => say("This still waits, perhaps for others; if nothing comes, reload the page: your drawing stays."));
+  const still = "This still waits, perhaps for others; if nothing comes, reload the page: your drawing stays.";
+  patience(restoring, 300, () => say(still));
 }
 
 // Gradio's end of a question, answered or not: nothing may wait for ever. The next one follows when the answer, which
