@@ -1,5 +1,6 @@
 """fbinpaint: photo restoration guided by a semantic map that the restoration itself corrects."""
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,4 +31,4 @@ def __getattr__(name: str) -> Any:
 
 
 if "diffusers" in sys.modules:  # `DiffusionPipeline.from_pretrained` finds the pipeline once it has been imported
-    from fbinpaint.pipeline import pipeline  # noqa: F401
+    importlib.import_module("fbinpaint.pipeline.pipeline")

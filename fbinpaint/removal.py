@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fbinpaint.images.convert import name_of, to_mask, to_rgb
+from fbinpaint.images.convert import is_deep, name_of, to_mask, to_rgb, upright
 from fbinpaint.images.modes import as_photo
+from fbinpaint.pipeline.inputs import split_planes
 
 from .errors import InputError
 
@@ -72,18 +73,27 @@ def remove(
     for photo in photos:
         if not isinstance(photo, Image.Image):
             raise InputError(f"the image is a {type(photo).__name__}; give PIL images")
-    masks = [masks] if isinstance(masks, str | Image.Image) or getattr(masks, "ndim", 0) == 2 else masks
+    masks = None if masks is None else split_planes(masks)
     if masks is not None and len(masks) != len(photos):
         raise InputError(f"{len(photos)} photos, {len(masks)} masks: give one for each")
     names, ids = pipe.label_space.classes, pipe.label_space.class_ids(classes)
     if len(ids) == len(names):
         raise InputError(f"these are all classes of {pipe.label_space.name}; leave at least one to fill with")
+    given = [
+        None if mask is None else to_mask(mask, upright(photo, "image").size, photo, may_be_empty=True)
+        for photo, mask in zip(photos, masks or [None] * len(photos), strict=True)
+    ]
+    # What somebody masks says nothing of the range of deep greyscale.
+    seen_first = [
+        Image.fromarray(to_rgb(photo, hole)) if hole is not None and is_deep(photo) else photo
+        for photo, hole in zip(photos, given, strict=True)
+    ]
     removals, to_do = [], []
-    for i, (photo, semantic_map) in enumerate(zip(photos, pipe.segment(photos), strict=True)):
+    for i, (photo, semantic_map) in enumerate(zip(photos, pipe.segment(seen_first), strict=True)):
         labels = np.asarray(semantic_map)
-        mask = pipe.select(labels, ids, grow=grow, shadows_in=photo if shadow else None)
-        if masks is not None and masks[i] is not None:
-            mask = mask | to_mask(masks[i], mask.shape[::-1], photo, may_be_empty=True)
+        mask = pipe.select(labels, ids, grow=grow, shadows_in=seen_first[i] if shadow else None)
+        hole = given[i]
+        mask = mask if hole is None else mask | hole
         if mask.all():
             raise InputError(
                 f"{name_of(photo, 'the photo')}: all of it would be filled, so nothing of the photo is known; name "

@@ -13,6 +13,7 @@ Nothing in it belongs to one engine: it is a class whose instances take a batch,
 
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ from fbinpaint.system.devices import AUTO_DEVICE
 from fbinpaint.system.urls import Place, place, real
 
 EXTRAS = ("before", "after", "mask")
+
+
+def check_whole(name: str, number: Any, low: int, high: int | None = None) -> None:
+    if not isinstance(number, Integral) or isinstance(number, bool) or not low <= int(number) <= (high or int(number)):
+        wanted = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise InputError(f"{name} {number!r}: must be a whole number, {wanted}")
 
 
 class Restorer:
@@ -70,8 +77,15 @@ class Restorer:
         dtype: str = "float32",
         compile: bool = False,
     ):
-        if batch_size < 1:
-            raise InputError(f"batch_size {batch_size}: must be 1 or more")
+        check_whole("batch_size", batch_size, 1)
+        check_whole("retries", retries, 0)
+        for name, number, low, high in (
+            ("grow", grow, 0, None), ("quality", quality, 1, 100), ("seed", seed, 0, 2**64 - 1),
+        ):  # fmt: skip
+            if number is not None:
+                check_whole(name, number, low, high)
+        if not isinstance(model, str):
+            raise InputError(f"model {model!r}: must be text; name a folder or a Hub id")
         from fbinpaint.pipeline.inputs import check_rounds  # here, as it brings torch
 
         check_rounds(rounds)
@@ -79,7 +93,9 @@ class Restorer:
             raise InputError(f"extras {', '.join(unknown)}: not known; choose from {', '.join(EXTRAS)}")
         if remove is None and (grow is not None or shadow or retries):
             raise InputError("grow, shadow, retries: only for what remove takes out; name its classes")
-        classes = None if remove is None else [remove] if isinstance(remove, str | int) else list(remove)
+        classes = None if remove is None else [remove] if isinstance(remove, str | int | Integral) else list(remove)
+        if classes == []:
+            raise InputError("remove: names no class; name one or more, or leave it out")
         models = candidates(model, None if classes is None else [str(wanted) for wanted in classes])
         runtime: dict[str, Any] = {"device": device, "dtype": dtype, "compile": compile}
         pipes = {name: load_pipeline(folder, **runtime) for name, folder in models.items()}

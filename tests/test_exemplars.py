@@ -48,6 +48,7 @@ from fbinpaint.pipeline.exemplars import (
     make_exemplars,
     own_exemplars,
     resized,
+    shown_by,
 )
 from fbinpaint.pipeline.segmentation import class_probabilities
 
@@ -368,7 +369,8 @@ def test_own_exemplars_are_weighed_on_photos_that_they_do_not_hold():
     for number, photo in enumerate(seen):  # fewer than folds: each is alone in one
         fold = Fold(19, bank.means.shape[1])
         fold.add(photo)
-        likelihoods += fold.log_likelihoods(bank.adapted(of(seen[:number] + seen[number + 1 :])))
+        others = bank.adapted(of(seen[:number] + seen[number + 1 :]))
+        likelihoods += fold.log_likelihoods(others.only(shown_by(own)))
     assert weights == [WEIGHTS[best] for best in likelihoods.argmax(1)] and min(weights) > 0
     alone = own_exemplars(bank, networks.segmenter, space, photos[:1])[1]  # the bank alone speaks of it
     assert len(alone) == 2 and set(alone) <= set(WEIGHTS)
@@ -647,12 +649,13 @@ def test_no_exemplars_say_what_the_photo_says(faces):
 def test_exemplars_of_ones_own_are_saved_with_the_pipeline(tiny_pipeline, tmp_path):
     pipe = copy.deepcopy(tiny_pipeline)
     photos, maps = zip(*labelled_scenes("cityscapes", 4), strict=True)
-    maps = [np.where(ids == 0, ids, IGNORE).astype(np.uint8) for ids in maps]  # partial labels will do
+    shown = np.unique(maps)[:3]
+    maps = [np.where(np.isin(ids, shown), ids, IGNORE).astype(np.uint8) for ids in maps]  # partial labels will do
     before = pipe.recorrector.bank
     counts = before.counts.clone()
     pipe.set_exemplars(list(photos), maps)
     after = pipe.recorrector.bank
-    assert len(after) == 4 and set(after.maps.unique().tolist()) == {0, IGNORE}
+    assert len(after) == 4 and set(after.maps.unique().tolist()) == {*shown.tolist(), IGNORE}
     assert torch.equal(after.counts > 0, counts > 0)  # what the owner's do not show is still known
     pipe.save_pretrained(tmp_path / "own")
     loaded = type(pipe).from_pretrained(tmp_path / "own")
@@ -660,6 +663,42 @@ def test_exemplars_of_ones_own_are_saved_with_the_pipeline(tiny_pipeline, tmp_pa
     weights = loaded.recorrector.config.exemplar_weights
     assert weights == pipe.recorrector.config.exemplar_weights and len(weights) == 2 and max(weights) > 0
     assert np.array_equal(loaded.segment(photos[0]), pipe.segment(photos[0]))
+
+
+def test_labels_of_some_classes_say_nothing_of_the_others(tiny_pipeline, tmp_path):
+    """Of labels of cars alone nobody can tell what is no car: maps are not to become full of them."""
+    pipe, scenes = copy.deepcopy(tiny_pipeline), labelled_scenes("cityscapes", 8)
+    photos, maps = zip(*scenes[:6], strict=True)
+    alone = [np.where(ids == 2, ids, IGNORE).astype(np.uint8) for ids in maps]
+    before = pipe.segment(scenes[7][0], output_type="np")
+    pipe.set_exemplars(list(photos), alone)
+    assert list(pipe.recorrector.config.exemplar_classes) == [2]
+    assert np.array_equal(pipe.segment(scenes[7][0], output_type="np"), before)
+    pair = [np.where(np.isin(ids, (2, 10)), ids, IGNORE).astype(np.uint8) for ids in maps]
+    pipe.set_exemplars(list(photos), pair)
+    assert list(pipe.recorrector.config.exemplar_classes) == [2, 10]
+    pyramid = [torch.randn(1, 8, 12, 16)]
+    own = torch.rand(1, 19, 12, 16, generator=torch.Generator().manual_seed(0)).softmax(1)
+    exemplars = from_moments(NO_MAPS, torch.arange(19, dtype=torch.uint8), *moments_of(19, 8)).only([2, 10])
+    voted = discriminate(pyramid, own, exemplars)
+    others = [number for number in range(19) if number not in (2, 10)]
+    torch.testing.assert_close(voted[:, others], own[:, others])
+    torch.testing.assert_close(voted[:, [2, 10]].sum(1), own[:, [2, 10]].sum(1))
+
+
+def moments_of(num_classes: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    means = torch.randn(num_classes, channels, generator=generator).double()
+    return torch.full((num_classes,), 50.0).double(), means, torch.eye(channels).double()
+
+
+@pytest.mark.parametrize("classes", ["[19]", "[-1]", '["car"]', "[true]"])
+def test_absurd_classes_of_exemplars_are_refused(tiny_pipeline_dir, tmp_path, classes):
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "model")
+    config = folder / "recorrector/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"exemplar_classes": json.loads(classes)}))
+    with pytest.raises(InputError, match="exemplar_classes"):
+        FeedbackInpaintPipeline.from_pretrained(folder)
 
 
 def test_small_photos_are_exemplars_as_they_are(tmp_path):

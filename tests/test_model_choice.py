@@ -70,6 +70,15 @@ def test_what_is_to_be_filled_does_not_count(tiny):
     assert scores[0] == scores[1] == scores[2] != choose_model(tiny, photo).scores
 
 
+def test_what_is_to_be_filled_says_nothing_of_the_range_of_deep_greyscale(tiny):
+    levels = np.array(Image.fromarray(noise((96, 64))).convert("L")).astype(np.uint16) * 15
+    mask = np.zeros((64, 96), bool)
+    mask[10:50, 20:70] = True
+    scores = [choose_model(tiny, Image.fromarray(np.where(mask, x, levels).astype(np.uint16)), mask).scores
+              for x in (levels, 65535)]  # fmt: skip
+    assert scores[0] == scores[1]
+
+
 def odd_photos() -> Iterator[tuple[Image.Image, np.ndarray | str | None]]:
     for size in ((16, 16), (17, 900), (900, 16), (300, 200)):
         yield Image.new("RGB", size, "gray"), None

@@ -520,6 +520,34 @@ def test_what_a_callback_returns_takes_the_place_of_the_loops_tensors(tiny_pipel
     assert (kept.semantic_after[0][14:20, 18:28] == 8).all()
 
 
+def test_what_a_callback_returns_takes_the_place_of_what_had_settled(tiny_pipeline):
+    """Of two photos one changes no more, when the other is changed from outside, and so goes on."""
+
+    def callback(pipe, step, timestep, tensors):
+        if step == 1:
+            tensors["image"][1] = 0
+        if step == 3:
+            tensors["image"][:] = -1
+        return tensors if step in (1, 3) else None
+
+    photos, masks = [photo(64, 48), photo(64, 48)], [box(64, 48)] * 2
+    out = tiny_pipeline(photos, masks, num_feedback_rounds=3, callback_on_step_end=callback, output_type="np")
+    for image in out.images:
+        assert (image[np.asarray(masks[0]) > 0] == 0).all()
+
+
+def test_what_lies_under_a_mask_says_nothing_of_the_range_of_deep_greyscale(tiny_pipeline):
+    """Also of a hole in plain surroundings, which takes no network."""
+    levels, hole = np.full((48, 64), 2000, np.uint16), np.asarray(box(64, 48)) > 0
+    clean = np.asarray(tiny_pipeline(Image.fromarray(levels), hole, grain=False).images[0])
+    levels[hole] = 65535
+    assert np.array_equal(tiny_pipeline(Image.fromarray(levels), hole, grain=False).images[0], clean)
+    assert np.abs(clean.astype(int)[hole] - 2000).max() < 20
+    floats = np.where(hole, np.nan, 0.4).astype(np.float32)
+    filled = np.asarray(tiny_pipeline(Image.fromarray(floats), hole, grain=False).images[0])
+    assert np.abs(filled[hole] - 0.4).max() < 0.01
+
+
 @pytest.mark.parametrize(
     ("returned", "words"),
     [

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from fbinpaint import FeedbackInpaintPipeline, InputError
-from fbinpaint.images.convert import upright
+from fbinpaint.images.convert import to_rgb, upright
 from fbinpaint.removal import remove
 
 from .conftest import make_tiny_networks, quiet_pipeline
@@ -111,6 +111,25 @@ def test_known_pixels_stay_bit_identical_in_their_own_mode(pipe, holes, mode):
     assert 0.1 < removal.mask.mean() < 0.9
     assert np.array_equal(np.asarray(removal.image)[known], np.asarray(expected)[known])
     assert not np.array_equal(np.asarray(removal.image)[~known], np.asarray(expected)[~known])
+
+
+def test_masks_are_taken_as_the_pipeline_takes_them(pipe):
+    photo = in_mode("RGB")
+    mask = np.zeros((photo.height, photo.width), np.uint8)
+    mask[:8, :8] = 255
+    kinds = mask, Image.fromarray(mask), torch.from_numpy(mask > 0), mask[..., None].repeat(3, 2), [mask]
+    first, *others = (remove(pipe, photo, NOT_SEEN, masks=kind, num_feedback_rounds=0)[0].mask for kind in kinds)
+    assert first.any() and all(np.array_equal(first, other) for other in others)
+
+
+def test_what_a_mask_covers_says_nothing_of_the_range_of_deep_greyscale(pipe):
+    levels = np.asarray(in_mode("RGB").convert("L")).astype(np.uint16) * 16
+    mask = np.zeros(levels.shape, bool)
+    mask[:8, :8] = True
+    deep = Image.fromarray(np.where(mask, 65535, levels).astype(np.uint16))
+    seen, dark = (Image.fromarray(to_rgb(deep, unknown)) for unknown in (mask, None))
+    found, expected, other = (remove(pipe, photo, ["car"], masks=mask)[0].found for photo in (deep, seen, dark))
+    assert found == expected != other
 
 
 @pytest.mark.parametrize("mode", ["RGB", "turned", "CMYK"])

@@ -88,7 +88,8 @@ def with_random_exemplars(pipe: "FeedbackInpaintPipeline", seed: int) -> "Feedba
 def with_exemplars(pipe: "FeedbackInpaintPipeline", exemplars: Exemplars) -> "FeedbackInpaintPipeline":
     """A copy with another bank, of the same weights in the segmenter's maps."""
     control = copy.deepcopy(pipe)
-    control.recorrector.set_bank(exemplars, pipe.recorrector.config.exemplar_weights)
+    config = pipe.recorrector.config
+    control.recorrector.set_bank(exemplars, config.exemplar_weights, config.exemplar_classes)
     return control
 
 

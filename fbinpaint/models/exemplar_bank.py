@@ -56,6 +56,14 @@ class Exemplars:
     def to(self, device: torch.device | str) -> "Exemplars":
         return Exemplars(**{name: x.to(device) for name, x in vars(self).items()})
 
+    def only(self, classes: Sequence[int] | None) -> "Exemplars":
+        """These, speaking of some classes alone, by their ids; None = of all that they show."""
+        if classes is None:
+            return self
+        counts = torch.zeros_like(self.counts)
+        counts[list(classes)] = self.counts[list(classes)]
+        return replace(self, counts=counts)
+
     def moments(self) -> tuple[Tensor, Tensor, Tensor]:
         """Counts (C,), class means (C,D) and covariance (D,D) of the features as they are, in double precision."""
         deviation = self.deviation.double()

@@ -68,9 +68,11 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         exemplar_weights: of the exemplars' discriminant in every map that the segmenter makes, in [0,1), where a photo
             is as it was and where it is filled. Above 0 for somebody's own exemplars, whose labels the segmenter has
             not learnt.
+        exemplar_classes: ids, of which alone it speaks there: those that labels of one's own show, as of partial labels
+            nobody can tell where the other classes are. None = of all that the bank shows.
 
     Raises:
-        ValueError: exemplar_weights are not two numbers in [0,1).
+        ValueError: exemplar_weights are not two numbers in [0,1), or exemplar_classes no ids of classes.
     """
 
     DOUBT_CHANNELS = 3
@@ -84,10 +86,13 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         num_exemplars: int = 1,
         top_k: int = 20,
         exemplar_weights: Sequence[float] = NO_WEIGHTS,
+        exemplar_classes: Sequence[int] | None = None,
     ):
         super().__init__()
         if len(exemplar_weights) != 2 or not all(0 <= weight < 1 for weight in exemplar_weights):
             raise ValueError(f"exemplar_weights {exemplar_weights}: must be two numbers from 0 to below 1")
+        if not all(type(number) is int and 0 <= number < num_classes for number in exemplar_classes or ()):
+            raise ValueError(f"exemplar_classes {exemplar_classes}: must be ids from 0 to {num_classes - 1}")
         number = len(OPINIONS)
         evidence = number + number * (number - 1) // 2 + self.DOUBT_CHANNELS
         self.gather = nn.Conv2d(evidence, channels, 1)
@@ -111,16 +116,22 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         """The exemplars saved with the model."""
         return Exemplars(**{field.name: getattr(self, f"bank_{field.name}") for field in fields(Exemplars)})
 
-    def set_bank(self, exemplars: Exemplars, weights: Sequence[float] = NO_WEIGHTS) -> None:
-        """Replace the stored bank and its weights in the segmenter's maps; the configuration follows, so that the saved
-        model loads with it."""
+    def set_bank(
+        self, exemplars: Exemplars, weights: Sequence[float] = NO_WEIGHTS, classes: Sequence[int] | None = None
+    ) -> None:
+        """Replace the stored bank, its weights in the segmenter's maps, and the classes that it speaks of there; the
+        configuration follows, so that the saved model loads with it."""
         for field in fields(Exemplars):
             old, new = getattr(self, f"bank_{field.name}"), getattr(exemplars, field.name)
             if old.shape == new.shape:  # DDP knows its buffers by their identity
                 old.copy_(new)
             else:
                 setattr(self, f"bank_{field.name}", new.to(old.device, old.dtype))
-        self.register_to_config(num_exemplars=len(exemplars), exemplar_weights=list(weights))
+        self.register_to_config(
+            num_exemplars=len(exemplars),
+            exemplar_weights=list(weights),
+            exemplar_classes=None if classes is None else list(classes),
+        )
 
     def adapt(self, pyramid: list[Tensor], probabilities: Tensor, mask: Tensor) -> Tensor:
         """The segmenter's map as exemplars of one's own have it: see `adapted_map`. mask (B,1,H,W), 1 = filled."""
@@ -130,7 +141,8 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
     @apply_forward_hook
     def _adapt(self, pyramid: list[Tensor], probabilities: Tensor, mask: Tensor) -> Tensor:
         hole = downsample_mask(mask, 4)
-        return adapted_map(pyramid, probabilities, hole, self.bank, self.config.exemplar_weights)
+        bank = self.bank.only(self.config.exemplar_classes)
+        return adapted_map(pyramid, probabilities, hole, bank, self.config.exemplar_weights)
 
     @apply_forward_hook
     def lay_out(self, probabilities: Tensor, mask: Tensor, allowed: Tensor | None = None) -> Layout:

@@ -149,6 +149,11 @@ class Fold:
         return torch.stack([of_cells[state].sum(0) for state in (~filled, filled)])
 
 
+def shown_by(exemplars: Exemplars) -> list[int]:
+    """The ids of the classes that their labels show."""
+    return exemplars.counts.nonzero()[:, 0].tolist()
+
+
 def own_exemplars(
     bank: Exemplars, segmenter: Segmenter, label_space: LabelSpace, labelled: LabelledPhotos
 ) -> tuple[Exemplars, list[float]]:
@@ -166,9 +171,9 @@ def own_exemplars(
         statistics = reduce(operator.add, (fold.statistics for fold in some))
         return statistics.exemplars(torch.stack(maps), mirror_of(label_space))
 
-    likelihoods = torch.zeros(2, len(WEIGHTS))
+    own, likelihoods = of(folds), torch.zeros(2, len(WEIGHTS))
     for fold in folds:
         if fold.statistics.counts.any():
             others = of(other for other in folds if other is not fold)
-            likelihoods += fold.log_likelihoods(bank.adapted(others))
-    return of(folds), [WEIGHTS[int(best)] for best in likelihoods.argmax(1)]
+            likelihoods += fold.log_likelihoods(bank.adapted(others).only(shown_by(own)))
+    return own, [WEIGHTS[int(best)] for best in likelihoods.argmax(1)]

@@ -13,7 +13,7 @@ from fbinpaint.images.convert import read_map, upright
 from fbinpaint.images.crops import resize_image, working_size
 from fbinpaint.labels import IGNORE, LabelSpace, get_label_space
 from fbinpaint.models import Recorrector, Segmenter
-from fbinpaint.pipeline.exemplars import own_exemplars
+from fbinpaint.pipeline.exemplars import own_exemplars, shown_by
 from fbinpaint.pipeline.inputs import check_output_type, is_batch, read_photo, split_photos, split_planes
 from fbinpaint.pipeline.outputs import as_mask_like, as_output
 from fbinpaint.pipeline.saved_pipeline import SavedPipeline
@@ -86,6 +86,7 @@ class MapPipeline(SavedPipeline):
         point: tuple[int, int] | None = None,
         grow: int | None = None,
         shadows_in: Any = None,
+        value_range: tuple[float, float] = (0, 1),
     ) -> Any:
         """The mask for all things of some classes, or for the one at a point: what `segment` found, ready to be filled.
 
@@ -97,8 +98,8 @@ class MapPipeline(SavedPipeline):
             classes: by names or ids; None = that of the point.
             point: (x, y) in pixels, in the thing that is meant; things that touch are one.
             grow: pixels all around; None = a thirty-second of the shorter side.
-            shadows_in: the photo, as when calling the pipeline: what is darker on the ground below and beside the
-                things is taken, too.
+            shadows_in, value_range: the photo, as when calling the pipeline: what is darker on the ground below and
+                beside the things is taken, too.
 
         Returns:
             (H,W), of the kind that the map is of: a PIL image of mode "L" whose holes are white, a bool array or a bool
@@ -119,7 +120,7 @@ class MapPipeline(SavedPipeline):
         shaded = [] if shadows_in is None else split_photos(shadows_in)
         if len(shaded) > 1:
             raise InputError(f"shadows_in is {len(shaded)} photos; give the one that the map is of")
-        pixels = read_photo(shaded[0], (0, 1))[0] if shaded else None
+        pixels = read_photo(shaded[0], value_range)[0] if shaded else None
         if pixels is not None and pixels.shape[:2] != labels.shape:
             raise InputError(f"shadows_in is {pixels.shape[1]}x{pixels.shape[0]}, the map {size[0]}x{size[1]}; "
                              "give the photo that the map is of")  # fmt: skip
@@ -136,7 +137,8 @@ class MapPipeline(SavedPipeline):
 
         What they show of a class counts as far as there is enough of it; for the rest their statistics lean on those of
         the exemplars that the pipeline had before. From then on they are heard in every map, also in those of
-        `segment`: as much as helps in photos left out of them (`pipeline.exemplars`). No network is trained.
+        `segment`: of the classes that they show, as much as helps in photos left out of them (`pipeline.exemplars`). No
+        network is trained.
 
         Args:
             photos, value_range: as when calling the pipeline, whole photos of the kind that is to be restored.
@@ -160,7 +162,7 @@ class MapPipeline(SavedPipeline):
         own, weights = own_exemplars(bank, self.segmenter, self.label_space, labelled())
         if not own.counts.any():
             raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
-        self.recorrector.set_bank(bank.adapted(own), weights)
+        self.recorrector.set_bank(bank.adapted(own), weights, shown_by(own))
         exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
         self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])
 

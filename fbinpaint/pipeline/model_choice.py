@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fbinpaint.images.convert import to_mask, to_rgb
+from fbinpaint.images.convert import to_mask, to_rgb, upright
 from fbinpaint.images.crops import resize_image
 from fbinpaint.images.tensors import mask_to_tensor, pad_to_multiple, to_tensor
 from fbinpaint.models.exemplar_bank import SHRINKAGE, Exemplars, at_least_float32
@@ -52,13 +52,16 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     Raises:
         InputError: photo or mask is not of this form, or they do not fit each other.
     """
-    pixels = to_rgb(photo)
+    is_array = isinstance(photo, np.ndarray) and photo.ndim > 1
+    known_size = photo.shape[1::-1] if is_array else upright(photo, "image").size
+    # Whoever fills it warns of what is odd.
+    hole = None if mask is None else to_mask(mask, known_size, photo, lambda line: None)
+    pixels = to_rgb(photo, hole)
     height, width = pixels.shape[:2]
-    hole = np.zeros((height, width), bool)
-    if mask is not None:
-        hole = to_mask(mask, (width, height), photo, lambda line: None)  # whoever fills it warns of what is odd
-        if not hole.all():  # what is there must not be seen in its neighbours, when these are resized
-            pixels[hole] = cv2.mean(pixels, mask=(~hole).astype(np.uint8))[:3]
+    if hole is None:
+        hole = np.zeros((height, width), bool)
+    elif not hole.all():  # what is there must not be seen in its neighbours, when these are resized
+        pixels[hole] = cv2.mean(pixels, mask=(~hole).astype(np.uint8))[:3]
     scale = (PIXELS / (width * height)) ** 0.5
     size = max(1, round(width * scale)), max(1, round(height * scale))
     covered = resize_image(hole[..., None].repeat(3, 2).astype(np.uint8) * 255, size)[..., 0] > 0

@@ -101,8 +101,8 @@ class RoundOutput:
         for patch in self.patches:
             self._paste(pixels, patch, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
-            source, painted, hole = self.photo.source, self.photo.painted, self.photo.hole
-            return PIL.Image.fromarray(pixels) if source is None else as_photo(source, pixels, painted, hole)
+            source, painted = self.photo.source, self.photo.painted
+            return PIL.Image.fromarray(pixels) if source is None else as_photo(source, pixels, painted, painted)
         floats = pixels.astype(np.float32)
         floats /= 255
         if self.photo.original is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,10 @@ class Runner:
                     progress.update()
                     if not abreast:
                         yield index
-            for indices in zip(*runs, strict=False):  # when interrupted, they end as soon as one of them does
-                progress.update(len(runs))
-                yield indices[0]
+            for indices in zip_longest(*runs):  # when interrupted, some have ended before, and the others end now
+                reached = [index for index in indices if index is not None]
+                progress.update(len(reached))
+                yield reached[0]
 
     def loop(self, jobs: list[CropJob], num_rounds: int) -> Iterator[Round]:
         """The loop on a batch of crops of one size."""
@@ -107,6 +109,8 @@ class Runner:
         final: dict[int, Patch] = {}  # by their crops' places in the batch, which must not depend on the others
         for round_ in self.loop(jobs, self.num_rounds):
             replaced = self.callback is not None and self.callback(round_)
+            if replaced:
+                final.clear()  # what had settled goes on from what takes its place
             labels = round_.labels()
             before = labels if before is None else before
             ends = torch.full((len(jobs),), bool(round_.index == self.num_rounds or self.interrupted()))

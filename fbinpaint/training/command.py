@@ -145,7 +145,7 @@ def add_optimization_options(add: Callable[..., Any]) -> None:
     add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
     add("--discr_learning_rate", type=float, default=2e-4, help="of the discriminator")
     add("--lr_warmup_steps", type=count, default=100, help="in which the rates rise; anew after --initial_steps")
-    add("--initial_steps", type=count, default=0, help="the first train the initial inpainter alone, for a third of the work")
+    add("--initial_steps", type=count, default=0, help="so many train the initial inpainter alone, a third of the work")
     add("--adversarial_start", type=float, default=0.3, help="share of the run before the discriminator joins")
     for field in fields(LossWeights):
         no_vgg = "; 0 = VGG16 is not needed" if field.name == "perceptual" else ""
