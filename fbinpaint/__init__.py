@@ -1,6 +1,5 @@
 """fbinpaint: photo restoration guided by a semantic map that the restoration itself corrects."""
 
-import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,4 +30,4 @@ def __getattr__(name: str) -> Any:
 
 
 if "diffusers" in sys.modules:  # `DiffusionPipeline.from_pretrained` finds the pipeline once it has been imported
-    importlib.import_module("fbinpaint.pipeline.pipeline")
+    from fbinpaint.pipeline.pipeline import FeedbackInpaintPipeline as _registered  # noqa: F401

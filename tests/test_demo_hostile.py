@@ -310,12 +310,12 @@ def test_a_value_of_another_kind_is_refused_in_a_line(server, photo, refused, na
 
 @pytest.mark.parametrize("value", ["x" * 1_000_000, ["car"], {"car": 1}, 7, True])
 def test_classes_that_are_no_text_are_refused_in_a_line(server, photo, mask, refused, value):
-    for name, data in (
-        ("remove", [file(photo), value, "auto", 1, None, False, 0]),
-        ("inpaint", [file(photo), file(mask), "auto", 1, None, value]),
+    for name, argument, data in (
+        ("remove", "classes", [file(photo), value, "auto", 1, None, False, 0]),
+        ("inpaint", "forbidden", [file(photo), file(mask), "auto", 1, None, value]),
     ):
         done, answer = server.call(name, data)
-        assert not done and '"classes ' in answer and len(answer) < 1000
+        assert not done and f'"{argument} ' in answer and len(answer) < 1000
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,10 @@ def test_diffusion_pipeline_loads_a_folder(tiny_pipeline, tiny_pipeline_dir):
 
 @pytest.mark.slow
 def test_importing_fbinpaint_is_enough_for_it():
-    script = "import diffusers, fbinpaint; print(diffusers.FeedbackInpaintPipeline.__module__)"
+    script = (
+        "import diffusers, fbinpaint; print(diffusers.FeedbackInpaintPipeline.__module__); "
+        "import fbinpaint.pipeline.outputs as outputs; assert outputs is fbinpaint.pipeline.outputs"
+    )
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=300)
     assert done.stdout == "fbinpaint.pipeline.pipeline\n", done.stderr

@@ -417,7 +417,6 @@ def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir,
         ("--labelled_zoom 2 1.5", "the lower one first"),
         (f"--seed {2**32}", "must be from 0 to 4294967295"),
         ("--hub_model_id user/name", "--hub_model_id: nothing is published without --push_to_hub"),
-        ("--encoder_weights e.safetensors", "--encoder_weights: the encoder is that of --pretrained_model"),
     ],
 )
 def test_options_out_of_their_ranges_are_refused(options, words, tmp_path, capsys):

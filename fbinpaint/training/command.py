@@ -199,8 +199,6 @@ def check_options(args: argparse.Namespace, refuse: Callable[[str], NoReturn]) -
         refuse("--push_to_hub: needs --hub_model_id USER/NAME")
     if args.hub_model_id and not args.push_to_hub:
         refuse("--hub_model_id: nothing is published without --push_to_hub; add that")
-    if args.encoder_weights and args.pretrained_model:
-        refuse("--encoder_weights: the encoder is that of --pretrained_model; leave one of them out")
     if not 0 < args.label_fraction <= 1:
         refuse(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
     if not 0 < args.labelled_ratio <= 1:
