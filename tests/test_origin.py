@@ -142,9 +142,11 @@ def test_a_command_is_shown_as_it_is_started():
     assert as_launched(["/a/train_accelerate.py", *options]).split() == [
         "accelerate", "launch", "train_accelerate.py", "--train_data_dir", "photos",
     ]  # fmt: skip
-    for program in ("/a/fbinpaint/__main__.py", "/usr/bin/fbinpaint"):
-        shown = as_launched([program, "train", *options])
+    for program, module in (("/a/fbinpaint/__main__.py", "fbinpaint.__main__"), ("/usr/bin/fbinpaint", None)):
+        shown = as_launched([program, "train", *options], module)
         assert shown == "accelerate launch -m fbinpaint train --train_data_dir photos"
+    shown = as_launched(["/a/benchmarks/peers/__main__.py", "runs"], "benchmarks.peers.__main__")
+    assert shown == "accelerate launch -m benchmarks.peers runs"
 
 
 @pytest.mark.parametrize(("base", "in_metadata"), [("user/base", "user/base"), ("runs-3", None)])

@@ -94,8 +94,9 @@ def options_for_others(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: shown(value) for name, value in options.items()}
 
 
-def as_launched(command: Sequence[str]) -> str:
-    """A training's `sys.argv` as it is started anew, for others to read."""
+def as_launched(command: Sequence[str], module: str | None = None) -> str:
+    """A training's `sys.argv` as it is started anew, for others to read; module: its name, if `python -m` ran one."""
     script = Path(command[0]).name
-    script = script if script.endswith(".py") and script != "__main__.py" else "-m fbinpaint"
+    if module or not script.endswith(".py"):  # the other is the command that pip installs
+        script = f"-m {(module or 'fbinpaint').removesuffix('.__main__')}"
     return f"accelerate launch {script} {shlex.join(map(for_others, command[1:]))}"

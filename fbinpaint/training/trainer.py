@@ -229,12 +229,13 @@ class Trainer:
 
     def origin(self) -> dict:
         """Where the model comes from (see `fbinpaint.hub.origin`): this run, and the models that it learns from."""
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
         minutes, device = (time.time() - self.began) / 60, self.accelerator.device
         processor = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         sources = self.args.train_data_dir + self.args.dataset_name
         data = [{"name": for_others(source), "licence": NOT_STATED} for source in sources]
         base = {"base_model": self.bases[0][0]} if self.args.pretrained_model else {}
         return inherited(data, self.bases) | base | {
-            "command": as_launched(sys.argv),
+            "command": as_launched(sys.argv, spec and spec.name),
             "time": f"{minutes:.0f} minutes on {self.accelerator.num_processes} x {processor}",
         }
