@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Integral
 
 _unwanted = ContextVar("unwanted warnings", default=False)  # of this thread, as `warnings.catch_warnings` is of all
 
@@ -45,3 +46,11 @@ def printable(text: str) -> str:
 def one_line(error: Exception) -> str:
     """What an error says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_whole(name: str, number: object, low: int, high: int | None = None) -> None:
+    """Raises InputError, naming the argument, for what is no whole number from `low` on, and at most `high`."""
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    if not whole or int(number) < low or (high is not None and int(number) > high):  # type: ignore[call-overload]
+        wanted = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise InputError(f"{name} {number!r}: must be a whole number, {wanted}")

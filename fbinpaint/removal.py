@@ -5,7 +5,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from fbinpaint.images.convert import is_deep, name_of, to_mask, to_rgb, upright
 from fbinpaint.images.modes import as_photo
 from fbinpaint.pipeline.inputs import split_planes
 
-from .errors import InputError
+from .errors import InputError, check_whole
 
 if TYPE_CHECKING:
     from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -67,8 +66,7 @@ def remove(
     Raises:
         InputError: as `select` and the pipeline do, or nothing of a photo would be left.
     """
-    if not isinstance(retries, Integral) or isinstance(retries, bool) or retries < 0:
-        raise InputError(f"retries {retries!r}: must be a whole number, 0 or more")
+    check_whole("retries", retries, 0)
     photos = [photos] if isinstance(photos, Image.Image) else list(photos)
     for photo in photos:
         if not isinstance(photo, Image.Image):
@@ -110,7 +108,7 @@ def remove(
         if not to_do:
             break
         pictures, holes = [removal.image for removal, _ in to_do], [hole for _, hole in to_do]
-        out = pipe(pictures, holes, num_feedback_rounds, forbidden=ids, generator=generator)
+        out: Any = pipe(pictures, holes, num_feedback_rounds, forbidden=ids, generator=generator)
         images, maps = out.images, out.semantic_after
         del out, pictures  # with the rounds: looking at what was filled takes memory enough
         results = list(zip(to_do, images, pipe.segment(images), maps, strict=True))
@@ -122,7 +120,7 @@ def remove(
                 continue  # no better, and would be none again
             if attempt:
                 image.info = removal.image.info  # some of it was in the file of the photo alone
-                semantic_after = np.where(hole, semantic_after, removal.semantic_after)
+                semantic_after = np.where(hole, semantic_after, np.asarray(removal.semantic_after))
                 semantic_after = pipe.label_space.to_palette_image(semantic_after)
             removal.image, removal.semantic_after = image, semantic_after
             removal.seen_again = {name: share for name, share in seen.items() if share}

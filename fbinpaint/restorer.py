@@ -21,7 +21,7 @@ import numpy as np
 
 from fbinpaint.batch.batch import Memory, Removing, Restoration, run
 from fbinpaint.batch.planning import Job, clash_of, job
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, check_whole
 from fbinpaint.hub.model_names import AUTO, candidates, load_pipeline
 from fbinpaint.images.convert import ALPHA
 from fbinpaint.images.io import SAVE_FORMATS, ImageBytes
@@ -30,12 +30,6 @@ from fbinpaint.system.devices import AUTO_DEVICE
 from fbinpaint.system.urls import Place, place, real
 
 EXTRAS = ("before", "after", "mask")
-
-
-def check_whole(name: str, number: Any, low: int, high: int | None = None) -> None:
-    if not isinstance(number, Integral) or isinstance(number, bool) or not low <= int(number) <= (high or int(number)):
-        wanted = f"{low} or more" if high is None else f"from {low} to {high}"
-        raise InputError(f"{name} {number!r}: must be a whole number, {wanted}")
 
 
 class Restorer:

@@ -172,8 +172,9 @@ def own_exemplars(
         return statistics.exemplars(torch.stack(maps), mirror_of(label_space))
 
     own, likelihoods = of(folds), torch.zeros(2, len(WEIGHTS))
+    shown = shown_by(own)
     for fold in folds:
         if fold.statistics.counts.any():
             others = of(other for other in folds if other is not fold)
-            likelihoods += fold.log_likelihoods(bank.adapted(others).only(shown_by(own)))
+            likelihoods += fold.log_likelihoods(bank.adapted(others).only(shown))
     return own, [WEIGHTS[int(best)] for best in likelihoods.argmax(1)]

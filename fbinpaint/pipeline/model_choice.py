@@ -52,10 +52,11 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     Raises:
         InputError: photo or mask is not of this form, or they do not fit each other.
     """
-    is_array = isinstance(photo, np.ndarray) and photo.ndim > 1
-    known_size = photo.shape[1::-1] if is_array else upright(photo, "image").size
-    # Whoever fills it warns of what is odd.
-    hole = None if mask is None else to_mask(mask, known_size, photo, lambda line: None)
+    hole = None
+    if mask is not None:
+        is_array = isinstance(photo, np.ndarray) and photo.ndim > 1
+        size = photo.shape[1::-1] if is_array else upright(photo, "image").size
+        hole = to_mask(mask, size, photo, lambda line: None)  # whoever fills it warns of what is odd
     pixels = to_rgb(photo, hole)
     height, width = pixels.shape[:2]
     if hole is None:
