@@ -50,7 +50,7 @@ def one_line(error: Exception) -> str:
 
 def check_whole(name: str, number: object, low: int, high: int | None = None) -> None:
     """Raises InputError, naming the argument, for what is no whole number from `low` on, and at most `high`."""
-    whole = isinstance(number, Integral) and not isinstance(number, bool)
-    if not whole or int(number) < low or (high is not None and int(number) > high):  # type: ignore[call-overload]
+    whole = int(number) if isinstance(number, Integral) and not isinstance(number, bool) else None
+    if whole is None or whole < low or (high is not None and whole > high):
         wanted = f"{low} or more" if high is None else f"from {low} to {high}"
         raise InputError(f"{name} {number!r}: must be a whole number, {wanted}")
