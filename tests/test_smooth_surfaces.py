@@ -61,8 +61,9 @@ def test_a_large_hole_is_looked_at_in_fewer_pixels():
     assert not rest.any() and error(pixels, photo, hole).max() <= 2
 
 
-def test_a_noisy_wall_is_continued_with_its_grain(tiny_pipeline):
-    clean, hole = PLAIN["linear gradient"], disc((640, 480), 320, 240, 80)
+@pytest.mark.parametrize("radius", [80, 14])
+def test_a_noisy_wall_is_continued_with_its_grain(tiny_pipeline, radius):
+    clean, hole = PLAIN["linear gradient"], disc((640, 480), 320, 240, radius)
     photo = noisy(clean, 3)
     smooth, grainy = (restore(tiny_pipeline, blanked(photo, hole), hole, grain=grain) for grain in (False, True))
     assert error(smooth, clean, hole).max() <= 2

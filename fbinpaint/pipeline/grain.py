@@ -17,14 +17,18 @@ FAINT = 0.25  # squared grey levels: weaker noise is hardly more than that of ro
 TILE = 256  # pixels; noise of neighbouring tiles is independent, which shows as little as that of neighbouring grains
 
 
-def add_grain(fill: np.ndarray, photo: np.ndarray, hole: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+def add_grain(
+    fill: np.ndarray, photo: np.ndarray, hole: np.ndarray, seed: Sequence[int], noiseless: bool = False
+) -> np.ndarray:
     """fill (H,W,3) uint8, a restored photo that was enlarged to its size; photo (H,W,3) uint8; hole (H,W) bool; seed,
-    whole numbers from 0 up.
+    whole numbers from 0 up. noiseless: the fill was computed without any noise, so there is none to be measured, for
+    which a small hole has too few cells.
 
     Returns (H,W,3) uint8, the fill with grain; only what lies in the hole is meant.
     """
     inside = np.any(in_cells(hole), (2, 3))
-    of_photo, of_fill = noise_spectrum(photo, ~inside), noise_spectrum(fill, inside)
+    of_photo = noise_spectrum(photo, ~inside)
+    of_fill = 0.0 if noiseless else noise_spectrum(fill, inside)
     if of_photo is None or of_fill is None:
         return fill
     down, across = (tile_side(side) for side in hole.shape)

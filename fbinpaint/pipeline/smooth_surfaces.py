@@ -116,7 +116,8 @@ def continue_surfaces(
             around = surroundings(box, max(64, max(width, height) // 4), hole.shape)
             inside = np.zeros((around.height, around.width), bool)
             inside[top - around.top :, left - around.left :][:height, :width] = piece
-            grainy = add_grain(pixels[around.slices], photo[around.slices], hole[around.slices], [seed, left, top])
+            fill, seen, unknown = (x[around.slices] for x in (pixels, photo, hole))
+            grainy = add_grain(fill, seen, unknown, [seed, left, top], noiseless=True)
             np.copyto(pixels[around.slices], grainy, where=inside[..., None])
     return pixels, remaining
 
