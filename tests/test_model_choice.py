@@ -16,7 +16,7 @@ from fbinpaint.images.convert import to_mask
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.models.exemplar_bank import no_exemplars
 from fbinpaint.pipeline.exemplars import make_exemplars
-from fbinpaint.pipeline.model_choice import choose_model
+from fbinpaint.pipeline.model_choice import choose_model, is_unlike
 
 from .conftest import make_tiny_networks, quiet_pipeline
 
@@ -132,6 +132,15 @@ def test_the_bundled_models_are_chosen_for_the_examples_with_their_holes(bundled
     for shown in (photo, white, black):
         assert choose_model(bundled, shown, mask).name == kind
     assert choose_model(bundled, photo).scores[kind] > 0.8
+
+
+def test_a_portrait_is_unlike_streets_and_a_street_unlike_portraits(bundled):
+    portrait = Image.open(ROOT / "fbinpaint/demo/pictures/portrait.jpg")
+    for name, pipe in bundled.items():
+        assert [is_unlike(pipe, photo) for photo in (portrait, street(0))] == [name == "streets", name == "faces"]
+    bare = quiet_pipeline(make_tiny_networks())
+    bare.recorrector.set_bank(no_exemplars(bare.recorrector.bank))
+    assert not is_unlike(bare, portrait)
 
 
 # ---------------------------------------------------------------------------------------------- the command line

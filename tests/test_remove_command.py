@@ -26,6 +26,7 @@ from fbinpaint.images.io import load_image
 from fbinpaint.images.tensors import to_tensor
 from fbinpaint.labels import CITYSCAPES
 from fbinpaint.models import Segmenter
+from fbinpaint.pipeline.exemplars import make_exemplars
 from fbinpaint.removal import Removal
 
 from . import test_unbreakable as unbreakable
@@ -102,17 +103,17 @@ def run(model: Path | str, image: Path, output: Path, *options: str | Path, clas
                  *map(str, options)])  # fmt: skip
 
 
-SEEN = " still seen in "
+SEEN, DOUBTED = " still seen in ", ": unlike the photos that model "
 ALL = "all of it would be filled"
 
 
-def said(capsys, seen: bool = False) -> tuple[str, list[str]]:
+def said(capsys, seen: bool = False, doubted: bool = False) -> tuple[str, list[str]]:
     """What is on stdout, and the lines on stderr that are no progress bar; what is still seen, which depends on how
-    random networks paint, only where asked."""
+    random networks paint, only where asked, and likewise what is doubted: grey noise is unlike all scenes."""
     out, err = capsys.readouterr()
     lines = err.replace("\r", "\n").splitlines()
     lines = [line for line in lines if line.startswith(("note: ", "error: ", "warning: "))]
-    return out, [line for line in lines if seen or SEEN not in line]
+    return out, [line for line in lines if (seen or SEEN not in line) and (doubted or DOUBTED not in line)]
 
 
 def files_in(folder: Path) -> list[str]:
@@ -340,6 +341,28 @@ def test_what_is_still_seen_is_said(pipe, tmp_path, capsys):
     assert share > 0.2 and sorted(said(capsys, seen=True)[1]) == [
         f"note: {tmp_path / 'photos/a.png'}: car is still seen in {100 * share:.1f} % of what was filled",
         f"note: {tmp_path / 'photos/b.png'}: shows no car and no bus; copied as it is",
+    ]
+
+
+def test_a_find_in_a_photo_of_another_kind_is_doubted(pipe, tmp_path, capsys):
+    """The exemplars are grey streets with a car: a red block on a meadow is unlike them, a meadow alone shows none."""
+    pipe, size = copy.deepcopy(pipe), (256, 192)
+    labels = np.zeros(size[::-1], np.uint8)
+    labels[block(size)] = CAR
+    streets = [(street(size, seed), labels) for seed in range(4)]
+    pipe.recorrector.set_bank(make_exemplars(pipe.segmenter, CITYSCAPES, streets))
+    pipe.save_pretrained(tmp_path / "model")
+    photos, meadow = tmp_path / "photos", street(size, 9)
+    meadow[labels != CAR] = (20, 220, 20)
+    write(photos / "street.png", size, seed=8)
+    Image.fromarray(meadow).save(photos / "meadow.png")
+    meadow[labels == CAR] = (20, 220, 20)
+    Image.fromarray(meadow).save(photos / "empty.png")
+    assert run(tmp_path / "model", photos, tmp_path / "out") == 0
+    assert sorted(said(capsys, doubted=True)[1]) == [
+        f"note: {photos / 'empty.png'}: shows no car; copied as it is",
+        f"note: {photos / 'meadow.png'}: unlike the photos that model {tmp_path / 'model'} has learnt from; what was "
+        "taken for car may be something else, so look at it",
     ]
 
 

@@ -270,16 +270,21 @@ class Removing(Task):
         photo = load_image(file)
         return Given(file, photo, None if job.mask is None else read_hole(job, photo, warn, may_be_empty=True))
 
-    def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> "list[Removal]":
-        from fbinpaint.removal import remove  # here, as it imports torch
+    def results(self, pipe: "FeedbackInpaintPipeline", given: Sequence[Given]) -> "list[tuple[Removal, bool]]":
+        """Of each photo also whether something was found though it is of another kind than the model knows."""
+        from fbinpaint.pipeline.model_choice import is_unlike  # here, as these import torch
+        from fbinpaint.removal import remove
 
         photos = [one.photo for one in given]
         masks = [one.hole for one in given]
         with not_warned():  # of masks that somebody drew; `write` has words for these
-            return remove(pipe, photos, masks=masks, generator=generator(self.seed), **self.options)
+            removals = remove(pipe, photos, masks=masks, generator=generator(self.seed), **self.options)
+            found = zip(removals, photos, masks, strict=True)
+            return [(removal, bool(removal.found) and is_unlike(pipe, *seen)) for removal, *seen in found]
 
     def write(self, done: Done, given: Given, made: Made, output: Files | Memory) -> None:
-        job, removal, photo = done.job, made.result, given.photo
+        job, photo = done.job, given.photo
+        removal, doubtful = made.result
         space = self.pipes[made.model].label_space
         filled = removal.mask.mean()
         stored = "JPEG" if photo.format == "MPO" else photo.format  # several JPEG pictures in one file
@@ -303,6 +308,12 @@ class Removing(Task):
             unfilled = "nothing was filled, but it was encoded again" if lossy else "copied as it is"
             did = "only what its mask marks was filled" if filled else unfilled
             done.notes.append(f"{job.image}: shows {listed(nothing)}; {did}")
+        if doubtful:
+            taken = listed([shown for i, shown in wanted.items() if space.classes[i] in removal.found])
+            done.notes.append(
+                f"{job.image}: unlike the photos that model {made.model} has learnt from; what was taken for {taken} "
+                "may be something else, so look at it"
+            )
         if filled > MOST:
             done.notes.append(f"{job.image}: {percentage(filled)} of it was filled, so there was little to go by")
         if removal.seen_again:

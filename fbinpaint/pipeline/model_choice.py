@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PIXELS = 192 * 256  # every photo is looked at this large, whatever its own size: the choice must not depend on that
 SHARPNESS = 2.0  # of scores: one model suits e times as well as another that is 1 / SHARPNESS farther away
 FARTHEST = 1e4  # of a model without exemplars: it is chosen only where no other is there
+# A distance beyond which a photo is of no kind that a model's exemplars show (docs/experiments.md).
+UNLIKE = 1.9
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,26 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     Raises:
         InputError: photo or mask is not of this form, or they do not fit each other.
     """
+    image, hole = looked_at(photo, mask)
+    distances = {name: distance(pipe, image, hole) for name, pipe in pipes.items()}
+    shares = (-SHARPNESS * torch.tensor(list(distances.values()))).softmax(0).tolist()
+    return Choice(min(distances, key=distances.__getitem__), dict(zip(distances, shares, strict=True)))
+
+
+@torch.no_grad()
+def is_unlike(pipe: "FeedbackInpaintPipeline", photo: Any, mask: Any = None) -> bool:
+    """Whether a photo is unlike all exemplars of a model, which may then take things in it for what they are not.
+
+    Arguments and errors as of `choose_model`. Of a model without exemplars nobody can tell: False.
+    """
+    return bool(pipe.recorrector.bank.counts.any()) and distance(pipe, *looked_at(photo, mask)) > UNLIKE
+
+
+def looked_at(photo: Any, mask: Any) -> tuple[Tensor, Tensor]:
+    """A photo of PIXELS pixels, (1,3,H,W) in [-1,1], its hole filled smoothly, and the hole, (1,1,H,W) in {0,1}.
+
+    Arguments and errors as of `choose_model`.
+    """
     hole = None
     if mask is not None:
         is_array = isinstance(photo, np.ndarray) and photo.ndim > 1
@@ -68,11 +90,8 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     covered = resize_image(hole[..., None].repeat(3, 2).astype(np.uint8) * 255, size)[..., 0] > 0
     if covered.all():  # then what is there must do
         covered[:] = False
-    hole = mask_to_tensor(covered)
-    image = harmonic_fill(to_tensor(resize_image(pixels, size)), 1 - hole)
-    distances = {name: distance(pipe, image, hole) for name, pipe in pipes.items()}
-    shares = (-SHARPNESS * torch.tensor(list(distances.values()))).softmax(0).tolist()
-    return Choice(min(distances, key=distances.__getitem__), dict(zip(distances, shares, strict=True)))
+    cells = mask_to_tensor(covered)
+    return harmonic_fill(to_tensor(resize_image(pixels, size)), 1 - cells), cells
 
 
 def distance(pipe: "FeedbackInpaintPipeline", image: Tensor, hole: Tensor) -> float:
