@@ -613,11 +613,13 @@ def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_fi
     assert all(torch.equal(after[key].to(value.dtype), value) for key, value in halved.items())
     pipe = FeedbackInpaintPipeline.from_pretrained(run / "pipeline")
     assert pipe.segmenter.dtype == torch.float32
-    others = sorted(set(COMPONENTS) - {"recorrector"})
+    others, but_segmenter = (sorted(set(COMPONENTS) - {name}) for name in ("recorrector", "segmenter"))
     for useless in (
         ("--frozen", *COMPONENTS),
         ("--frozen", "initial_inpainter", "--initial_steps", "1"),
         ("--variant", "unguided", "--frozen", *others),
+        ("--distilled_model", str(tiny_pipeline_dir), "--frozen", "initial_inpainter", "guided_inpainter"),
+        ("--distilled_model", str(tiny_pipeline_dir), "--variant", "unidirectional", "--frozen", *but_segmenter),
     ):
         with pytest.raises(SystemExit):
             train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, *useless)

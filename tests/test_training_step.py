@@ -197,6 +197,22 @@ def test_a_segmenter_that_learns_alone_is_taught_on_first_fills_and_nothing_is_p
     assert networks.segmenter.classify.weight.grad.abs().sum() > 0
 
 
+def test_a_segmenter_that_learns_alone_sees_in_fills_what_a_distilled_model_sees():
+    batch, learner, other = batch_of_four(), learner_of("supervised"), make_tiny_networks(seed=7).eval()
+    networks = learner.networks.requires_grad_(False)
+    networks.segmenter.requires_grad_(True)
+    _, losses = learner(batch, NO_EDITS, sure_teacher(), 2, distilled=other)
+    with torch.no_grad():
+        fill = networks.initial_inpainter(batch.image * (1 - batch.mask), batch.mask).image
+        fill = torch.where(batch.mask > 0, fill, batch.image)
+        intact = networks.segmenter(batch.image, torch.zeros_like(batch.mask)).logits
+        wanted, seen = (network.segmenter(fill, batch.mask).logits for network in (other, networks))
+        filled = F.cross_entropy(seen, wanted.softmax(1), reduction="none")
+    weight = torch.where(F.max_pool2d(batch.mask, 4)[:, 0] > 0, 1.0, 0.25)
+    of_intact = F.cross_entropy(intact, cells_of(batch.labels))
+    torch.testing.assert_close(losses.semantic.detach(), (of_intact + (filled * weight).sum() / weight.sum()) / 2)
+
+
 def test_the_mixture_is_of_strategies_with_a_strong_view_alone():
     batch, teacher = batch_of_four(unlabelled=2), sure_teacher()
     for name, strategy in STRATEGIES.items():

@@ -119,7 +119,11 @@ def add_method_options(add: Callable[..., Any]) -> None:
     add("--pretrained_model", help="pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
     add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
-    add("--distilled_model", help="a pipeline; fills should look as it paints them, with its own maps; default: none")
+    add(
+        "--distilled_model",
+        help="a pipeline; fills should look as it paints them, with its own maps, and a segmenter that learns alone "
+        "see in fills what it sees; default: none",
+    )
     add(
         "--frozen",
         nargs="+",
@@ -189,6 +193,10 @@ def check_options(args: argparse.Namespace, refuse: Callable[[str], NoReturn]) -
         refuse("--initial_steps: nothing learns in them, as --frozen names initial_inpainter")
     if args.variant != "feedback" and set(args.frozen) >= set(COMPONENTS) - {"recorrector"}:
         refuse(f"--variant {args.variant}: does not train the recorrector, and --frozen names all others")
+    learning = set(COMPONENTS) - set(args.frozen)
+    painter_learns = bool(learning & {"initial_inpainter", "guided_inpainter"})
+    if args.distilled_model and not painter_learns and (learning != {"segmenter"} or args.variant != "feedback"):
+        refuse("--distilled_model: teaches inpainters, or with --variant feedback a segmenter alone; see --frozen")
     if args.max_train_minutes is not None and not args.max_train_minutes > 0:
         refuse(f"--max_train_minutes {args.max_train_minutes:g}: must be above 0")
     if args.max_train_steps is None:

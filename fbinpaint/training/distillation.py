@@ -1,8 +1,10 @@
-"""One painter teaches another: what it paints, with its own maps, is what the other should paint with other maps.
+"""One model teaches another: what it paints, with its own maps, is what the other should paint with other maps; and
+what it sees in fills is what a segmenter that learns alone should go on seeing there.
 
 After Hinton et al., "Distilling the Knowledge in a Neural Network", 2015. A teacher's fill is a function of what the
 student sees, so that an L1 loss does not blur it as it does where only the photo is known: a painter can follow a new
-segmenter, or become smaller, without the discriminator that once taught the details.
+segmenter, or become smaller, without the discriminator that once taught the details. A segmenter can learn more of
+intact photos, while the painter that has grown used to its maps of fills gets them as before.
 """
 
 import torch
@@ -38,3 +40,9 @@ def taught(networks: Networks, image: Tensor, mask: Tensor, semantic_map: Tensor
     """
     *_, last = feedback_rounds(networks, image, mask, NUM_ROUNDS, semantic_map)
     return last.image
+
+
+@torch.no_grad()
+def seen_by(networks: Networks, fill: Tensor, mask: Tensor) -> Tensor:
+    """The teacher's own map of a fill (B,3,H,W) in [-1,1], mask (B,1,H,W): probabilities (B,C,H/4,W/4)."""
+    return networks.segmenter(fill, mask).logits.softmax(1)

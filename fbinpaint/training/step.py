@@ -14,7 +14,7 @@ from fbinpaint.loop import Networks, Round, composite, feedback_rounds
 from fbinpaint.models.layers import downsample_labels, one_hot, upsample_labels
 from fbinpaint.training.losses import colour_loss, recognition_loss, reconstruction_loss, semantic_loss, weighted_mean
 
-from .distillation import taught
+from .distillation import seen_by, taught
 from .distribution_alignment import DistributionAlignment
 from .edits import Edits, class_colour_targets
 from .semi_supervised import Strategy, partners, recolour
@@ -85,6 +85,12 @@ class Target:
     trust: Tensor  # (B,h,w) in [0,1]
     labelled: Tensor  # (B,h,w) bool
 
+    @classmethod
+    def given(cls, distribution: Tensor) -> "Target":
+        """Of every cell, as if it were a label."""
+        everywhere = torch.ones_like(distribution[:, 0])
+        return cls(distribution, everywhere, everywhere > 0)
+
     def select(self, photos: Tensor) -> "Target":
         return Target(self.distribution[photos], self.trust[photos], self.labelled[photos])
 
@@ -141,8 +147,8 @@ class TrainingModule(nn.Module):
         num_rounds None = the initial inpainter alone, which leaves no StepOutput, as a step of the segmenter alone does
         (`Networks.segmenter_alone`); refine = the last fill is halved, and
         what is judged is the pass that sharpens it again (`fbinpaint.pipeline.refinement`); distilled = the fill should
-        look as this model paints it (`fbinpaint.training.distillation`); recolouring = of strong views, as of
-        `draw_recolouring`.
+        look as this model paints it, or a segmenter that learns alone see in fills what this model sees
+        (`fbinpaint.training.distillation`); recolouring = of strong views, as of `draw_recolouring`.
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
@@ -152,7 +158,7 @@ class TrainingModule(nn.Module):
         networks = self.networks
         target = self.target(batch, teacher)
         if networks.segmenter_alone:
-            return None, self.losses_of_segmenter(batch, target, recolouring)
+            return None, self.losses_of_segmenter(batch, target, distilled, recolouring)
         sure = (target.trust > 0) & (target.distribution.amax(1) >= SURE)
         classes = torch.where(sure, target.labels, IGNORE)
         truth = torch.where(batch.labels != IGNORE, batch.labels, upsample_labels(classes))
@@ -185,15 +191,23 @@ class TrainingModule(nn.Module):
         )
         return StepOutput(last, classes, target_classes, edited_mask, composite(goal, batch.image, batch.mask)), losses
 
-    def losses_of_segmenter(self, batch: Batch, target: Target, recolouring: Tensor | None) -> Losses:
-        """Where nothing else learns: of its maps of first fills, and of photos without holes."""
+    def losses_of_segmenter(
+        self, batch: Batch, target: Target, distilled: Networks | None, recolouring: Tensor | None
+    ) -> Losses:
+        """Where nothing else learns: of its maps of first fills, and of photos without holes.
+
+        What a distilled model sees in these fills is all that they should show: a painter that has learnt to follow
+        those maps paints less sharply with better ones (docs/experiments.md).
+        """
         networks, hole = self.networks, F.max_pool2d(batch.mask, 4)[:, 0]
         semantic = self.losses_of_intact(batch, target, recolouring)
         if networks.variant == "feedback":
             with torch.no_grad():
                 painted = networks.initial_inpainter(batch.image * (1 - batch.mask), batch.mask).image
-            seen = networks.segmenter(composite(painted, batch.image, batch.mask), batch.mask)
-            semantic.append(target.loss(seen.logits.log_softmax(1), everywhere(hole)))
+                fill = composite(painted, batch.image, batch.mask)
+            of_fill = target if distilled is None else Target.given(seen_by(distilled, fill, batch.mask))
+            seen = networks.segmenter(fill, batch.mask)
+            semantic.append(of_fill.loss(seen.logits.log_softmax(1), everywhere(hole)))
         nothing = batch.image.new_zeros(())
         return Losses(nothing, nothing, mean_of(semantic, batch.image), nothing, nothing)
 

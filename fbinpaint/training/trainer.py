@@ -111,7 +111,7 @@ class Trainer:
         num_rounds = int(torch.multinomial(torch.tensor(ROUND_ODDS), 1, generator=of_step))
         if set(args.frozen) >= set(COMPONENTS) - {"recorrector"}:
             num_rounds = max(1, num_rounds)  # without a correction there is nothing to learn
-        refine = bool(torch.rand((), generator=of_step) < REFINE_ODDS)
+        refine = bool(torch.rand((), generator=of_step) < REFINE_ODDS) and self.paint_learns
         distilled = None if refine else self.distilled
         size = int(torch.randint(len(args.resolution), (), generator=of_step))
         batch = batch.resized(args.resolution[size])
