@@ -625,11 +625,13 @@ def test_several_sizes_and_frozen_networks(mixed_data, tiny_pipeline_dir, vgg_fi
             train(run, mixed_data, tiny_pipeline_dir, vgg_file, 8, *useless)
 
 
-def test_the_clock_ends_a_run_that_leaves_everything(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
+def test_the_clock_ends_a_run_that_leaves_everything(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
     """And what it had taken counts when the run is resumed: there is nothing left to do."""
     run = tmp_path / "run"
     arguments = (run, mixed_data, tiny_pipeline_dir, vgg_file, 10**6, "--max_train_minutes", "0.01")
-    assert train(*arguments, "--checkpointing_steps", "1000") == 0
+    assert train(*arguments, "--checkpointing_steps", "1000", "--encoder_weights", "encoder.safetensors") == 0
+    unused = f"--encoder_weights encoder.safetensors: not used, the encoder is that of {tiny_pipeline_dir}"
+    assert unused in capsys.readouterr().out
     log = read_log(run)
     steps = log[-1]["step"]
     assert "lpips_alex/2" in log[-1] and (run / f"checkpoint-{steps:06d}").is_dir() and (run / "pipeline").is_dir()

@@ -70,9 +70,12 @@ def build_data(
 def build_networks(args: argparse.Namespace, label_space: LabelSpace, tell: Callable[[str], None] = print) -> Networks:
     """Those of `--pretrained_model`, else fresh ones around an ImageNet encoder; ready to learn.
 
-    tell: takes the line that says what of a model of other classes starts anew. Raises InputError where that is frozen.
+    tell: takes the lines that say what of a model of other classes starts anew, and which option has no use. Raises
+    InputError where what starts anew is frozen.
     """
     if args.pretrained_model:
+        if args.encoder_weights:
+            tell(f"--encoder_weights {args.encoder_weights}: not used, the encoder is that of {args.pretrained_model}")
         pipeline = FeedbackInpaintPipeline.from_pretrained(pinned(args.pretrained_model))
         networks = pipeline.networks
         if pipeline.label_space.classes != label_space.classes:
