@@ -125,13 +125,15 @@ def test_batches_are_of_one_size(tmp_path):
     turned.save(tmp_path / "5.jpg", exif=turned.getexif())
     (tmp_path / "6.png").write_bytes(b"not a picture")
     (tmp_path / "7.png").write_bytes(b"not one either")
+    turned.getexif()[0x0112] = 9  # says nothing: orientations end with 8
+    turned.save(tmp_path / "8.jpg", exif=turned.getexif())
     pairs, _ = pair_by_stem(files_by_stem(tmp_path), None)
 
     def stems(batches):
         return sorted([pair.stem for pair in batch] for batch in batches)
 
-    assert stems(equal_size_batches(pairs, 3)) == [["0", "2", "3"], ["1"], ["4"], ["5"], ["6"], ["7"]]
-    assert stems(equal_size_batches(pairs, 8, resolution=40)) == [["0", "2", "3", "4", "5"], ["1"], ["6"], ["7"]]
+    assert stems(equal_size_batches(pairs, 3)) == [["0", "2", "3"], ["1", "8"], ["4"], ["5"], ["6"], ["7"]]
+    assert stems(equal_size_batches(pairs, 8, resolution=40)) == [["0", "2", "3", "4", "5"], ["1", "8"], ["6"], ["7"]]
 
 
 # ---------------------------------------------------------------------------------------------- run: planning

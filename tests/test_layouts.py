@@ -205,6 +205,17 @@ def test_large_jpegs_are_decoded_small_and_upright(tmp_path):
     assert np.abs(np.rot90(small) - whole).mean() < 3
 
 
+def test_a_nearly_square_photo_that_lies_on_its_side_fits_its_label(tmp_path):
+    """At a quarter of its size, as its JPEG is decoded, it is a square."""
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    photo, exif = Image.new("RGB", (260, 257)), Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "images" / "a.jpg", exif=exif)
+    Image.new("L", (257, 260), 3).save(tmp_path / "labels" / "a.png")
+    image, labels = read_photo(load_photos([tmp_path])[0], 16, CITYSCAPES)
+    assert image.shape[:2] == labels.shape and (labels == 3).all()
+
+
 # ------------------------------------------------------------------------------------------------------ bad photos
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2 import functional as transforms
 
 from fbinpaint.errors import InputError
-from fbinpaint.images.convert import to_rgb
+from fbinpaint.images.convert import on_its_side, to_rgb
 from fbinpaint.images.crops import resize_image, shorter_side
 from fbinpaint.images.folders import naming
 from fbinpaint.images.io import decode_image, index_values
@@ -84,8 +84,8 @@ def read_photo(
         picture.draft(None, (2 * shorter, 2 * shorter))
     with naming(row["name"]):
         image = to_rgb(decode_image(picture, row["name"]))
-    if image.shape[1::-1] != picture.size:
-        size = size[::-1]  # its EXIF orientation says that it lies on its side
+    if on_its_side(picture):  # not told by the shapes: what is drafted may be square where the photo is not
+        size = size[::-1]
     resized = shorter_side(size, shorter if enlarge else min(shorter, *size))
     image = resize_image(image, resized)
     if row["label_format"] is None:

@@ -297,6 +297,12 @@ def exif_turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def on_its_side(image: Image.Image) -> bool:
+    """Whether an image, as PIL gives its size, exchanges width and height to be upright; of a TIFF file PIL gives the
+    size that it will have."""
+    return exif_turn(image) in SIDEWAYS and image.format != "TIFF"
+
+
 def stored_turn(image: Image.Image) -> Image.Transpose | None:
     """As `exif_turn`, also where PIL has turned the image."""
     return UPRIGHT.get(image.info.get(TURNED, 1)) or exif_turn(image)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from fbinpaint.errors import InputError
+from fbinpaint.images.convert import on_its_side
 from fbinpaint.images.crops import shorter_side
 from fbinpaint.images.io import PHOTO_SUFFIXES, ImageBytes, fetched, open_image
 from fbinpaint.system.urls import Place, Url, is_folder, lies_in, real
@@ -185,10 +186,8 @@ def photo_size(path: Place, resolution: int | None) -> tuple[int, int]:
     """(width, height) as the photo will be run, (0, 0) if the file cannot be read."""
     try:
         with open_image(fetched(path), str(path)) as image:
-            exif = image.getexif()  # of a PNG file the pixels are decoded: it may stand behind them
-            # Lies on its side; of a TIFF file PIL gives the size that it will have.
-            on_its_side = exif.get(0x0112, 1) >= 5 and image.format != "TIFF"
-            size = image.size[::-1] if on_its_side else image.size
+            # Of a PNG file the pixels are decoded: its EXIF may stand behind them.
+            size = image.size[::-1] if on_its_side(image) else image.size
     except Exception:  # PIL raises many kinds on broken files; `load_image` words it when the photo's turn comes
         return 0, 0
     return size if resolution is None else shorter_side(size, resolution)
