@@ -128,14 +128,13 @@ def opposite(side: str) -> str:
 
 
 def add_answer(path: Path, row: Sequence[str]) -> None:
-    new = not path.exists()
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([COLUMNS, row] if new else [row])
+        writer.writerows([row] if file.tell() else [COLUMNS, row])
 
 
 def check_answers(path: Path) -> list[dict[str, str]]:
-    """The rows of the CSV file, none where it is not there. Raises InputError where it is not one of ours."""
+    """The rows of the CSV file, none where it is not there or empty. Raises InputError where it is not one of ours."""
     if not path.exists():
         if not path.parent.is_dir():
             raise InputError(f"{path.parent}: no such folder; make it, or name another --output")
@@ -143,10 +142,12 @@ def check_answers(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            columns, rows = reader.fieldnames, list(reader)
     except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); name a new --output") from error
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(row["preferred"] not in SIDES for row in rows):
+    if columns is None:  # no line in it
+        return []
+    if tuple(columns) != COLUMNS or any(row["preferred"] not in SIDES for row in rows):
         raise InputError(f"{path}: is no file of answers; name a new --output")
     return rows
 

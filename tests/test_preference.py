@@ -7,7 +7,7 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
-from benchmarks.preference import COLUMNS, SIDES, THANKS, build_page, draw_visit, pairs_of, tally
+from benchmarks.preference import COLUMNS, SIDES, THANKS, add_answer, build_page, draw_visit, pairs_of, tally
 from fbinpaint.errors import InputError
 
 COLOURS = {"ours": (200, 0, 0), "other": (0, 0, 200)}
@@ -59,6 +59,10 @@ def test_the_tally_has_wilsons_interval(tmp_path):
     (tmp_path / "answers.csv").write_text("\n".join(",".join(row) for row in [COLUMNS, *rows]) + "\n")
     assert tally(tmp_path / "answers.csv").endswith("10 answers, ours preferred in 80.0% [49.0%, 94.3%]")
     assert tally(tmp_path / "none.csv").endswith("no answers yet")
+    (tmp_path / "empty.csv").touch()  # whoever made it was interrupted before the first answer
+    assert tally(tmp_path / "empty.csv").endswith("no answers yet")
+    add_answer(tmp_path / "empty.csv", ["", "", "a", "ours", "ours"])
+    assert "1 answers, ours preferred in 100.0%" in tally(tmp_path / "empty.csv")
 
 
 def test_folders_and_files_that_do_not_fit_are_one_line(folders, tmp_path):
