@@ -31,6 +31,7 @@ from benchmarks.reports import print_report
 from fbinpaint.arguments import HelpWithDefaults, positive
 from fbinpaint.data.photos import Batch, collate
 from fbinpaint.data.scenes import write_scenes
+from fbinpaint.errors import InputError
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.training import command
 from fbinpaint.training.output import OutputFolder
@@ -66,6 +67,8 @@ def make_trainer(folder: Path, options: list[str]) -> Trainer:
         own |= {"--train_data_dir": str(folder / "data"), "--num_validation_images": "1"}
     added = [word for option, value in own.items() if option not in given for word in (option, value)]
     args = command.parse_args([*options, *added])
+    if args.streaming:
+        raise InputError("--streaming: a step is measured on photos at hand; leave it out")
     accelerator = command.start(args)
     return Trainer(args, accelerator, OutputFolder(args.output_dir, accelerator))
 

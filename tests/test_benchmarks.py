@@ -112,6 +112,7 @@ def test_edits_refuses_a_judge_of_other_classes(street_folder, tiny_pipeline_dir
         ("table", "{tmp}/no.md", "no.md: cannot be read"),
         ("texture", "--model {model} --data nowhere --resolution 48", "nowhere"),
         ("training", "--train_data_dir nowhere", "nowhere"),
+        ("training", "--train_data_dir {photos} --streaming", "--streaming: "),
     ],
 )
 def test_wrong_input_is_one_line(
