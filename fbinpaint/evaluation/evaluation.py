@@ -109,7 +109,7 @@ def evaluate(
 
     data:       holds images/ and, optionally, labels/ (index PNG of the pipeline's label space, same stem); with a
                 `split`, CelebAMask-HQ or Cityscapes as their owners distribute them
-    masks:      folder of masks, non-zero = hole; None = those of `mask_kind`, made from `seed`
+    masks:      folder of masks, white = hole; None = those of `mask_kind`, made from `seed`
     resolution: length of the shorter side, in pixels, at which photos are run and scored; they are worked on at this
                 size if it is at most the pipeline's `sample_size`, else at that one
     limit:      only the first so many photos, by name; None = all
