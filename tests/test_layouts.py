@@ -110,7 +110,9 @@ def write_tar(path, photos, labels):
 
 
 def test_celebamask_hq(tmp_path):
+    tmp_path /= "faces[1]*2"
     write_celebamask_hq(tmp_path, [0, 7, 1999, 2000])
+    (tmp_path / "CelebA-HQ-img" / "._0.jpg").touch()  # as a Mac leaves them
     photos = load_photos([tmp_path])
     assert [row["name"].rsplit("/", 1)[1] for row in photos] == ["0.jpg", "7.jpg", "1999.jpg", "2000.jpg"]
     for row, number in zip(photos, (0, 7, 1999, 2000), strict=True):
@@ -136,6 +138,8 @@ def test_later_parts_overwrite_earlier_ones(tmp_path):
 
 def test_cityscapes(tmp_path):
     write_cityscapes(tmp_path)
+    for split, city in (("train", "ulm"), ("train_extra", "bayreuth")):
+        (tmp_path / "leftImg8bit" / split / city / f"._{city}_leftImg8bit.png").touch()
     photos = load_photos([tmp_path])
     names = [row["name"] for row in photos]
     assert has_label(photos).tolist() == [True] * 7 + [False] * 4

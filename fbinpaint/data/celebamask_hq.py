@@ -35,7 +35,7 @@ def load_celebamask_hq(folder: str | Path, split: str = "train") -> Dataset:
     Raises InputError where there is no photo, or one whose name is no number, and for lists that lack a photo.
     """
     images, annotations = Path(folder) / "CelebA-HQ-img", Path(folder) / "CelebAMask-HQ-mask-anno"
-    photos = list(images.glob("*.jpg"))
+    photos = list(images.glob("[!.]*.jpg"))  # without hidden files, which a Mac leaves beside others
     if not photos:
         raise InputError(f"{images}: no photo in it (0.jpg, 1.jpg, ...)")
     if odd := [path for path in photos if not path.stem.isdecimal()]:
@@ -86,7 +86,7 @@ def merge_parts(pattern: str) -> np.ndarray:
     """
     ids = None
     for label, part in enumerate(CELEBAMASK_HQ.classes[1:], 1):
-        path = Path(pattern.replace("*", part))
+        path = Path(part.join(pattern.rsplit("*", 1)))  # the last one: there may be others in a folder's name
         if not path.is_file():
             continue
         mask = np.asarray(load_image(path).convert("L")) != 0

@@ -31,8 +31,9 @@ def load_cityscapes(folder: str | Path, split: str = "train") -> Dataset:
     Raises InputError where the split has no photo.
     """
     folder = Path(folder)
-    fine = sorted((folder / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
-    extra = sorted((folder / "leftImg8bit" / "train_extra").glob("*/*_leftImg8bit.png")) if split == "train" else []
+    visible = "[!.]*/[!.]*_leftImg8bit.png"  # without hidden files, which a Mac leaves beside others
+    fine = sorted((folder / "leftImg8bit" / split).glob(visible))
+    extra = sorted((folder / "leftImg8bit" / "train_extra").glob(visible)) if split == "train" else []
     if not fine and not extra:
         looked = "train(_extra)" if split == "train" else split
         raise InputError(f"{folder}: no photo in it; looked for leftImg8bit/{looked}/<city>/*_leftImg8bit.png")
