@@ -2,9 +2,11 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 from benchmarks.table import filled
 from fbinpaint.errors import InputError
@@ -100,6 +102,14 @@ def test_links_of_our_pages_lead_somewhere(page):
         target = page.parent / place if place else page
         assert target.exists(), f"{page.name} links to {link}"
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def test_accelerate_takes_what_our_pages_start_it_with():
+    pages = [re.sub(r"\s\\\n\s*", " ", page.read_text()) for page in DOCUMENTS]
+    commands = [command for page in pages for command in re.findall(r"accelerate launch\s+([^`\n]+)", page)]
+    assert len(commands) > 10
+    for command in commands:
+        launch_command_parser().parse_args(shlex.split(command))  # exits where it knows an option not
 
 
 def test_the_index_names_every_document():

@@ -183,7 +183,7 @@ def test_several_processes_that_would_each_work_alone_are_refused(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "node-1")  # as scripts set it, also where there is one process
     check_processes(1)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    with pytest.raises(InputError, match="^accelerate started one process [^\n]*--multi_cpu[^\n]*$"):
+    with pytest.raises(InputError, match="^accelerate started one process [^\n]*torchrun[^\n]*$"):
         check_processes(1)
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_processes(2)

@@ -14,11 +14,12 @@ def check_processes(number: int) -> None:
     if number == 1 and asked is not None and int(asked) > 1:
         raise InputError(
             f"{asked} processes were started (WORLD_SIZE) but each would work alone: no GPU was found; on CPUs set "
-            "ACCELERATE_USE_CPU=true, or use accelerate launch --cpu --multi_cpu"
+            "ACCELERATE_USE_CPU=true"
         )
     # What accelerate's launcher leaves behind where it was asked for several and starts one.
     if asked is None and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
         raise InputError(
-            "accelerate started one process where several were asked for; on CPUs add --multi_cpu (for one process "
-            "alone, unset MASTER_ADDR)"
+            "accelerate started one process where several were asked for; on CPUs start them with "
+            "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node N (for one process alone, unset "
+            "MASTER_ADDR)"
         )
