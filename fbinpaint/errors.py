@@ -1,7 +1,7 @@
 """The exception and the warning whose messages are meant for the person at the keyboard; how they are printed."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral
@@ -41,6 +41,11 @@ def not_warned() -> Iterator[None]:
 def printable(text: str) -> str:
     """The text on one line: what a terminal would not show, such as a line break in a file name, is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def first_of(lines: Sequence[str]) -> str:
+    """The first of lines that are alike, and how many more there are."""
+    return lines[0] + (f" (and {len(lines) - 1} more like it)" if lines[1:] else "")
 
 
 def one_line(error: Exception) -> str:

@@ -653,6 +653,20 @@ def test_labels_that_cannot_be_meant_are_one_line(data, tiny_pipeline_dir, only_
     assert named in line
 
 
+def test_files_that_are_not_scored_are_told(data, tiny_pipeline_dir, only_alex, tmp_path, capsys):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data/images/0003.heic").touch()
+    for name in ("0001_label.png", "0002_label.png"):
+        shutil.copy(data / "labels/0001.png", tmp_path / "data/labels" / name)
+    arguments = ["--model", tiny_pipeline_dir, "--data", tmp_path / "data", "--output", tmp_path / "report.json"]
+    assert main(["evaluate", *map(str, arguments), "--resolution", "32", "--limit", "1", "--rounds", "0"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == [
+        f"note: {tmp_path}/data/images/0003.heic: is not a photo, left alone",
+        f"note: {tmp_path}/data/labels/0001_label.png: has the name of no photo in images/, not used "
+        "(and 1 more like it)",
+    ]
+
+
 def test_maps_are_shuffled_between_photos_of_different_sizes(tmp_path, tiny_pipeline_dir, only_alex):
     for i, size in enumerate([(64, 48), (48, 64), (48, 48)]):
         write_photo(tmp_path / f"images/{i}.png", size, seed=i)

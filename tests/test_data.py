@@ -115,6 +115,34 @@ def test_labels_none_of_which_is_of_a_photo_are_refused(tmp_path):
     assert load_photo_folder(tmp_path)["label_format"] == ["ids", None]
 
 
+def test_files_of_a_folder_that_are_not_used_are_told(tmp_path, monkeypatch, capsys):
+    """Once, however many there are and however many processes read them."""
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    for name in ("images/a.png", "images/b.png", "labels/a.png", "labels/b_label.png", "labels/c.png"):
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    for name in ("images/b.heic", "images/list.txt", "images/.hidden", "labels/b.json"):
+        (tmp_path / name).touch()
+    assert load_photo_folder(tmp_path)["label_format"] == ["ids", None]
+    assert capsys.readouterr().out.splitlines() == [
+        f"note: {tmp_path}/images/b.heic: is not a photo, left alone (and 1 more like it)",
+        f"note: {tmp_path}/labels/b_label.png: has the name of no photo in images/, not used (and 1 more like it)",
+    ]
+    monkeypatch.setenv("RANK", "1")
+    load_photo_folder(tmp_path)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("others", [[], ["labels/a.png"]])
+def test_a_label_of_another_format_is_refused(others, tmp_path):
+    (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()
+    for name in ("images/a.png", "images/b.png", "labels/b.tif", *others):
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    with pytest.raises(InputError, match=f"^{tmp_path}/labels/b.tif: labels are PNG files of class ids; save it"):
+        load_photo_folder(tmp_path)
+    Image.new("L", (32, 32)).save(tmp_path / "labels/b.png")  # what lies beside a label is none
+    assert load_photo_folder(tmp_path)["label_format"][1] == "ids"
+
+
 @pytest.mark.parametrize("second", ["images/a.jpg", "labels/a.PNG"])
 def test_a_label_that_could_be_of_two_photos_is_refused(second, tmp_path):
     (tmp_path / "images").mkdir(), (tmp_path / "labels").mkdir()

@@ -69,6 +69,14 @@ def test_parquet_tars_and_folders_are_read_by_url_as_from_disk(streamed, memory,
             assert np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
 
 
+def test_files_of_a_url_that_are_not_used_are_told(memory, capsys):
+    for name in ("images/a.png", "images/a.heic", "labels/a.png", "labels/b.png"):
+        memory.pipe_file(f"/unused/{name}", b"x")
+    load_photos(["memory://unused"])
+    photo, label = capsys.readouterr().out.splitlines()
+    assert "unused/images/a.heic: is not a photo" in photo and "unused/labels/b.png: has the name of no photo" in label
+
+
 def test_pictures_by_url_count_as_bytes_read(memory, street_folder):
     put_folder(memory, street_folder, "/b")
     row = load_photos(["memory://b"])[0]
@@ -82,6 +90,8 @@ def test_what_is_wrong_with_a_url_is_one_line(memory, tmp_path):
     memory.pipe_file("/none/images/a.txt", b"x")
     memory.pipe_file("/labels/images/a.png", b"x")
     memory.pipe_file("/labels/labels/b.png", b"x")
+    for name in ("images/a.png", "images/b.png", "labels/a.png", "labels/b.tif"):
+        memory.pipe_file(f"/tif/{name}", b"x")
     memory.pipe_file("/text/a.txt", b"x")
     write_parquet(tmp_path / "test-0.parquet", *encoded_streets(1))
     memory.pipe_file("/test/test-0.parquet", (tmp_path / "test-0.parquet").read_bytes())
@@ -91,10 +101,11 @@ def test_what_is_wrong_with_a_url_is_one_line(memory, tmp_path):
         ("memory://faces", "holds CelebA-HQ-img, .*local folders only"),
         ("memory://none", "/images: no photo in it"),
         ("memory://labels", "/labels: holds no PNG with the name"),
+        ("memory://tif", "labels/b.tif: labels are PNG files"),
         ("memory://text", "no parquet or tar file of a split train"),
         ("memory://test", "no parquet or tar file of a split train; found test; choose with --split"),
     ):
-        with pytest.raises(InputError, match=f"^{url}[^\n]*{problem}[^\n]*$"):
+        with pytest.raises(InputError, match=f"^{url.replace('//', '///?')}[^\n]*{problem}[^\n]*$"):
             load_photos([url])
     assert len(load_photos(["memory://test"], [], HubOptions(split="test"))) == 1
     (row,) = load_photos(["memory://labels"]) if memory.rm("/labels/labels", recursive=True) is None else ()

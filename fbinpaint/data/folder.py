@@ -9,8 +9,9 @@ from typing import TypeVar
 from datasets import Dataset
 
 from fbinpaint.errors import InputError
-from fbinpaint.images.folders import visible_files
+from fbinpaint.images.folders import tell_no_photos, visible_files
 from fbinpaint.images.io import PHOTO_SUFFIXES
+from fbinpaint.system.processes import print_note
 from fbinpaint.system.urls import one_line_errors, open_url
 
 from .rows import rows_from_files
@@ -23,14 +24,16 @@ def load_photo_folder(folder: str | Path) -> Dataset:
 
     Raises:
         InputError: the folder has no `images/`, there is no photo in it, no label is of one of them, or one could be of
-            two.
+            two, or is no PNG.
     """
     folder = Path(folder)
     if not (folder / "images").is_dir():
         raise InputError(f"{folder}: no images/ folder in it; a data folder holds images/ and, if labelled, labels/")
-    photos = [path for path in visible_files(folder / "images") if path.suffix.lower() in PHOTO_SUFFIXES]
+    files = visible_files(folder / "images")
+    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
     if not photos:
         raise InputError(f"{folder / 'images'}: no photo in it ({', '.join(PHOTO_SUFFIXES)})")
+    tell_no_photos(files)
     truth = visible_files(folder / "labels") if os.path.isdir(folder / "labels") else []
     names = [path.relative_to(folder / "images").as_posix() for path in photos]
     labels = labels_of(names, {path.relative_to(folder / "labels").as_posix(): path for path in truth}, str(folder))
@@ -40,7 +43,8 @@ def load_photo_folder(folder: str | Path) -> Dataset:
 def labels_of(photos: Sequence[str], truth: Mapping[str, Label], folder: str) -> list[Label | None]:
     """Of photos, by their names below images/, the labels, by their names below labels/; None = unlabelled.
 
-    Raises InputError where it cannot be told whose a label is, and where there are some, but of none of the photos.
+    PNGs of no photo are told in a note. Raises InputError where it cannot be told whose a label is, for a photo whose
+    only label is of another format, and where there are some, but of none of the photos.
     """
     stems = Counter(_stem(name) for name in photos)
     found: dict[str, Label] = {}
@@ -49,8 +53,13 @@ def labels_of(photos: Sequence[str], truth: Mapping[str, Label], folder: str) ->
             if stems[_stem(name)] > 1 or _stem(name) in found:
                 raise InputError(f"{label}: {folder} has two photos or labels of its name; rename all but one")
             found[_stem(name)] = label
+    for name, label in truth.items():
+        if _suffix(name) in PHOTO_SUFFIXES and _stem(name) in stems.keys() - found.keys():
+            raise InputError(f"{label}: labels are PNG files of class ids; save it as one, or move it away")
     if truth and found.keys().isdisjoint(stems):
         raise InputError(f"{folder}/labels: holds no PNG with the name of a photo in images/; rename its files")
+    unused = [found[stem] for stem in sorted(found.keys() - stems.keys())]
+    print_note([f"{label}: has the name of no photo in images/, not used" for label in unused])
     return [found.get(_stem(name)) for name in photos]
 
 
@@ -69,10 +78,11 @@ def load_photo_url(url: str) -> Dataset:
         }
 
     with one_line_errors(url):
-        photos = {name: place for name, place in names("images").items() if _suffix(name) in PHOTO_SUFFIXES}
-        truth = names("labels")
+        found, truth = names("images"), names("labels")
+    photos = {name: place for name, place in found.items() if _suffix(name) in PHOTO_SUFFIXES}
     if not photos:
         raise InputError(f"{url}/images: no photo in it ({', '.join(PHOTO_SUFFIXES)})")
+    tell_no_photos(found.values())
     return rows_from_files(list(photos.values()), labels_of(list(photos), truth, url), "ids")
 
 

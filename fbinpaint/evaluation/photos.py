@@ -10,14 +10,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, first_of
 from fbinpaint.evaluation import metrics
 from fbinpaint.images.convert import check_hole, read_map, to_mask, to_rgb, upright
 from fbinpaint.images.crops import resize_image, shorter_side
-from fbinpaint.images.folders import Pair, files_by_stem, naming, pair_by_stem, visible_files
+from fbinpaint.images.folders import Pair, files_by_stem, naming, pair_by_stem, tell_no_photos, visible_files
 from fbinpaint.images.io import PHOTO_SUFFIXES, fetched, load_image
 from fbinpaint.labels import IGNORE, LabelSpace
 from fbinpaint.masks import MASK_KINDS, evaluation_mask
+from fbinpaint.system.processes import print_note
 
 PAIRINGS = ("stem", "cycle")
 SPLITS = ("val", "test")
@@ -189,8 +190,8 @@ def _labels(data: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
         raise InputError(f"{others[0]}: labels are PNG files of class ids; save it as one, or move labels/ away")
     if found and found.keys().isdisjoint(photos):
         raise InputError(f"{data / 'labels'}: none of its files has the name of a photo in images/; rename them")
-    for name in sorted(found.keys() - photos.keys()):
-        print(f"note: {found[name][0]}: has the name of no photo in images/, not used")
+    unused = sorted(found.keys() - photos.keys())
+    print_note([f"{found[name][0]}: has the name of no photo in images/, not used" for name in unused])
     return labels
 
 
@@ -205,6 +206,7 @@ def _protocol_pairs(data: Path, masks: Path | None, limit: int | None) -> list[P
     photos = dict(itertools.islice(files_by_stem(images).items(), limit))
     if not photos:
         raise InputError(f"{images}: holds no photo; use {' '.join(PHOTO_SUFFIXES)}")
+    tell_no_photos(visible_files(images))
     return _pairs(photos, masks)
 
 
@@ -212,8 +214,7 @@ def _pairs(photos: dict[str, list[Path]], masks: Path | None) -> list[Pair]:
     """By stem. Raises InputError for what cannot be paired."""
     pairs, problems = pair_by_stem(photos, None if masks is None else files_by_stem(masks))
     if problems:
-        more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""
-        raise InputError(problems[0] + more)
+        raise InputError(first_of(problems))
     return pairs
 
 

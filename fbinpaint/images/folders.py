@@ -3,16 +3,17 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
 from fbinpaint.errors import InputError
 from fbinpaint.images.convert import on_its_side
 from fbinpaint.images.crops import shorter_side
 from fbinpaint.images.io import PHOTO_SUFFIXES, ImageBytes, fetched, open_image
+from fbinpaint.system.processes import print_note
 from fbinpaint.system.urls import Place, Url, is_folder, lies_in, real
 
 Photo = TypeVar("Photo", bound="HasImage")
@@ -119,6 +120,12 @@ def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, lis
         if path.suffix.lower() in PHOTO_SUFFIXES:
             found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     return found
+
+
+def tell_no_photos(paths: Iterable[Path | str]) -> None:
+    """Prints a note where some of these files are no pictures by their names."""
+    others = [path for path in paths if PurePath(path).suffix.lower() not in PHOTO_SUFFIXES]
+    print_note([f"{path}: is not a photo, left alone" for path in others])
 
 
 def masked_photo(stem: str, stems: Container[str]) -> str | None:

@@ -1,8 +1,10 @@
-"""Whether as many processes run together as were asked for: accelerate makes several one where a setting is missing."""
+"""Several processes: whether as many run together as were asked for, since accelerate makes them one where a setting is
+missing; and what the first of them says for all."""
 
 import os
+from collections.abc import Sequence
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, first_of, printable
 
 
 def check_processes(number: int) -> None:
@@ -23,3 +25,10 @@ def check_processes(number: int) -> None:
             "ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node N (for one process alone, unset "
             "MASTER_ADDR)"
         )
+
+
+def print_note(lines: Sequence[str]) -> None:
+    """Prints the first of lines that are alike, if there is one, in the first of the processes that a launcher started.
+    """
+    if lines and os.environ.get("RANK", "0") == "0":
+        print(printable(f"note: {first_of(lines)}"))
