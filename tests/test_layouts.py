@@ -13,6 +13,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset, Features, Value
@@ -177,6 +179,48 @@ def test_parquet_and_webdataset(streamed, tmp_path):
     for index in (1, 8):
         ids = street_scene((48, 32), np.random.default_rng(index))[1]
         assert np.array_equal(read_labels(rows[index], CITYSCAPES), ids)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.struct({"path": pa.null(), "bytes": pa.binary()})],
+    ids=str,
+)
+def test_pictures_in_parquet_by_others(kind, streamed, tmp_path):
+    """As pandas, polars and pyarrow write them; a column without a single label has no type at all."""
+    (photo, _), (label, _) = encoded_streets(2)
+    (tmp_path / "photo.png").write_bytes(photo), (tmp_path / "label.png").write_bytes(label)
+    cells: list = [photo, label]
+    if kind in (pa.string(), pa.large_string()):
+        cells = [str(tmp_path / name) for name in ("photo.png", "label.png")]
+    elif pa.types.is_struct(kind):
+        cells = [{"path": None, "bytes": content} for content in cells]
+    image, truth = (pa.array([cell, cell], kind) for cell in cells)
+    for name, column in (("labelled", truth), ("bare", pa.nulls(2))):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"image": image, "semantic_map": column}), tmp_path / name / "x.parquet")
+    folders = [tmp_path / "labelled", tmp_path / "bare"]
+    if streamed:
+        rows = [row for kind in stream_photos(folders, [], 0) for row in rows_in_turn(kind)]
+    else:
+        rows = list(load_photos(folders))
+    assert [row["label_format"] for row in rows] == ["ids", "ids", None, None]
+    for row in rows:
+        assert read_photo(row, 32, CITYSCAPES)[0].shape == (32, 48, 3)
+    assert np.array_equal(read_labels(rows[0], CITYSCAPES), street_scene((48, 32), np.random.default_rng(0))[1])
+
+
+@pytest.mark.parametrize("load", [load_photos, lambda folders: stream_photos(folders, [], 0)])
+def test_what_is_no_picture_in_parquet_is_one_line(load, tmp_path):
+    for name, cell in (("several", [{"bytes": b"x"}]), ("numbers", {"bytes": 1}), ("other", {"left": b"x"})):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"image": [cell]}), tmp_path / name / "x.parquet")
+        with pytest.raises(InputError, match=f"^{tmp_path}/{name}: the column image holds [^\n]*, no pictures[^\n]*$"):
+            load([tmp_path / name])
+    (tmp_path / "other" / "other.py").write_text("import datasets")
+    with pytest.raises(InputError, match=f"^{tmp_path}/other: cannot be loaded [^\n]*scripts are no longer[^\n]*$"):
+        load([tmp_path / "other"])
 
 
 def test_what_no_layout_fits_is_one_line(tmp_path):

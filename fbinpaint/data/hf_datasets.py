@@ -9,10 +9,11 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Image, IterableDataset, Value, load_dataset
+from datasets import Dataset, Image, IterableDataset, Value, load_dataset
 from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
 from datasets.exceptions import DatasetsError
 
@@ -23,7 +24,10 @@ from fbinpaint.system.urls import is_url, one_line_errors
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("semantic_map", "semantic_map.png")
 
-UNREADABLE = (OSError, ValueError, DatasetsError, tarfile.TarError)  # what `datasets` raises; Arrow's are ValueErrors
+STORED_AS = ("string", "large_string", "binary", "large_binary")  # columns of paths, or of encoded pictures
+
+# What `datasets` raises, RuntimeErrors for data sets that bring code; Arrow's are ValueErrors and RuntimeErrors.
+UNREADABLE = (OSError, ValueError, RuntimeError, DatasetsError, tarfile.TarError)
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,12 @@ def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | 
             f"{source}: cannot be loaded as a data set with a split {options.split} ({one_line(error)}); --split, "
             "--dataset_config_name and --revision choose others"
         ) from error
-    columns = stored.column_names or []
+    kinds = stored.features or {}
+    columns = list(kinds)
     image = _column(source, columns, "--image_column", options.image_column, IMAGE_COLUMNS)
     label = _column(source, columns, "--label_column", options.label_column, LABEL_COLUMNS)
+    if options.label_column is None and label and kinds[label] == Value("null"):
+        label = None  # one that is empty throughout has no type, and no labels
     if image is None:
         raise InputError(
             f"{source}: no column of photos; looked for {', '.join(IMAGE_COLUMNS)}, found {columns}; name it with "
@@ -144,11 +151,19 @@ def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | 
     for option, name in (("--image_column", image), ("--label_column", label)):
         if name is None:
             continue
-        kind = (stored.features or {}).get(name)
-        if isinstance(kind, ClassLabel) or (isinstance(kind, Value) and kind.dtype not in ("string", "binary")):
-            raise InputError(f"{source}: the column {name} holds {kind.dtype}, no pictures; name another {option}")
+        if not _holds_pictures(kinds[name]):
+            what = getattr(kinds[name], "dtype", type(kinds[name]).__name__)
+            raise InputError(f"{source}: the column {name} holds {what}, no pictures; name another {option}")
         stored = stored.cast_column(name, Image(decode=False))
     return stored, image, label
+
+
+def _holds_pictures(kind: Any) -> bool:
+    """Whether a feature is of pictures, or of what is cast to them: paths, encoded pictures, structs of these."""
+    if isinstance(kind, dict):
+        parts = [kind[name] for name in ("bytes", "path") if name in kind]
+        return bool(parts) and all(part == Value("null") or _holds_pictures(part) for part in parts)
+    return isinstance(kind, Image) or (isinstance(kind, Value) and kind.dtype in STORED_AS)
 
 
 def split_files(url: str, split: str) -> tuple[str, list[str]]:
