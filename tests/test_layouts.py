@@ -22,6 +22,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 import train_accelerate
+from fbinpaint.data.hf_datasets import HubOptions
 from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import MixedBatches, PhotoCrops, read_labels, read_photo
 from fbinpaint.data.rows import has_label
@@ -98,11 +99,14 @@ def encoded_streets(count, size=(48, 32)):
     return photos, labels
 
 
-def write_tar(path, photos, labels):
+def write_tar(path, photos, labels, suffix="png"):
+    """Labels may be None."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for index, pair in enumerate(zip(photos, labels, strict=True)):
-            for ending, content in zip(("png", "semantic_map.png"), pair, strict=True):
+            for ending, content in zip((suffix, "semantic_map.png"), pair, strict=True):
+                if content is None:
+                    continue
                 entry = tarfile.TarInfo(f"{index:06d}.{ending}")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
@@ -182,9 +186,53 @@ def test_parquet_and_webdataset(streamed, tmp_path):
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+def test_each_sample_of_a_tar_has_files_of_its_own(streamed, tmp_path, monkeypatch):
+    """The first tar has one label, its last; photos of the second are of another suffix. What lies where the command is
+    given is another's, whatever its name."""
+    photos, labels = encoded_streets(10)
+    write_tar(tmp_path / "tars" / "0.tar", photos[:7], [None] * 6 + labels[6:7], "webp")
+    write_tar(tmp_path / "tars" / "1.tar", photos[7:], [*labels[7:9], None], "jpg")
+    (tmp_path / "000000.webp").write_text("another")
+    monkeypatch.chdir(tmp_path)
+    if streamed:
+        (stream,), none = stream_photos(["tars"], [], seed=0)
+        rows = [row for shard in range(2) for row in stream.rows(shard)]
+        assert not none
+    else:
+        rows = list(load_photos(["tars"]))
+    assert [row["image"]["bytes"] for row in rows] == photos
+    assert [row["label_format"] for row in rows] == [None] * 6 + ["ids"] * 3 + [None]
+    assert rows[5]["name"].endswith("tars/0.tar: 000005.webp") and rows[7]["name"].endswith("tars/1.tar: 000000.jpg")
+    for index in (6, 8):
+        ids = street_scene((48, 32), np.random.default_rng(index))[1]
+        assert np.array_equal(read_labels(rows[index], CITYSCAPES), ids)
+
+
+def test_a_label_that_comes_late_in_a_stream_of_tars_is_never_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr("fbinpaint.data.hf_datasets.LOOKED_AT", 4)
+    photos, labels = encoded_streets(6)
+    write_tar(tmp_path / "0.tar", photos, [None] * 5 + labels[5:])
+    labelled, (stream,) = stream_photos([tmp_path], [], seed=0)
+    with pytest.raises(InputError, match=r"0.tar: 000005.png: has a label[^\n]*--label_column semantic_map.png$"):
+        list(stream.rows(0))
+    (stream,), unlabelled = stream_photos([tmp_path], [], 0, HubOptions(label_column="semantic_map.png"))
+    assert [row["label_format"] for row in stream.rows(0)] == [None] * 5 + ["ids"] and not labelled + unlabelled
+
+
+@pytest.mark.parametrize("load", [load_photos, lambda folders: stream_photos(folders, [], 0)])
+def test_tars_without_photos_are_one_line(load, tmp_path):
+    write_tar(tmp_path / "0.tar", *encoded_streets(2), suffix="PNG")
+    with pytest.raises(InputError, match=f"^{tmp_path}: no photo in its tars; looked for [^\n]*<key>.jpg[^\n]*$"):
+        load([tmp_path])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     "kind",
-    [pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.struct({"path": pa.null(), "bytes": pa.binary()})],
+    [
+        *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary()),
+        pa.struct({"path": pa.null(), "bytes": pa.binary()}),
+    ],
     ids=str,
 )
 def test_pictures_in_parquet_by_others(kind, streamed, tmp_path):

@@ -1,23 +1,27 @@
 """Data sets of the Hugging Face Hub, and local folders of parquet or WebDataset files: whatever `load_dataset` reads.
 
 Unless the options say otherwise, photos are in a column `image`, labels, if any, in a column `semantic_map` (index
-images). In a WebDataset these are the files `<key>.jpg` (or png, webp) and `<key>.semantic_map.png`.
+images). In a WebDataset these are the files `<key>.jpg` (or png, webp) and `<key>.semantic_map.png`, each sample by
+itself: photos may differ in suffix, and some may have no label.
 """
 
+import itertools
 import os
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Image, IterableDataset, Value, load_dataset
+from datasets import Dataset, Features, Image, IterableDataset, Value, load_dataset, load_dataset_builder
 from datasets.data_files import EmptyDatasetError, get_data_patterns, resolve_pattern
 from datasets.exceptions import DatasetsError
+from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
-from fbinpaint.data.rows import FEATURES, whole_stream
+from fbinpaint.data.rows import FEATURES, evenly_spaced, whole_stream
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.system.urls import is_url, one_line_errors
 
@@ -25,6 +29,10 @@ IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("semantic_map", "semantic_map.png")
 
 STORED_AS = ("string", "large_string", "binary", "large_binary")  # columns of paths, or of encoded pictures
+
+# Of a stream of tars: rows that are looked at to learn whether it is labelled, unless one says so before, and files
+# that these are taken from.
+LOOKED_AT, FILES_LOOKED_AT = 256, 8
 
 # What `datasets` raises, RuntimeErrors for data sets that bring code; Arrow's are ValueErrors and RuntimeErrors.
 UNREADABLE = (OSError, ValueError, RuntimeError, DatasetsError, tarfile.TarError)
@@ -34,7 +42,8 @@ UNREADABLE = (OSError, ValueError, RuntimeError, DatasetsError, tarfile.TarError
 class HubOptions:
     """Which part of a data set is read, and what its columns are called.
 
-    image_column, label_column: None = the first of IMAGE_COLUMNS, LABEL_COLUMNS that is there
+    image_column, label_column: None = the first of IMAGE_COLUMNS, LABEL_COLUMNS that is there; in tars, that a
+        sample has
     config_name, split: as in `load_dataset`
     revision: branch, tag or commit on the Hub; folders have none
     """
@@ -54,39 +63,60 @@ def load_hub(source: str | Path, options: HubOptions = USUAL) -> Dataset:
 
     Raises InputError where it cannot be loaded, or has no column of photos, or not those that are asked for.
     """
-    stored, image, label = _open(str(source), options, streaming=False)
-    # By columns, not by `map`, which would write a copy of all photos.
+    stored, images, labels = _open(str(source), options, streaming=False)
     table, count = stored.data, len(stored)
-    paths = pc.struct_field(table.column(image), "path").to_pylist()
+    photos, numbers = _first_there(table, images)
     if "__url__" in stored.column_names:
-        keys = zip(stored["__url__"], stored["__key__"], strict=True)
-        names = [_tar_name(url, key, image) for url, key in keys]
+        if photos.null_count == count:
+            raise _no_photo(source, images)
+        samples = zip(stored["__url__"], stored["__key__"], numbers, strict=True)
+        names = [_tar_name(url, key, images[number]) for url, key, number in samples]
     else:
+        paths = pc.struct_field(photos, "path").to_pylist()
         names = [_row_name(source, index, path) for index, path in enumerate(paths)]
-    labels = table.column(label) if label else pa.nulls(count, FEATURES["semantic_map"].pa_type)
-    formats = pc.if_else(labels.is_null(), pa.scalar(None, pa.string()), pa.scalar("ids"))
-    columns = {"name": names, "image": table.column(image), "semantic_map": labels, "label_format": formats}
-    return Dataset(pa.table(columns, schema=FEATURES.arrow_schema))
+    truth = _first_there(table, labels)[0] if labels else pa.nulls(count, FEATURES["semantic_map"].pa_type)
+    formats = pc.if_else(truth.is_null(), pa.scalar(None, pa.string()), pa.scalar("ids"))
+    rows = {"name": names, "image": photos, "semantic_map": truth, "label_format": formats}
+    return Dataset(pa.table(rows, schema=FEATURES.arrow_schema))
+
+
+def _first_there(table: pa.Table, columns: Sequence[str]) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """Of each row what is in the first of these columns that is not empty there, and the number of that column, (N,).
+
+    Slices of the columns: `map` would write a copy of all photos, `pc.coalesce` would hold one in memory.
+    """
+    first = np.stack([table.column(name).is_valid().to_numpy() for name in columns]).argmax(0)
+    starts = np.flatnonzero(np.diff(first, prepend=-1))
+    slices = [
+        table.column(columns[first[start]]).slice(start, end - start)
+        for start, end in itertools.pairwise([*starts.tolist(), len(first)])
+    ]
+    return pa.chunked_array([chunk for rows in slices for chunk in rows.chunks], FEATURES["image"].pa_type), first
 
 
 @dataclass(frozen=True)
 class HubStream:
     """The same rows as a stream (`streams.Stream`), read without a copy on disk; its shards are the stored files.
 
-    image, label: what the columns are called; label None = there is none
+    images, labels: what the columns are called; a row has its photo, and its label, in the first that is not empty
+    labelled: whether rows may have labels
     """
 
     stored: IterableDataset
     source: str
-    image: str
-    label: str | None
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    labelled: bool
 
     @property
     def num_shards(self) -> int:
         return self.stored.num_shards
 
     def rows(self, shard: int, start: int = 0) -> Iterator[dict]:
-        """Those of a shard from number `start` on. Raises InputError where it turns out to be broken."""
+        """Those of a shard from number `start` on.
+
+        Raises InputError where it turns out to be broken, and for a label where there should be none.
+        """
         rows = self.stored.shard(self.num_shards, shard)
         if start:
             rows = rows.skip(start)
@@ -94,15 +124,25 @@ class HubStream:
         place = f" of shard {shard}" if self.num_shards > 1 else ""
         try:
             for index, example in enumerate(whole_stream(rows), start):
+                image = next((column for column in self.images if example[column] is not None), self.images[0])
+                label = next((column for column in self.labels if example[column] is not None), None)
                 if "__url__" in example:
-                    name = _tar_name(example["__url__"], example["__key__"], self.image)
+                    name = _tar_name(example["__url__"], example["__key__"], image)
                 else:
-                    name = _row_name(self.source, f"{index}{place}", (example[self.image] or {}).get("path"))
-                truth = example[self.label] if self.label else None
-                label_format = None if truth is None else "ids"
+                    name = _row_name(self.source, f"{index}{place}", (example[image] or {}).get("path"))
+                if label and not self.labelled:
+                    raise InputError(
+                        f"{name}: has a label, but the first ones of {self.source} have none, so it was taken for "
+                        f"unlabelled; say --label_column {label}"
+                    )
                 yield {
-                    "name": name, "image": example[self.image], "semantic_map": truth, "label_format": label_format
+                    "name": name,
+                    "image": example[image],
+                    "semantic_map": example[label] if label else None,
+                    "label_format": "ids" if label else None,
                 }
+        except InputError:
+            raise
         except UNREADABLE as error:
             raise InputError(
                 f"{self.source}: broken, nothing can be read after {name} ({one_line(error)})"
@@ -111,25 +151,39 @@ class HubStream:
 
 def stream_hub(source: str | Path, options: HubOptions = USUAL) -> HubStream:
     """Raises InputError as `load_hub`."""
-    stored, image, label = _open(str(source), options, streaming=True)
-    return HubStream(stored, str(source), image, label)
+    stored, images, labels = _open(str(source), options, streaming=True)
+    stream = HubStream(stored, str(source), images, labels, labelled=bool(labels))
+    if "__url__" not in (stored.column_names or ()):
+        return stream
+    photos, labelled = False, options.label_column is not None
+    shards = evenly_spaced(stream.num_shards, FILES_LOOKED_AT)
+    for shard in shards:
+        for row in itertools.islice(stream.rows(shard), LOOKED_AT // len(shards)):
+            photos, labelled = photos or row["image"] is not None, labelled or row["semantic_map"] is not None
+            if photos and labelled:
+                return stream
+    if not photos:
+        raise _no_photo(source, images)
+    return replace(stream, labelled=labelled)
 
 
-def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | IterableDataset, str, str | None]:
-    """The stored data set, and what its columns of photos and labels are called."""
+def _open(
+    source: str, options: HubOptions, streaming: bool
+) -> tuple[Dataset | IterableDataset, tuple[str, ...], tuple[str, ...]]:
+    """The stored data set, and what its columns of photos and labels are called: in tars all that there may be, else
+    one at most."""
+    place: dict[str, Any] = {"path": source, "name": options.config_name}
+    if not os.path.isdir(source):
+        place["revision"] = options.revision
     try:
         if is_url(source):
             # Unlike a folder's or a Hub id's, the files of a URL are listed here; `datasets` takes the rest as it is.
             kind, files = split_files(source, options.split)
-            stored = load_dataset(kind, data_files={options.split: files}, split=options.split, streaming=streaming)
-        else:
-            stored = load_dataset(
-                source,
-                name=options.config_name,
-                split=options.split,
-                revision=None if os.path.isdir(source) else options.revision,
-                streaming=streaming,
-            )
+            place = {"path": kind, "data_files": {options.split: files}}
+        # Left to itself `datasets` takes what the first samples of the first tar have for what all have.
+        tars = isinstance(load_dataset_builder(**place), WebDataset)
+        features = _features_of_tars(options) if tars else None
+        stored = load_dataset(**place, split=options.split, streaming=streaming, features=features)
     except InputError:
         raise
     except UNREADABLE as error:
@@ -138,24 +192,34 @@ def _open(source: str, options: HubOptions, streaming: bool) -> tuple[Dataset | 
             "--dataset_config_name and --revision choose others"
         ) from error
     kinds = stored.features or {}
-    columns = list(kinds)
-    image = _column(source, columns, "--image_column", options.image_column, IMAGE_COLUMNS)
-    label = _column(source, columns, "--label_column", options.label_column, LABEL_COLUMNS)
-    if options.label_column is None and label and kinds[label] == Value("null"):
-        label = None  # one that is empty throughout has no type, and no labels
-    if image is None:
+    images = _columns(source, kinds, "--image_column", options.image_column, IMAGE_COLUMNS)
+    labels = _columns(source, kinds, "--label_column", options.label_column, LABEL_COLUMNS)
+    if not images:
         raise InputError(
-            f"{source}: no column of photos; looked for {', '.join(IMAGE_COLUMNS)}, found {columns}; name it with "
+            f"{source}: no column of photos; looked for {', '.join(IMAGE_COLUMNS)}, found {list(kinds)}; name it with "
             "--image_column"
         )
-    for option, name in (("--image_column", image), ("--label_column", label)):
-        if name is None:
-            continue
-        if not _holds_pictures(kinds[name]):
-            what = getattr(kinds[name], "dtype", type(kinds[name]).__name__)
-            raise InputError(f"{source}: the column {name} holds {what}, no pictures; name another {option}")
-        stored = stored.cast_column(name, Image(decode=False))
-    return stored, image, label
+    if options.label_column is None:  # one that is empty throughout has no type, and no labels
+        labels = tuple(name for name in labels if kinds[name] != Value("null"))
+    if tars:
+        images = tuple(name for name in images if name != options.label_column)
+    else:
+        images, labels = images[:1], labels[:1]
+    for option, names in (("--image_column", images), ("--label_column", labels)):
+        for name in names:
+            if not _holds_pictures(kinds[name]):
+                what = getattr(kinds[name], "dtype", type(kinds[name]).__name__)
+                raise InputError(f"{source}: the column {name} holds {what}, no pictures; name another {option}")
+            stored = stored.cast_column(name, Image(decode=False))
+    return stored, images, labels
+
+
+def _features_of_tars(options: HubOptions) -> Features:
+    """Of a WebDataset's samples, what may be a photo or a label; `datasets` leaves the rest of their files out."""
+    images = (options.image_column,) if options.image_column else IMAGE_COLUMNS
+    labels = (options.label_column,) if options.label_column else LABEL_COLUMNS
+    files = {name: Value("binary") for name in (*images, *labels)}
+    return Features(files | {"__key__": Value("string"), "__url__": Value("string")})
 
 
 def _holds_pictures(kind: Any) -> bool:
@@ -193,10 +257,18 @@ def _matching(pattern: str, url: str, suffix: str) -> list[str]:
         return []
 
 
-def _column(source: str, columns: list[str], option: str, asked: str | None, usual: tuple[str, ...]) -> str | None:
-    if asked is not None and asked not in columns:
-        raise InputError(f"{source}: has no column {asked!r} ({option}); found {columns}")
-    return asked or next((name for name in usual if name in columns), None)
+def _columns(source: str, kinds: Features, option: str, asked: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
+    if asked is not None and asked not in kinds:
+        raise InputError(f"{source}: has no column {asked!r} ({option}); found {list(kinds)}")
+    return (asked,) if asked else tuple(name for name in usual if name in kinds)
+
+
+def _no_photo(source: str | Path, images: tuple[str, ...]) -> InputError:
+    suffixes = ", ".join(f"<key>.{name}" for name in images)
+    return InputError(
+        f"{source}: no photo in its tars; looked for {suffixes}, where a key ends before the first dot of a name; say "
+        "what follows it with --image_column"
+    )
 
 
 def _tar_name(url: str, key: str, image: str) -> str:

@@ -82,14 +82,15 @@ def stream_photos(
     """The labelled and the unlabelled rows as streams.
 
     Parquet, WebDataset and the Hub are streamed in the order in which they were written, as labelled where they have a
-    column of labels; a row of theirs that lacks its label remains an unlabelled one. Folders of photos are shuffled.
+    column of labels, or one of the first samples of tars has one; a row of theirs that lacks its label remains an
+    unlabelled one. Folders of photos are shuffled.
     """
     labelled: list[Any] = []
     unlabelled: list[Any] = []
     for source, load in find_readers(folders, hub_names, options):
         if load is load_hub:
             stream = stream_hub(source, options)
-            (labelled if stream.label else unlabelled).append(stream)
+            (labelled if stream.labelled else unlabelled).append(stream)
             continue
         photos = load(source)
         with_label = has_label(photos)
