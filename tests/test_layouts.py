@@ -27,7 +27,7 @@ from fbinpaint.data.loader import BadPhotos, BatchLoader
 from fbinpaint.data.photos import MixedBatches, PhotoCrops, read_labels, read_photo
 from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import face_scene, street_scene
-from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.data.sources import check_label_map, load_photos, stream_photos
 from fbinpaint.data.streams import Mark, StreamedCrops, rows_in_turn, set_aside
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CELEBAMASK_HQ, CITYSCAPES
@@ -526,6 +526,17 @@ def test_commands_of_the_docs_train_on_the_owners_layouts(tiny_pipeline_dir, vgg
         command = command_of_the_docs(f"--train_data_dir {data} --label_space")
         assert train_like(command, run, tiny_pipeline_dir, vgg_file) == 0
         assert np.isfinite(json.loads((run / "log.jsonl").read_text().splitlines()[-1])["lpips_alex/2"])
+
+
+def test_a_label_map_is_not_for_the_owners_labels(tmp_path, capsys):
+    write_cityscapes(tmp_path / "streets")
+    write_parquet(tmp_path / "others" / "x.parquet", *encoded_streets(2))
+    (tmp_path / "ids.json").write_text('{"7": "sky"}')
+    command = ["--train_data_dir", str(tmp_path / "streets"), "--label_space", "cityscapes"]
+    assert train_like(command, tmp_path / "run", "model", "vgg", "--label_map", str(tmp_path / "ids.json")) == 1
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"error: {tmp_path}/streets: holds its owners' labels") and "--label_map" in line
+    check_label_map([str(tmp_path / "streets"), str(tmp_path / "others")], [])  # others may number theirs otherwise
 
 
 def test_bad_photos_in_training(tiny_pipeline_dir, vgg_file, tmp_path, capsys):  # noqa: F811

@@ -66,6 +66,15 @@ def find_readers(
     return readers
 
 
+def check_label_map(folders: Sequence[str], hub_names: Sequence[str]) -> None:
+    """Raises InputError where no source has ids that a label map could renumber, and as `find_layout`."""
+    if not hub_names and all(find_layout(folder) in (load_celebamask_hq, load_cityscapes) for folder in folders):
+        raise InputError(
+            f"{' '.join(map(str, folders))}: holds its owners' labels, whose ids are known; --label_map is for other "
+            "data: leave it out"
+        )
+
+
 def load_photos(
     folders: Sequence[str], hub_names: Sequence[str] = (), options: HubOptions = USUAL
 ) -> Dataset:

@@ -12,7 +12,7 @@ from fbinpaint.data.hf_datasets import HubOptions
 from fbinpaint.data.label_map import read_label_map
 from fbinpaint.data.photos import PhotoCrops
 from fbinpaint.data.rows import evenly_spaced
-from fbinpaint.data.sources import load_photos, stream_photos
+from fbinpaint.data.sources import check_label_map, load_photos, stream_photos
 from fbinpaint.data.streams import StreamedCrops, set_aside
 from fbinpaint.errors import InputError
 from fbinpaint.hub.saved import COMPONENTS, pinned
@@ -33,7 +33,10 @@ def build_data(
 ) -> tuple[PhotoCrops | StreamedCrops, Validator]:
     """The training crops, at the largest `--resolution`, and the photos that are held out of them, of which each
     process validates its share."""
-    label_map = None if args.label_map is None else read_label_map(args.label_map, label_space)
+    label_map = None
+    if args.label_map is not None:
+        check_label_map(args.train_data_dir, args.dataset_name)
+        label_map = read_label_map(args.label_map, label_space)
     options = HubOptions(args.image_column, args.label_column, args.dataset_config_name, args.split, args.revision)
 
     def make_crops(photos: Dataset) -> PhotoCrops:
