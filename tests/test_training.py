@@ -383,6 +383,19 @@ def test_bad_arguments_are_one_line(mixed_data, tiny_pipeline_dir, vgg_file, tmp
     assert "comet_ml" in lines[3] and "eight_gpus.yaml" in lines[4] and "held out" in lines[5]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_labels_all_of_which_are_held_out_are_told_as_such(
+    streamed, street_folder, unlabelled_folder, tiny_pipeline_dir, vgg_file, tmp_path, capsys
+):
+    data = [str(shutil.copytree(street_folder, tmp_path / "data")), str(unlabelled_folder)]
+    for path in sorted((tmp_path / "data/labels").iterdir())[1:]:
+        path.unlink()  # the first photo is always held out
+    options = ["--streaming"] if streamed else []
+    assert train(tmp_path / "run", data, tiny_pipeline_dir, vgg_file, 1, *options) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]
+    assert "no labelled photo is left to train on (held out: 1); lower --num_validation_images" in line
+
+
 def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
     run, other = tmp_path / "run", tmp_path / "other"
     settings = (mixed_data, tiny_pipeline_dir, vgg_file)

@@ -11,7 +11,7 @@ from datasets import Dataset
 from fbinpaint.data.hf_datasets import HubOptions
 from fbinpaint.data.label_map import read_label_map
 from fbinpaint.data.photos import PhotoCrops
-from fbinpaint.data.rows import evenly_spaced
+from fbinpaint.data.rows import evenly_spaced, has_label
 from fbinpaint.data.sources import check_label_map, load_photos, stream_photos
 from fbinpaint.data.streams import StreamedCrops, set_aside
 from fbinpaint.errors import InputError
@@ -64,6 +64,11 @@ def build_data(
         validation = photos.select(held_out)
     if not len(crops.labelled_photos()):
         sources = " ".join(args.train_data_dir + args.dataset_name)
+        if held_out := int(has_label(validation).sum()):
+            raise InputError(
+                f"{sources}: no labelled photo is left to train on (held out: {held_out}); lower "
+                "--num_validation_images"
+            )
         raise InputError(f"{sources}: no labelled photo; one folder at least needs labels/ (or what its layout has)")
     return crops, Validator(
         validation, label_space, max(args.resolution), 2, skip, label_map, process=process, processes=processes
