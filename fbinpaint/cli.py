@@ -19,7 +19,7 @@ from fbinpaint.arguments import HelpWithDefaults, count, device, gpus, names, pe
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.hub.model_names import AUTO, DEFAULT_MODEL, bundled_models, candidates, load_pipeline
 from fbinpaint.system.devices import AUTO_DEVICE, DTYPES, check_device, find_device
-from fbinpaint.system.files import save_folder, whole_file
+from fbinpaint.system.files import check_writable, save_folder, whole_file
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.system.threads import openmp_settings
 from fbinpaint.system.urls import Place, exists, is_folder, place
@@ -688,44 +688,45 @@ def evaluate_command(args: argparse.Namespace) -> int:
         raise InputError("--results: are scored beside a model: give --model (or --compare) and --output, too")
     if len(results) < len(args.results):
         raise InputError("--results: two tools have the same name; give each its own")
+    if args.compare and len(dict(args.compare)) < len(args.compare):
+        raise InputError("--compare: two models have the same name; give each its own")
     state = processes()  # before the model is loaded: this chooses the GPU of each process
+    files, pipes = [], {}
+    if scored:
+        if args.output.suffix != ".json":
+            raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
+        suffixes = (".json", ".csv", ".md", ".png") if args.compare else (".json", ".csv")
+        files = [args.output.with_suffix(suffix) for suffix in suffixes]
+        check_writable(*files)
+        models = dict(args.compare) if args.compare else {"": args.model}
+        pipes = {name: load_pipeline(model, **runtime_options(args)) for name, model in models.items()}
+
     inputs = {key: getattr(args, key) for key in ("masks", "resolution", "limit", "split", "pairing", "mask_kind")}
-    if args.export_protocol and state.is_main_process:
+    if args.export_protocol and state.is_main_process:  # it is not written a second time, so last
         number = export_protocol(args.export_protocol, args.data, **inputs)
         print(f"{args.export_protocol}: {number} photos and masks; save what it makes of images/NAME.png as NAME.png")
     if not scored:
         return 0
 
-    if args.output.suffix != ".json" or os.path.isdir(args.output):
-        raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
-    try:  # before the hours of work, not after
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{args.output.parent}: folder cannot be made ({error.strerror}); choose another") from error
-
     settings = inputs | {name: getattr(args, name) for name in ("rounds", "baselines", "controls", "batch_size")}
     settings["results"] = {name: Path(folder) for name, folder in results.items()}
     if args.compare:
-        if len(dict(args.compare)) < len(args.compare):
-            raise InputError("--compare: two models have the same name; give each its own")
-        pipes = {name: load_pipeline(model, **runtime_options(args)) for name, model in args.compare}
         evaluation = compare(pipes, args.data, **settings)
     else:
-        evaluation = evaluate(load_pipeline(args.model, **runtime_options(args)), args.data, **settings)
+        evaluation = evaluate(pipes[""], args.data, **settings)
     if not state.is_main_process:
         return 0
+    print(plain_table(evaluation.report))  # before it is saved: it is seen where that fails, too
+    for pair in evaluation.report["paired"]:
+        ours, theirs = pair.split(" vs ")
+        if theirs == f"{ours}, frozen-map":  # what feedback is worth
+            print(sentence(evaluation.report, pair))
     evaluation.save(args.output)
     if args.compare:
         with whole_file(args.output.with_suffix(".md")) as temporary:
             temporary.write_text(markdown(evaluation.report), encoding="utf-8")
         plot(evaluation.report, args.output.with_suffix(".png"))
-    print(plain_table(evaluation.report))
-    for pair in evaluation.report["paired"]:
-        ours, theirs = pair.split(" vs ")
-        if theirs == f"{ours}, frozen-map":  # what feedback is worth
-            print(sentence(evaluation.report, pair))
-    beside = (".csv", ".md", ".png") if args.compare else (".csv",)
-    print("report:", *(args.output.with_suffix(suffix) for suffix in (".json", *beside)))
+    print("report:", *files)
     return 0
 
 

@@ -769,6 +769,18 @@ def test_evaluate_refuses_in_one_line(tmp_path, data, tiny_pipeline_dir, only_al
     assert named in line and not (tmp_path / "report.json").exists()
 
 
+@pytest.mark.parametrize("output, folder", [("/proc/r.json", "/proc"), ("r.json", "r.json"), ("r.json", "r.csv")])
+def test_what_cannot_be_written_is_told_before_the_work(
+    output, folder, tmp_path, data, tiny_pipeline_dir, only_alex, capsys
+):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    arguments = ["--model", tiny_pipeline_dir, "--data", data, "--output", tmp_path / output, "--limit", "2"]
+    assert main(["evaluate", *map(str, arguments), "--resolution", "32", "--rounds", "0"]) == 1
+    said = capsys.readouterr().err  # no progress bar
+    assert said.startswith(f"error: {tmp_path / folder}: ") and said.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ([] if folder == "/proc" else [folder])
+
+
 def test_evaluate_refuses_labels_of_another_space(tmp_path, tiny_pipeline_dir, only_alex, capsys):
     write_photo(tmp_path / "images/a.png")
     (tmp_path / "labels").mkdir()

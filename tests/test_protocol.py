@@ -367,6 +367,18 @@ def test_an_export_replaces_nothing(photos, tmp_path, capsys):
     assert [path.name for path in tmp_path.rglob("*.png") if "out" in path.parts] == ["mine.png"]
 
 
+def test_nothing_is_exported_where_the_report_is_refused(photos, tiny_pipeline_dir, tmp_path, capsys):
+    """The command is given again once it is corrected, and an export replaces nothing."""
+    command = ["evaluate", "--data", str(photos), "--resolution", "32", "--export-protocol", str(tmp_path / "out")]
+    for arguments, named in (
+        (["--model", str(tiny_pipeline_dir), "--output", str(tmp_path / "r.txt")], "must be a .json file"),
+        (["--model", str(tmp_path / "none"), "--output", str(tmp_path / "r.json")], "none"),
+        (["--compare", f"a={tiny_pipeline_dir}", "a=b", "--output", str(tmp_path / "r.json")], "have the same name"),
+    ):
+        assert main([*command, *arguments]) == 1
+        assert named in errors(capsys)[0] and not (tmp_path / "out").exists()
+
+
 def test_an_export_that_fails_leaves_nothing(photos, tmp_path, capsys):
     (photos / "images/broken.png").write_bytes(b"no picture")
     assert main(["evaluate", "--data", str(photos), "--export-protocol", str(tmp_path / "out")]) == 1

@@ -1,7 +1,6 @@
 """Peers beside a model of the project's own: scored as `fbinpaint evaluate` scores, with what each of them costs."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from fbinpaint.evaluation.scoring import Fill
 from fbinpaint.hub.origin import read_origin
 from fbinpaint.images.crops import composite
 from fbinpaint.images.tensors import pad_to_multiple, to_uint8
-from fbinpaint.system.files import whole_file
+from fbinpaint.system.files import check_writable, whole_file
 
 from .cost import costs
 from .generator import MIN_SIDE, MULTIPLE, Generator
@@ -64,8 +63,9 @@ def run(argv: list[str]) -> None:
     taken = {*BASELINES, *(f"rounds={k}" for k in ROUNDS)}
     if len(folders) < len(args.peers) or folders.keys() & taken:
         raise InputError(f"--peers: each needs a name of its own, none of {', '.join(sorted(taken))}")
-    if args.output.suffix != ".json" or not os.path.isdir(args.output.parent):
-        raise InputError(f"{args.output}: the report must be a .json file in a folder that is there; rename it")
+    if args.output.suffix != ".json":
+        raise InputError(f"{args.output}: the report must be a .json file; rename it")
+    check_writable(*(args.output.with_suffix(suffix) for suffix in (".json", ".csv", ".md", ".png")))
     if args.resolution % MULTIPLE or args.resolution < MIN_SIDE:
         raise InputError(f"--resolution {args.resolution}: must be a multiple of {MULTIPLE}, {MIN_SIDE} or more")
     state = processes()  # this chooses the GPU of each process
@@ -92,8 +92,8 @@ def run(argv: list[str]) -> None:
         f"median of {args.repeats} turns, {torch.get_num_threads()} threads, fp32",
     }
     report["costs"] = {name: asdict(cost) for name, cost in found.items()}
+    print(table(report))  # before it is saved: it is seen where that fails, too
     save(evaluation, args.output)
-    print(table(report))
     print("report:", *(args.output.with_suffix(suffix) for suffix in (".json", ".csv", ".md", ".png")))
 
 
