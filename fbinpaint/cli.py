@@ -19,7 +19,7 @@ from fbinpaint.arguments import HelpWithDefaults, count, device, gpus, names, pe
 from fbinpaint.errors import InputError, InputWarning, printable
 from fbinpaint.hub.model_names import AUTO, DEFAULT_MODEL, bundled_models, candidates, load_pipeline
 from fbinpaint.system.devices import AUTO_DEVICE, DTYPES, check_device, find_device
-from fbinpaint.system.files import check_writable, save_folder, whole_file
+from fbinpaint.system.files import check_output, save_folder, whole_file
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.system.threads import openmp_settings
 from fbinpaint.system.urls import Place, exists, is_folder, place
@@ -458,6 +458,7 @@ def exemplars_command(args: argparse.Namespace) -> int:
     photos = labelled_rows(load_photos([str(args.data)]))
     if not len(photos):
         raise InputError(f"{args.data}: holds no labelled photo; put maps of the photos' names into labels/")
+    check_output(args.output)
     size = pipe.config.sample_size
     progress = tqdm(photos, desc="exemplars", unit="photo")
     read = [read_photo(row, size, pipe.label_space, enlarge=False) for row in progress]
@@ -697,7 +698,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
             raise InputError(f"{args.output}: the report must be a .json file (a .csv is put beside it); rename it")
         suffixes = (".json", ".csv", ".md", ".png") if args.compare else (".json", ".csv")
         files = [args.output.with_suffix(suffix) for suffix in suffixes]
-        check_writable(*files)
+        check_output(*files)
         models = dict(args.compare) if args.compare else {"": args.model}
         pipes = {name: load_pipeline(model, **runtime_options(args)) for name, model in models.items()}
 

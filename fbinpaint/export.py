@@ -23,7 +23,7 @@ from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.pipeline import FeedbackInpaintPipeline
 from fbinpaint.pipeline.crop_jobs import STRIDE
 from fbinpaint.pipeline.inputs import MAX_ROUNDS
-from fbinpaint.system.files import save_folder
+from fbinpaint.system.files import check_output, save_folder
 from fbinpaint.version import __version__
 
 SIZES = (256, 512)
@@ -71,6 +71,7 @@ def check_export(folder: Path, sizes: Sequence[int], num_rounds: int) -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error.name} is not installed, and ONNX needs it; pip install fbinpaint[onnx]") from error
+    check_output(folder)
 
 
 def export_onnx(

@@ -776,7 +776,7 @@ def test_what_cannot_be_written_is_told_before_the_work(
     (tmp_path / folder).mkdir(exist_ok=True)
     arguments = ["--model", tiny_pipeline_dir, "--data", data, "--output", tmp_path / output, "--limit", "2"]
     assert main(["evaluate", *map(str, arguments), "--resolution", "32", "--rounds", "0"]) == 1
-    said = capsys.readouterr().err  # no progress bar
+    said = capsys.readouterr().err  # and no progress bar
     assert said.startswith(f"error: {tmp_path / folder}: ") and said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ([] if folder == "/proc" else [folder])
 

@@ -771,6 +771,9 @@ def test_the_command_makes_a_copy_that_consults_ones_own(tiny_pipeline_dir, stre
     assert torch.equal(same.means, mine.recorrector.bank.means)
     assert main([*arguments, "--output", str(output)]) == 1
     assert "is there already" in capsys.readouterr().err
+    assert main([*arguments, "--output", "/proc/mine"]) == 1
+    said = capsys.readouterr().err  # and no progress bar
+    assert said.startswith("error: /proc: cannot be written to") and said.count("\n") == 1
     bare = tmp_path / "bare"
     shutil.copytree(street_folder / "images", bare / "images")
     other = ["--data", str(bare), "--output", str(tmp_path / "x")]

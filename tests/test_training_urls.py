@@ -130,6 +130,7 @@ def test_output_that_cannot_be_written_is_told_before_the_work(street_folder, tm
         ("hf://datasets/user/name/run", "in a repository each file would be a commit"),
         (f"{tmp_path}/file", f"--output_dir {tmp_path}/file: cannot be made"),
         (f"{tmp_path}/file/run", f"--output_dir {tmp_path}/file/run: cannot be made"),
+        ("/proc/self", "--output_dir /proc/self: cannot be made or written to"),
     ):
         assert train(output, str(street_folder), "no-model", "no-vgg", 1) == 1
         (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error: ")]

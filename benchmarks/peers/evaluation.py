@@ -19,7 +19,7 @@ from fbinpaint.evaluation.scoring import Fill
 from fbinpaint.hub.origin import read_origin
 from fbinpaint.images.crops import composite
 from fbinpaint.images.tensors import pad_to_multiple, to_uint8
-from fbinpaint.system.files import check_writable, whole_file
+from fbinpaint.system.files import check_output, whole_file
 
 from .cost import costs
 from .generator import MIN_SIDE, MULTIPLE, Generator
@@ -65,7 +65,7 @@ def run(argv: list[str]) -> None:
         raise InputError(f"--peers: each needs a name of its own, none of {', '.join(sorted(taken))}")
     if args.output.suffix != ".json":
         raise InputError(f"{args.output}: the report must be a .json file; rename it")
-    check_writable(*(args.output.with_suffix(suffix) for suffix in (".json", ".csv", ".md", ".png")))
+    check_output(*(args.output.with_suffix(suffix) for suffix in (".json", ".csv", ".md", ".png")))
     if args.resolution % MULTIPLE or args.resolution < MIN_SIDE:
         raise InputError(f"--resolution {args.resolution}: must be a multiple of {MULTIPLE}, {MIN_SIDE} or more")
     state = processes()  # this chooses the GPU of each process

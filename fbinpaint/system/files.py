@@ -14,20 +14,14 @@ from fbinpaint.errors import InputError, one_line
 
 MAX_JSON = 2**24  # bytes; the longest that is read, the index of a model in many shards, has some hundred thousand
 
-
-def beside(path: Path) -> Path:
-    """A name in the same folder that nothing has."""
-    # Not tempfile: its files are private (0600), and os.replace would hand that mode on to the result.
-    return path.with_name(f".{uuid4().hex}.tmp")
-
-
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields another name in the same folder to write to; without an error that file becomes `path`, else it vanishes.
 
     Raises InputError, naming `path`, for what cannot be written.
     """
-    temporary = beside(path)
+    # Not tempfile: its files are private (0600), and os.replace would hand that mode on to the result.
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -39,18 +33,24 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def check_writable(*paths: Path) -> None:
-    """Makes the folders of files that are going to be written. Raises InputError where one could not be: before the
-    hours of work, not after."""
+def try_folder(folder: Path) -> None:
+    """Makes it, unless it is there, and a file in it for a moment. Raises OSError where one of them cannot be made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".{uuid4().hex}.tmp"
+    probe.touch()
+    probe.unlink()
+
+
+def check_output(*paths: Path) -> None:
+    """Makes the folders of what is going to be written. Raises InputError where it could not be: before the hours of
+    work, not after."""
     for path in paths:
         if os.path.isdir(path):
             raise InputError(f"{path}: is a folder, where a file is to be written; move it away, or name another file")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (probe := beside(path)).touch()
-            probe.unlink()
+            try_folder(path.parent)
         except OSError as error:
-            raise InputError(f"{path.parent}: no file can be made in it ({error.strerror}); choose another") from error
+            raise InputError(f"{path.parent}: cannot be written to ({error.strerror}); choose another") from error
 
 
 def check_no_device(path: Path, advice: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from fbinpaint.errors import InputError
-from fbinpaint.system.files import remove_folder, replace_folder
+from fbinpaint.system.files import remove_folder, replace_folder, try_folder
 from fbinpaint.system.urls import check_writable, is_url, one_line_errors, open_url
 from fbinpaint.system.urls import place as as_place
 
@@ -82,11 +82,14 @@ class OutputFolder:
                 self.files.rm_file(f"{self.root}/{PROBE}")
 
     def make(self) -> None:
-        """The folder, unless it is there. Raises InputError where it cannot be, or something else is."""
+        """The folder, unless it is there. Raises InputError where it cannot be, or not be written to, or something else
+        is."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try_folder(self.folder)
         except OSError as error:
-            raise InputError(f"--output_dir {self.place}: cannot be made ({error.strerror}); name another") from error
+            raise InputError(
+                f"--output_dir {self.place}: cannot be made or written to ({error.strerror}); name another"
+            ) from error
 
     @property
     def keeps_folder(self) -> bool:
