@@ -224,6 +224,9 @@ def test_tars_without_photos_are_one_line(load, tmp_path):
     write_tar(tmp_path / "0.tar", *encoded_streets(2), suffix="PNG")
     with pytest.raises(InputError, match=f"^{tmp_path}: no photo in its tars; looked for [^\n]*<key>.jpg[^\n]*$"):
         load([tmp_path])
+    with pytest.raises(InputError, match="no label in its tars; looked for <key>.mask,[^\n]*--label_column$"):
+        load_photos([tmp_path], [], HubOptions("PNG", "mask"))
+    assert has_label(load_photos([tmp_path], [], HubOptions("PNG"))).all()
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -66,15 +66,17 @@ def load_hub(source: str | Path, options: HubOptions = USUAL) -> Dataset:
     stored, images, labels = _open(str(source), options, streaming=False)
     table, count = stored.data, len(stored)
     photos, numbers = _first_there(table, images)
+    truth = _first_there(table, labels)[0] if labels else pa.nulls(count, FEATURES["semantic_map"].pa_type)
     if "__url__" in stored.column_names:
         if photos.null_count == count:
-            raise _no_photo(source, images)
+            raise _not_in_tars(source, "photo", images, "--image_column")
+        if options.label_column and truth.null_count == count:
+            raise _not_in_tars(source, "label", labels, "--label_column")
         samples = zip(stored["__url__"], stored["__key__"], numbers, strict=True)
         names = [_tar_name(url, key, images[number]) for url, key, number in samples]
     else:
         paths = pc.struct_field(photos, "path").to_pylist()
         names = [_row_name(source, index, path) for index, path in enumerate(paths)]
-    truth = _first_there(table, labels)[0] if labels else pa.nulls(count, FEATURES["semantic_map"].pa_type)
     formats = pc.if_else(truth.is_null(), pa.scalar(None, pa.string()), pa.scalar("ids"))
     rows = {"name": names, "image": photos, "semantic_map": truth, "label_format": formats}
     return Dataset(pa.table(rows, schema=FEATURES.arrow_schema))
@@ -163,7 +165,7 @@ def stream_hub(source: str | Path, options: HubOptions = USUAL) -> HubStream:
             if photos and labelled:
                 return stream
     if not photos:
-        raise _no_photo(source, images)
+        raise _not_in_tars(source, "photo", images, "--image_column")
     return replace(stream, labelled=labelled)
 
 
@@ -263,11 +265,11 @@ def _columns(source: str, kinds: Features, option: str, asked: str | None, usual
     return (asked,) if asked else tuple(name for name in usual if name in kinds)
 
 
-def _no_photo(source: str | Path, images: tuple[str, ...]) -> InputError:
-    suffixes = ", ".join(f"<key>.{name}" for name in images)
+def _not_in_tars(source: str | Path, what: str, columns: tuple[str, ...], option: str) -> InputError:
+    files = ", ".join(f"<key>.{name}" for name in columns)
     return InputError(
-        f"{source}: no photo in its tars; looked for {suffixes}, where a key ends before the first dot of a name; say "
-        "what follows it with --image_column"
+        f"{source}: no {what} in its tars; looked for {files}, where a key ends before the first dot of a name; say "
+        f"what follows it with {option}"
     )
 
 
