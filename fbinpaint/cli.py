@@ -703,7 +703,7 @@ def evaluate_command(args: argparse.Namespace) -> int:
         pipes = {name: load_pipeline(model, **runtime_options(args)) for name, model in models.items()}
 
     inputs = {key: getattr(args, key) for key in ("masks", "resolution", "limit", "split", "pairing", "mask_kind")}
-    if args.export_protocol and state.is_main_process:  # it is not written a second time, so last
+    if args.export_protocol and state.is_main_process:  # last: what is there already is not written again
         number = export_protocol(args.export_protocol, args.data, **inputs)
         print(f"{args.export_protocol}: {number} photos and masks; save what it makes of images/NAME.png as NAME.png")
     if not scored:
