@@ -14,6 +14,7 @@ from fbinpaint.images.xmp import COMPOSITE, model_name, tell_provenance
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
 COPYRIGHT, ORIENTATION, EXIF, GPS, COMMENT, WIDTH, THUMBNAIL = 33432, 274, 34665, 34853, 37510, 40962, 513
+DATE, LENS, TAKEN = 36867, 42036, "2024:05:06 07:08:09"  # texts of which PIL's table has no type
 XMP = (
     '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
@@ -27,7 +28,7 @@ XMP = (
 def tags(orientation: int = 6) -> Image.Exif:
     exif = Image.Exif()
     exif[ORIENTATION], exif[COPYRIGHT], exif[271] = orientation, "© Jürgen".encode(), "Camera"
-    exif.get_ifd(EXIF).update({COMMENT: b"ASCII\0\0\0hello", WIDTH: 24, 40963: 20})
+    exif.get_ifd(EXIF).update({COMMENT: b"ASCII\0\0\0hello", WIDTH: 24, 40963: 20, DATE: TAKEN, LENS: "50 mm"})
     exif.get_ifd(GPS).update({1: "N", 2: (48.0, 8.0, 30.5)})
     return exif
 
@@ -56,11 +57,21 @@ def test_exif_profile_and_xmp_are_kept_and_upright(tmp_path: Path, suffix: str):
     assert exif.get(ORIENTATION, 1) == 1  # PIL also looks into the XMP
     assert exif[COPYRIGHT].encode("latin-1").decode() == "© Jürgen" and exif[271] == "Camera"
     assert exif.get_ifd(EXIF)[COMMENT] == b"ASCII\0\0\0hello" and exif.get_ifd(EXIF)[WIDTH] == 20
+    assert exif.get_ifd(EXIF)[DATE] == TAKEN and exif.get_ifd(EXIF)[LENS] == "50 mm"
     assert exif.get_ifd(GPS) == {1: "N", 2: (48.0, 8.0, 30.5)}
     assert written.info["icc_profile"] == b"profile"
     assert "© Jürgen".encode() in written.info["xmp"] and b'tiff:Make="A &amp; B"' in written.info["xmp"]
     if suffix in (".png", ".jpg", ".tif"):
         assert written.info["dpi"] == pytest.approx((150, 300), abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_texts_that_are_not_ascii_stay_texts_byte_for_byte(tmp_path: Path, suffix: str):
+    exif = Image.Exif()
+    exif.get_ifd(EXIF)[LENS] = "MARK"
+    data = exif.tobytes().replace(b"MARK", b"\xc3\xa9\xfc\xe9")
+    written = kept(photo(exif=data), tmp_path / f"a{suffix}").getexif().get_ifd(EXIF)[LENS]
+    assert isinstance(written, str) and written.encode("latin-1") == b"\xc3\xa9\xfc\xe9"
 
 
 def test_the_thumbnail_of_what_was_is_left_out(tmp_path: Path):

@@ -103,20 +103,27 @@ def _copy(tags: Image.Exif) -> Image.Exif:
     nested = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
     for tag, value in tags.items():
         if tag not in STORAGE and tag not in nested:
-            copy[tag] = _bytes(value)
+            copy[tag] = _as_read(value)
     for ifd in nested:
-        inner = {tag: _bytes(value) for tag, value in tags.get_ifd(ifd).items()}
+        inner = {tag: _as_read(value) for tag, value in tags.get_ifd(ifd).items()}
         if ExifTags.IFD.Interop in inner:
-            inner[ExifTags.IFD.Interop] = {k: _bytes(v) for k, v in tags.get_ifd(ExifTags.IFD.Interop).items()}
+            inner[ExifTags.IFD.Interop] = {k: _as_read(v) for k, v in tags.get_ifd(ExifTags.IFD.Interop).items()}
         if inner:
             copy[ifd] = copy.get_ifd(ifd)
             copy[ifd].update(inner)
     return copy
 
 
-def _bytes(value: Any) -> Any:
-    """PIL reads text as Latin-1, whatever it is, and writes ASCII; as bytes it stays itself."""
-    return value.encode("latin-1", "replace") if isinstance(value, str) else value
+class _Text(str):
+    """Text as PIL reads it, as Latin-1, whatever it is, and as it is to be written: PIL asks for ASCII. It is no bytes,
+    as PIL would write those as numbers, not as text, in tags that it knows no type of: the date, the lens."""
+
+    def encode(self, *_: Any) -> bytes:
+        return super().encode("latin-1", "replace")
+
+
+def _as_read(value: Any) -> Any:
+    return _Text(value) if isinstance(value, str) else value
 
 
 def _texts(photo: Image.Image) -> dict[str, str]:
