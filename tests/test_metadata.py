@@ -173,12 +173,13 @@ def test_quality_decides_the_size_of_lossy_files(tmp_path: Path):
         assert sizes[5, suffix] < sizes[90, suffix] and is_lossy(f"a{suffix}", 90)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".avif"])
 @pytest.mark.parametrize("quality", [None, 95])
-def test_colours_of_jpeg_results_are_not_halved_in_size(tmp_path: Path, quality: int | None):
+def test_colours_of_lossy_results_are_not_halved_in_size(tmp_path: Path, quality: int | None, suffix: str):
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2], stripes[:, 1::2] = (200, 40, 40), (40, 40, 200)
-    save_image(Image.fromarray(stripes), tmp_path / "a.jpg", quality)
-    assert np.abs(np.asarray(load_image(tmp_path / "a.jpg")).astype(int) - stripes).max() <= 12
+    save_image(Image.fromarray(stripes), tmp_path / f"a{suffix}", quality)
+    assert np.abs(np.asarray(load_image(tmp_path / f"a{suffix}")).astype(int) - stripes).max() <= 12
 
 
 def test_xmp_too_long_for_a_jpeg_file_is_known_not_to_be_held(tmp_path: Path):

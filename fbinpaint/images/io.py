@@ -44,7 +44,7 @@ SAVE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tif": ("TIFF", {"compression": None}),  # PIL would take over the photo's, which may be JPEG
     ".tiff": ("TIFF", {"compression": None}),
     ".bmp": ("BMP", {}),
-    ".avif": ("AVIF", {"quality": 95}),
+    ".avif": ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),  # as 0 of JPEG
     ".jp2": ("JPEG2000", {}),
     ".ppm": ("PPM", {}),
     ".pgm": ("PPM", {}),
