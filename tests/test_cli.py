@@ -107,6 +107,19 @@ def test_linked_folders_are_read_once(tmp_path):
     assert set(files_by_stem(tmp_path / "photos", leave_out=[tmp_path / "photos/sub"])) == {"b", "linked/a"}
 
 
+def test_a_folder_is_not_called_by_a_link_to_it_that_comes_first(tmp_path):
+    for name in ("photos/2024/a.png", "photos/later/b.png"):
+        write_photo(tmp_path / name)
+    mask = write_mask(tmp_path / "masks/2024/a.png")
+    (tmp_path / "photos/00-latest").symlink_to("2024")
+    (tmp_path / "photos/2024/next").symlink_to("../later")
+    assert set(files_by_stem(tmp_path / "photos")) == {"2024/a", "later/b"}
+    plan = plan_restorations(tmp_path / "photos", tmp_path / "masks", tmp_path / "out", save_semantics=False)
+    jobs, problems, _ = sorted_out(plan)
+    assert [(job.mask, job.result) for job in jobs] == [(mask, tmp_path / "out/2024/a.png")]
+    assert len(problems) == 1 and "later/b.png: has no mask" in problems[0]
+
+
 def test_ambiguous_stems_are_problems(tmp_path):
     for name in ("photos/a.jpg", "photos/a.png", "photos/b.png"):
         write_photo(tmp_path / name)

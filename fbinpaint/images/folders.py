@@ -44,7 +44,8 @@ def walk(
     folder: Place, leave_out: Sequence[Place] = (), refuse: Callable[[str], None] | None = None
 ) -> Iterator[tuple[Place, list[str]]]:
     """The folders in `folder`, itself first, each with the sorted names of its files, without hidden ones; links to
-    nothing are among them, to fail by name when they are read. Links to folders are followed, once each.
+    nothing are among them, to fail by name when they are read. Links to folders are followed, once each, and after all
+    folders, so that what lies in one of these is met there.
 
     leave_out: folders whose files are not meant, where they lie inside `folder` (those of masks or results)
     refuse: is told a line about what cannot be read; None = that raises InputError
@@ -68,18 +69,24 @@ def walk(
         yield from _walk_url(folder, left_out, refuse)
         return
     seen = set()
-    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        here = real(Path(place))
-        if here in seen or left_out(here):
-            folders.clear()
-            continue
-        seen.add(here)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = sorted(name for name in names if not name.startswith("."))
-        if inside:  # where a link may lead
-            paths = {name: os.path.join(place, name) for name in names}
-            names = [x for x, path in paths.items() if not os.path.islink(path) or not left_out(os.path.realpath(path))]
-        yield Path(place), names
+    waiting = [str(folder)]
+    while waiting:
+        for place, folders, names in os.walk(waiting.pop(0), onerror=unreadable):
+            here = real(Path(place))
+            if here in seen or left_out(here):
+                folders.clear()
+                continue
+            seen.add(here)
+            paths = {name: os.path.join(place, name) for name in sorted(folders) if not name.startswith(".")}
+            waiting += [path for path in paths.values() if os.path.islink(path)]
+            folders[:] = [name for name, path in paths.items() if not os.path.islink(path)]
+            names = sorted(name for name in names if not name.startswith("."))
+            if inside:  # where a link may lead
+                paths = {name: os.path.join(place, name) for name in names}
+                names = [
+                    x for x, path in paths.items() if not os.path.islink(path) or not left_out(os.path.realpath(path))
+                ]
+            yield Path(place), names
 
 
 def _walk_url(
