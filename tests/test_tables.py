@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,6 +227,17 @@ def test_things_go_by_name_and_types_of_ids_stay(photos, run, tmp_path):
     made = pq.read_table(part)
     assert made["id"].to_pylist() == [7, 8, 9] and made.schema.field("id").type == pa.int64()
     assert made["image"].null_count == 0
+
+
+def test_ids_of_a_type_that_datasets_lacks_become_texts(photos, run, tmp_path):
+    ids = [uuid.UUID(int=i) for i in range(3)]
+    rows = columns(photos, 4) | {"id": pa.array([*(x.bytes for x in ids), None], pa.uuid())}
+    pq.write_table(pa.table(rows), tmp_path / "photos.parquet")
+    code, said = run(tmp_path / "photos.parquet", tmp_path / "restored.parquet")
+    assert code == 0, said
+    (part,) = (tmp_path / "restored.parquet").iterdir()
+    made = pq.read_table(part)
+    assert made["id"].to_pylist() == [*map(str, ids), None] and made["image"].null_count == 0
 
 
 def test_a_folder_of_photos_is_no_table_for_a_file_beside_them(photos, run, tmp_path):

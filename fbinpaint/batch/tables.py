@@ -313,7 +313,10 @@ def write_part(path: Place, rows: dict[str, list], schema: "pa.Schema", extras: 
 
     from fbinpaint.batch.batch import Files
 
-    id_type = generate_from_arrow_type(schema.field("id").type) if "id" in schema.names else Value("string")
+    try:
+        id_type = generate_from_arrow_type(schema.field("id").type) if "id" in schema.names else Value("string")
+    except (ValueError, NotImplementedError):  # `datasets` has no such type; UUIDs are of one, as pandas writes them
+        id_type, rows = Value("string"), rows | {"id": [None if x is None else str(x) for x in rows["id"]]}
     pictures = {name: Image() for name in ("image", *extras)}
     features = Features({"id": id_type} | pictures | {"error": Value("string"), "notes": List(Value("string"))})
     file = io.BytesIO()
