@@ -148,6 +148,17 @@ def test_an_error_is_a_row_and_is_tried_again(photos, run, tmp_path):
     assert code == 0 and f"{COUNT} of {COUNT} photos are done already" in said
 
 
+def test_lines_say_which_row_failed_whatever_its_file_is_called(photos, run, tmp_path):
+    rows = columns(photos, 5) | {"id": ["1", "a", "same.png", "other", "bytes"]}
+    broken = rows["image"][0]["bytes"][:300]
+    names = ["p17.png", "cat.png", "same.png", "same.png", None]
+    rows["image"] = [{"bytes": broken, "path": name} for name in names]
+    pq.write_table(pa.table(rows), tmp_path / "photos.parquet")
+    assert run(tmp_path / "photos.parquet", tmp_path / "out")[0] == 1
+    begin = [line.partition(" the image data")[0] for line in (tmp_path / "out.errors.txt").read_text().splitlines()]
+    assert begin == ["1: p17.png:", "a: cat.png:", "same.png:", "other: same.png:", "row bytes:"]
+
+
 def test_files_are_resumed_and_names_that_clash_are_told(photos, run, tmp_path):
     rows = columns(photos, 6)
     rows["id"] = ["a", "../b", "a", ".c", "d", "a_mask"]

@@ -179,7 +179,8 @@ class TableChunk:
         except InputError as error:
             errors, notes = [str(error)] * len(self), [[]] * len(self)
         for name, error, lines in zip(map(str, ids), errors, notes, strict=True):
-            if error is not None and name not in error:
+            begins = tuple(f"{what}{name}: " for what in ("", "row ", "mask of row "))  # as `Restorer` names pictures
+            if error is not None and not error.startswith(begins):
                 error = f"{name}: {error}"
             yield Done(Job(Path(name), None, self.part or Path(name)), error, notes=lines)
 
