@@ -136,3 +136,20 @@ def test_resume_does_what_lacks_a_map_and_nothing_twice(tmp_path, folder, tiny_p
     assert main([*command, "--resume"]) == 0  # nothing to do: not even the model is loaded
     assert main([*command, "--resume", "--model", "/no/such/model"]) == 0
     assert main([*command, "--model", "/no/such/model"]) == 1
+
+
+@pytest.mark.parametrize("image", ["photos", "photos/a.png"])
+def test_resume_takes_only_files_that_hold_something_for_results(image, tmp_path, folder, tiny_pipeline_dir, capsys):
+    for name in ("photos", "results"):
+        (tmp_path / name).mkdir()
+    shutil.copy(folder / "scene0.png", tmp_path / "photos/a.png")
+    shutil.copy(folder / "mask.png", tmp_path / "mask.png")
+    result = tmp_path / "results/a.png"
+    command = [*arguments(tmp_path, "results", tiny_pipeline_dir), f"--image={tmp_path / image}", "--resume"]
+    for code, make in ((0, result.touch), (0, lambda: result.symlink_to(tmp_path / "nowhere")), (1, result.mkdir)):
+        make()
+        assert main(command) == code
+        said = capsys.readouterr().err
+        assert "0 of 1 photos are done already" in said and ("Is a directory" in said) == bool(code)
+        assert result.is_dir() or result.stat().st_size
+        result.rmdir() if result.is_dir() else result.unlink()

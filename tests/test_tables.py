@@ -171,10 +171,12 @@ def test_files_are_resumed_and_names_that_clash_are_told(photos, run, tmp_path):
         f"{name}{suffix}.png" for name in names for suffix in ("", "_mask")
     }
     (tmp_path / "restored/d.png").unlink()
+    (tmp_path / "restored/_c.png").write_bytes(b"")
     before = (tmp_path / "restored/a.png").stat().st_mtime_ns
     code, said = run(tmp_path / "photos.parquet", tmp_path / "restored", "--save-masks", "--resume")
-    assert code == 1 and "3 of 6 photos are done already" in said
-    assert (tmp_path / "restored/d.png").exists() and (tmp_path / "restored/a.png").stat().st_mtime_ns == before
+    assert code == 1 and "2 of 6 photos are done already" in said
+    assert all((tmp_path / f"restored/{name}.png").stat().st_size for name in ("_c", "d"))
+    assert (tmp_path / "restored/a.png").stat().st_mtime_ns == before
 
 
 def test_what_is_asked_for_beside_the_results_is_made_when_a_run_goes_on(photos, run, tmp_path):
@@ -186,6 +188,18 @@ def test_what_is_asked_for_beside_the_results_is_made_when_a_run_goes_on(photos,
     assert code == 0 and "mask" in pq.read_table(part).column_names, said
     assert "2 of 2 photos are done already" in run(*arguments, "--resume", "--save-masks")[1]
     assert "2 of 2 photos are done already" in run(*arguments, "--resume")[1]
+
+
+def test_results_that_another_program_rewrote_without_statistics_are_made_again(photos, run, tmp_path):
+    pq.write_table(pa.table(columns(photos, 2)), tmp_path / "photos.parquet")
+    arguments = tmp_path / "photos.parquet", tmp_path / "out.parquet"
+    assert run(*arguments)[0] == 0
+    (part,) = (tmp_path / "out.parquet").iterdir()
+    made = pq.read_table(part)
+    for rewritten in (made, made.slice(0, 0)):
+        pq.write_table(rewritten, part, write_statistics=False)
+        code, said = run(*arguments, "--resume")
+        assert code == 0 and "0 of 2 photos are done already" in said and pq.read_table(part) == made
 
 
 def test_odd_types_are_told_and_what_ends_a_run_is_in_the_file_of_its_errors(photos, run, tmp_path):

@@ -157,7 +157,7 @@ def with_format_notes(plan: Plan, keep_format: bool, quality: int | None) -> Pla
 
 
 def of_one_photo(job: Job, output: Place, resume: bool = False) -> Plan:
-    done = resume and all(map(is_file, job.targets))
+    done = resume and are_written(job)
     if clash := clash_of(job):
         yield clash
     elif not done:
@@ -175,6 +175,23 @@ def clash_of(job: Job, taken: Collection[str] = ()) -> str | None:
 
 def overwrites(job: Job, path: Place | str) -> str:
     return f"{job.image}: its result would overwrite {path}; name another output"
+
+
+def are_written(job: Job, present: Collection[str] | None = None) -> bool:
+    """Whether all files of a job are there. Those of paths hold something, too: a crash, a full disk or a broken copy
+    leaves empty ones.
+
+    present: the names in their folder, which of a store say enough; None = each file is asked for
+    """
+    return all(_is_written(target, present) for target in job.targets)
+
+
+def _is_written(path: Place, present: Collection[str] | None) -> bool:
+    if present is not None and path.name not in present:
+        return False
+    if isinstance(path, Url):
+        return present is not None or is_file(path)
+    return os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def done_already(output: Place, done: int, all_: int) -> Note:
@@ -219,7 +236,7 @@ def in_folders(
                 yield clash
                 continue
             count["all"] += 1
-            if resume and results.are_there(todo):
+            if resume and are_written(todo, results.present):
                 count["done"] += 1
             else:
                 yield todo
@@ -379,9 +396,6 @@ class Results:
             return f"{job.image}: its result would go where those of {self.other} go; name another output"
         self.taken.update(names)
         return None
-
-    def are_there(self, job: Job) -> bool:
-        return all(target.name in self.present for target in job.targets)
 
 
 class Listing:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from fbinpaint.batch.chunks import LARGEST, Chunks
-from fbinpaint.batch.planning import Job, done_already, job
+from fbinpaint.batch.planning import Job, are_written, done_already, job
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.images.convert import ALPHA
 from fbinpaint.images.folders import walk
@@ -227,7 +227,7 @@ def in_files(
             names = {target.name for target in one.targets}
             if names & taken:
                 yield f"{file}, row {first + row}: is called {name} like another; give each row an id of its own"
-            elif names <= present:
+            elif are_written(one, present):
                 done += 1
             else:
                 rows.append(row)
@@ -296,8 +296,9 @@ def is_done(part: Place, rows: int, extras: Sequence[str]) -> bool:
         with opened(part) as parquet:
             footer = parquet.metadata
             statistics = footer.row_group(0).column(footer.schema.names.index("error")).statistics
-            return footer.num_rows == rows == statistics.null_count and set(extras) <= set(parquet.schema_arrow.names)
-    except (InputError, ValueError):  # of a file that is broken, or not ours
+            nulls = statistics.null_count if statistics else None  # another program may have left them out
+            return footer.num_rows == rows == nulls and set(extras) <= set(parquet.schema_arrow.names)
+    except (InputError, ValueError, IndexError):  # of a file that is broken, not ours, or without rows
         return False
 
 
