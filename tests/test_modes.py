@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fbinpaint.errors import InputError
 from fbinpaint.images.convert import to_rgb
 from fbinpaint.images.io import load_image, save_image
 from fbinpaint.images.modes import MODES_OF, fit_to_format, in_mode_of
@@ -91,6 +92,36 @@ def test_deep_greyscale_is_read_and_filled_in_its_own_range(tmp_path: Path, bits
     assert result.dtype == np.uint16 and np.array_equal(result[~HOLE], values[~HOLE])
     white = np.asarray(in_mode_of(photo, np.full_like(PAINTED, 255), HOLE))
     assert (white[HOLE] == 2**bits - 1).all()
+
+
+def tiff(path: Path, values: np.ndarray, photometric: int) -> Path:
+    """A greyscale file of these values; photometric: 0 = the least is white, 1 = black. PIL writes only 1."""
+    Image.fromarray(values).save(path)
+    entry = bytes.fromhex("060103000100000001000000")
+    data = path.read_bytes()
+    assert data.count(entry) == 1
+    path.write_bytes(data.replace(entry, bytes.fromhex(f"0601030001000000{photometric:02}000000")))
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_negative_is_read_filled_and_written_as_it_is_seen(tmp_path: Path, dtype: type):
+    top = np.iinfo(dtype).max
+    values = np.random.default_rng(2).integers(0, top, HOLE.shape, endpoint=True).astype(dtype)
+    positive = load_image(tiff(tmp_path / "positive.tif", top - values, 1))
+    photo = load_image(tiff(tmp_path / "negative.tif", values, 0))
+    assert np.array_equal(to_rgb(photo), to_rgb(positive)) and photo.format == "TIFF"
+    for suffix in (".png", ".tif"):
+        save_image(in_mode_of(photo, PAINTED, HOLE), tmp_path / f"result{suffix}")
+        result = np.asarray(load_image(tmp_path / f"result{suffix}"))
+        assert np.array_equal(result, np.asarray(in_mode_of(positive, PAINTED, HOLE)))
+        assert result.dtype == dtype and np.array_equal(result[~HOLE], (top - values)[~HOLE])
+
+
+def test_a_negative_of_floating_point_numbers_is_refused(tmp_path: Path):
+    path = tiff(tmp_path / "a.tif", np.ones((24, 32), np.float32), 0)
+    with pytest.raises(InputError, match="a.tif: is of floating-point numbers of which 0 is white"):
+        load_image(path)
 
 
 def test_results_are_upright():

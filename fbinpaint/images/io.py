@@ -28,7 +28,8 @@ MAX_GIF_STEPS = 10_000  # PIL joins comments piece by piece, each time copying a
 MAX_STRIPS = 100_000  # of a TIFF file, or tiles; PIL notes each
 MAX_PLAIN, MAX_COMMENTS = 10_000_000, 1000  # bytes, and their comments, of PPM files that are text: PIL reads it slowly
 MAX_SCANS = 100  # of a JPEG file; progressive ones have about ten. Each, however short, goes over the whole picture
-BITS_PER_SAMPLE, XMP_TAG, STRIPS_OR_TILES = 258, 700, (273, 324)  # tags of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, XMP_TAG, STRIPS_OR_TILES = 258, 262, 700, (273, 324)  # tags of TIFF
+WHITE_IS_ZERO = 0  # of PHOTOMETRIC
 
 # What is read, by content, whatever the suffix. Of PIL's other formats, EPS would start a program: Ghostscript.
 READ_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -83,7 +84,8 @@ class ImageBytes:
 def load_image(file: str | os.PathLike | ImageBytes) -> Image.Image:
     """Opens and fully decodes one image file (the first frame of an animation), in the mode it is stored in.
 
-    Raises InputError, naming the file, when it is missing, a folder, empty, not an image, broken or above MAX_PIXELS.
+    Raises InputError, naming the file, when it is missing, a folder, empty, not an image, broken, above MAX_PIXELS or a
+    negative that cannot be turned over.
     """
     with open_image(file, str(file)) as image:
         image = decode_image(image, str(file))
@@ -202,6 +204,7 @@ def decode_image(image: Image.Image, name: str) -> Image.Image:
     if image.format in ("JPEG", "MPO") and (file := getattr(image, "fp", None)) and not has_few_scans(file):
         raise InputError(f"{name}: has more than {MAX_SCANS} scans, which would take minutes; save it again")
     maximum = stretched_maximum(image)
+    is_negative = bool(getattr(image, "tile", None)) and is_deep_negative(image, name)
     turned, filename = None, getattr(image, "filename", "")
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         turned = image.tag_v2.get(ExifTags.Base.Orientation)
@@ -215,11 +218,23 @@ def decode_image(image: Image.Image, name: str) -> Image.Image:
     finally:
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             image.filename = filename
+    if is_negative:
+        image.frombytes((65535 - np.asarray(image)).astype("<u2").tobytes())
     if maximum is not None:
         image.info[MAXIMUM] = maximum
     if turned is not None:
         image.info[TURNED] = turned
     return image
+
+
+def is_deep_negative(image: Image.Image, name: str) -> bool:
+    """Whether it is a TIFF file, not yet decoded, of 16-bit greyscale in which 0 is white: PIL turns over only those of
+    fewer bits. Raises InputError for one of floating-point numbers, of which none says how dark the largest is."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(PHOTOMETRIC) != WHITE_IS_ZERO:
+        return False
+    if image.mode == "F":
+        raise InputError(f"{name}: is of floating-point numbers of which 0 is white; save it with 0 as black")
+    return image.mode == "I;16"
 
 
 def stretched_maximum(image: Image.Image) -> int | None:
