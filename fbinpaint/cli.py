@@ -543,7 +543,8 @@ def chunks_of(args: argparse.Namespace) -> "Callable[[int], Callable[[], Chunks]
     if args.table:
         check_table_options(args.output, args.mask, args.format == "keep", args.quality)
         extras = restorer_options(args, 1)["extras"]
-        plan = partial(plan_table, args.image, args.output, extras, args.remove is not None, args.mask, args.resume)
+        given = args.image, args.output, extras, args.remove is not None, args.mask, args.resume
+        plan = partial(plan_table, *given, base=os.getcwd())
         return lambda batch_size: plan
     plan = partial(plan_restorations, *plan_arguments(args))
     plan()  # what is wrong is said before anything is started

@@ -15,7 +15,8 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from fbinpaint.cli import main
+from fbinpaint import Restorer
+from fbinpaint.cli import _parser, chunks_of, main
 from fbinpaint.data.scenes import street_scene
 
 COUNT = 70  # rows, more than a file of results has
@@ -263,6 +264,22 @@ def test_ids_of_a_type_that_datasets_lacks_become_texts(photos, run, tmp_path):
     (part,) = (tmp_path / "restored.parquet").iterdir()
     made = pq.read_table(part)
     assert made["id"].to_pylist() == [*map(str, ids), None] and made["image"].null_count == 0
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: {"bytes": None, "path": path}])
+def test_relative_paths_start_from_the_folder_of_the_command(kind, photos, tiny_pipeline_dir, tmp_path, monkeypatch):
+    """Also where the work is done by a process in another folder, as workers of Ray are."""
+    image = [kind(path) for path in ("photos/0.png", f"{photos}/photos/1.png", f"file://{photos}/photos/2.png")]
+    pq.write_table(pa.table({"image": image, "mask": ["mask.png"] * 3}), tmp_path / "photos.parquet")
+    monkeypatch.chdir(photos)
+    arguments = command(tiny_pipeline_dir, tmp_path / "photos.parquet", tmp_path / "out", "--rounds=0")
+    args = _parser().parse_args(arguments)
+    args.table = True
+    chunks = chunks_of(args)(1)
+    monkeypatch.chdir("/")
+    assert [done.error for chunk in chunks() for done in chunk.work(Restorer(str(tiny_pipeline_dir), 0))] == [None] * 3
+    for i in range(3):
+        assert next((tmp_path / "out").glob(f"*{i}.png")).read_bytes() == expected(photos, i)
 
 
 def test_a_folder_of_photos_is_no_table_for_a_file_beside_them(photos, run, tmp_path):

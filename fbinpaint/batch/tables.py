@@ -7,9 +7,10 @@ go from one process to another; whoever works on them reads them.
 
 import functools
 import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from fbinpaint.errors import InputError, one_line
 from fbinpaint.images.convert import ALPHA
 from fbinpaint.images.folders import walk
 from fbinpaint.images.io import PHOTO_SUFFIXES, ImageBytes
-from fbinpaint.system.urls import Place, Url, below, check_writable, exists, is_file, is_folder, real
+from fbinpaint.system.urls import Place, Url, below, check_writable, exists, is_file, is_folder, is_url, real
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,6 +87,7 @@ def plan_table(
     remove: bool = False,
     mask: str | None = None,
     resume: bool = False,
+    base: str = "",
 ) -> Chunks:
     """What is to be done for a table.
 
@@ -93,6 +95,7 @@ def plan_table(
         error and notes, as many rows as the table has
     remove: rows need no mask; mask: ALPHA, instead of a column of masks
     resume: leave alone what is there, but for rows that failed and, in parquet files, those beside them
+    base: folder that relative paths in the table start from; "" = the one that whoever works on it is in
     Raises InputError, when it is gone through, where the table cannot be used or results of another run are there.
     """
     row_group.cache_clear()  # of an earlier run of this process; the file may be another by now
@@ -117,7 +120,7 @@ def plan_table(
                     if isinstance(item, int):
                         done += item
                     else:
-                        yield item
+                        yield replace(item, base=base) if isinstance(item, TableChunk) else item
         except InputError as error:
             if len(files) == 1:
                 raise
@@ -146,7 +149,7 @@ class TableChunk:
     first: number of the group's first row in the file
     rows: numbers in the group
     results: a file for each; None = results go to `part`, a parquet file
-    mask: as in `plan_table`
+    mask, base: as in `plan_table`
     """
 
     file: Place
@@ -156,6 +159,7 @@ class TableChunk:
     mask: str | None
     results: tuple[Place, ...] | None = None
     part: Place | None = None
+    base: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -167,6 +171,8 @@ class TableChunk:
         try:
             table = taken(row_group(self.file, self.group), self.rows, self.file)
             columns = {name: table[name].to_pylist() for name in table.column_names}
+            for name in columns.keys() & {"image", "mask"}:
+                columns[name] = [from_base(value, self.base) for value in columns[name]]
             ids = columns.setdefault("id", ids)
             if self.mask:
                 columns["mask"] = [self.mask] * len(self)
@@ -183,6 +189,15 @@ class TableChunk:
             if error is not None and not error.startswith(begins):
                 error = f"{name}: {error}"
             yield Done(Job(Path(name), None, self.part or Path(name)), error, notes=lines)
+
+
+def from_base(value: Any, base: str) -> Any:
+    """A picture of a row, with the folder `base` before the path to its file, if it has a relative one."""
+    if isinstance(value, dict) and value.get("bytes") is None and isinstance(value.get("path"), str):
+        return value | {"path": from_base(value["path"], base)}
+    if isinstance(value, str) and value not in ("", ALPHA) and not is_url(value):
+        return os.path.join(base, value)
+    return value
 
 
 def taken(table: "pa.Table", rows: Sequence[int], file: Place) -> "pa.Table":
