@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fbinpaint.arguments import HelpWithDefaults, positive
+from fbinpaint.batch.on_ray import TOKENS, runs_here
 from fbinpaint.errors import InputError, one_line, printable
 from fbinpaint.hub.model_names import CHECKPOINTS, bundled_models, by_name, label_space_of_model
 
@@ -73,12 +74,15 @@ def start(args: argparse.Namespace, models: dict[str, str]) -> None:
         raise InputError(f'Ray Serve is not installed ({error}); pip install "fbinpaint[demo,ray]"') from None
     from .api import Api
 
+    if args.address == "auto" and not runs_here():
+        raise InputError(f"--address auto: {NO_CLUSTER}")
     here = {"include_dashboard": False, "_metrics_export_port": args.metrics_port}
     try:
         ray.init(address=args.address or "local", **({} if args.address else here))
     except (OSError, ValueError, RuntimeError) as error:
-        wrong = f"--address {args.address}: {NO_CLUSTER}" if args.address else "Ray did not start here"
-        raise InputError(f"{wrong} ({one_line(error)})") from None
+        wrong = f"--address {args.address}: no connection" if args.address else "Ray did not start here"
+        advice = f"; {TOKENS}" if args.address else ""
+        raise InputError(f"{wrong} ({one_line(error)}){advice}") from None
     end_at_signals(lambda *_: sys.exit(0))  # Ray has put handlers of its own in their place
     try:
         machines = [node for node in ray.nodes() if node["Alive"]]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
@@ -171,6 +172,25 @@ def check_table(folder: Path, output: Path) -> None:
             assert row["image"] is None and "the image data is broken" in row["error"]
         else:
             assert row["image"]["bytes"] == expected[i % DIFFERENT] and row["error"] is None
+
+
+def test_a_cluster_that_was_killed_is_not_waited_for(folder, tiny_pipeline_dir, tmp_path, monkeypatch):
+    """Comes first, as long as no cluster runs: a run on a new one is the answer to an address where nobody is."""
+    with TemporaryDirectory(prefix="ray") as place, socket.socket() as silent:  # a short name, as sockets have
+        silent.bind(("127.0.0.1", 0))
+        (Path(place) / "ray").mkdir()
+        (Path(place) / "ray/ray_current_cluster").write_text(f"127.0.0.1:{silent.getsockname()[1]}")
+        for name, value in (("RAY_TMPDIR", place), ("HOME", place), ("PYTHONPATH", str(ROOT))):
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        arguments = folder, tiny_pipeline_dir, folder / "scenes", tmp_path / "restored"
+        run = start(*arguments, "--mask", folder / "mask.png", "--ray")
+        try:
+            assert run.wait(PATIENCE) == 0, said_by(run)
+        finally:
+            run.kill()
+    for i in range(DIFFERENT):
+        assert (tmp_path / f"restored/{i}.png").read_bytes() == (folder / f"expected/{i}.png").read_bytes()
 
 
 def test_a_run_whose_worker_node_and_driver_are_killed_is_resumed(folder, cluster, tiny_pipeline_dir):

@@ -63,6 +63,14 @@ def refused(answer: httpx.Response, status: int, words: str) -> None:
     assert "\n" not in line and len(answer.json()) == 1
 
 
+def test_a_cluster_that_was_killed_is_not_waited_for(tmp_path, tiny_pipeline_dir):
+    """Comes first, as long as no cluster runs on this machine."""
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/ray_current_cluster").write_text("127.0.0.1:1")
+    done = command(tmp_path, "--model", tiny_pipeline_dir, "--address", "auto")
+    assert done.returncode == 1 and "error: --address auto: no Ray cluster answers there" in done.stderr, done.stderr
+
+
 def test_inpaint_fills_the_hole_and_nothing_else(post, tiny_pipeline):
     photo, hole = task(64, 0)
     answer = post("/inpaint", image=png(photo), mask=png(hole), rounds="1")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fbinpaint.batch.batch import Done
 
 CONNECTING = 10  # seconds
+# Ray writes the file when it first starts a cluster by itself; from then on `ray start` asks for the token in it.
+TOKENS = "check the cluster, and where there is a token (~/.ray/auth_token) set RAY_AUTH_MODE=token"
 QUIET = 60  # seconds without a result after which a line says so
 RETRIES = 3  # of a chunk whose worker died: a photo that kills every worker must not do so for ever
 STORE = 2**28  # bytes of the object store of a cluster of our own, which holds no pixels
@@ -49,23 +51,34 @@ def connected(address: str) -> Iterator[None]:
     # Whenever a worker ends Ray prints some twenty lines, whatever log_to_driver says; they are in its logs as well.
     ray_worker._worker_logs_enabled = False
     address = address or os.environ.get("RAY_ADDRESS", "")
-    if address:
+    if address in ("", "auto"):
+        address = "auto" if runs_here() else "local"  # of "auto" Ray also finds the token
+    else:
         check_reachable(address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        options |= {"include_dashboard": False, "object_store_memory": STORE}
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
-        try:
-            ray.init(address or "auto", **options)
-        except ConnectionError:
-            if address:
-                raise
-            ray.init("local", include_dashboard=False, object_store_memory=STORE, **options)
+        ray.init(address, **options)
     except Exception as error:  # of many kinds: other versions, tokens, what is no cluster at all
-        raise InputError(f"--ray {address}: no connection ({one_line(error)}); check the cluster") from error
+        raise InputError(f"--ray {address}: no connection ({one_line(error)}); {TOKENS}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def runs_here() -> bool:
+    """Whether a cluster answers that was started on this machine, as `ray.init` finds it. Of one that was killed Ray
+    keeps the address, which it would try for minutes."""
+    from ray._private.services import get_ray_address_from_environment
+
+    try:
+        check_reachable(get_ray_address_from_environment("auto", None))
+    except (ConnectionError, InputError):
+        return False
+    return True
 
 
 def check_reachable(address: str) -> None:
