@@ -558,9 +558,9 @@ def absolute(place: Place | str | None) -> Place | str | None:
 
 def errors_of(output: Place) -> Place:
     """The file of lines about photos that failed, beside the results; in the folder, where that is the root of a disk,
-    a bucket or a repository, beside which nothing can be."""
+    a bucket or a repository, beside which nothing can be, or lies in a folder that cannot be written to."""
     if isinstance(output, Path):
-        is_root = not output.name
+        is_root = os.path.ismount(output) or (output.is_dir() and not os.access(output.parent, os.W_OK))
     else:
         depth = 3 if output.scheme == "hf" else 1  # hf://datasets/USER/NAME
         is_root = len(output.text.partition("://")[2].rstrip("/").split("/")) <= depth

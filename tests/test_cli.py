@@ -1,6 +1,7 @@
 import copy
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -810,6 +811,7 @@ def test_evaluate_refuses_labels_of_another_space(tmp_path, tiny_pipeline_dir, o
         (Path("out"), "out.errors.txt"),
         (Path("a/out"), "a/out.errors.txt"),
         (Path("/"), "/errors.txt"),
+        (Path("/dev"), "/dev/errors.txt"),  # the root of a disk, too
         (Url("s3://bucket/a"), "s3://bucket/a.errors.txt"),
         (Url("s3://bucket"), "s3://bucket/errors.txt"),
         (Url("hf://buckets/me/it/a"), "hf://buckets/me/it/a.errors.txt"),
@@ -819,3 +821,15 @@ def test_evaluate_refuses_labels_of_another_space(tmp_path, tiny_pipeline_dir, o
 def test_errors_lie_beside_the_results_but_in_the_same_store(output, errors):
     assert str(errors_of(output)) == errors
 
+
+
+def test_errors_lie_in_the_output_where_nothing_can_be_beside_it(tmp_path):
+    (tmp_path / "out").mkdir()
+    assert errors_of(tmp_path / "out") == tmp_path / "out.errors.txt"
+    tmp_path.chmod(0o500)
+    try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        assert errors_of(tmp_path / "out") == tmp_path / "out/errors.txt"
+    finally:
+        tmp_path.chmod(0o700)
