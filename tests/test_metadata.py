@@ -1,6 +1,7 @@
 """What a photo says of itself goes into the file of its result, which also says that a model painted a part."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,25 @@ def test_hostile_xmp_is_never_taken_over(packet: bytes):
     image.info["xmp"] = packet
     found = carry_over(image)
     assert "xmp" not in found.info and len(found.lost) == bool(packet)
+
+
+def test_xmp_tells_of_no_gain_map_and_no_video_that_the_result_has_not():
+    names = {
+        "hdrgm": "http://ns.adobe.com/hdr-gain-map/1.0/", "Container": "http://ns.google.com/photos/1.0/container/",
+        "GCamera": "http://ns.google.com/photos/1.0/camera/", "Item": "http://ns.google.com/photos/1.0/container/item/",
+    }  # fmt: skip
+    declared = " ".join(f'xmlns:{name}="{uri}"' for name, uri in names.items())
+    attributes = 'hdrgm:Version="1.0" GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="2000" GCamera:BurstID="7"'
+    directory = (
+        '<Container:Directory><rdf:Seq><rdf:li rdf:parseType="Resource"><Container:Item Item:Mime="video/mp4"/>'
+        "</rdf:li></rdf:Seq></Container:Directory><GCamera:MotionPhotoVersion>1</GCamera:MotionPhotoVersion></rdf:Description>"
+    )
+    image = Image.fromarray(PIXELS)
+    packet = XMP.decode().replace('rdf:about=""', f'rdf:about="" {declared} {attributes}')
+    image.info["xmp"] = packet.replace("</rdf:Description>", directory).encode()
+    kept = carry_over(image).info["xmp"].decode()
+    assert 'GCamera:BurstID="7"' in kept and "© Jürgen" in kept and "digitalCapture" in kept
+    assert not re.search("<Container:|hdrgm:Version|MotionPhoto|MicroVideo|video/mp4", kept)
 
 
 def test_provenance_is_told_beside_what_was_there():

@@ -13,12 +13,19 @@ RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
-# Properties that would be wrong of the result: its pixels are upright, the thumbnail shows what was removed, and the
-# part of the XMP that a JPEG file keeps elsewhere is not read.
+# Properties that would be wrong of the result: its pixels are upright, the thumbnail shows what was removed, the part
+# of the XMP that a JPEG file keeps elsewhere is not read, and gain maps and videos, which telephones put behind a
+# picture, are not in the file. "*" = all of a namespace.
+VIDEO = [f"{kind}{about}" for kind in ("MotionPhoto", "MicroVideo")
+         for about in ("", "Version", "Offset", "PresentationTimestampUs")]  # fmt: skip
 STALE = {
     ("http://ns.adobe.com/tiff/1.0/", "Orientation"),
     ("http://ns.adobe.com/xap/1.0/", "Thumbnails"),
     ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP"),
+    ("http://ns.adobe.com/hdr-gain-map/1.0/", "*"),
+    ("http://ns.apple.com/HDRGainMap/1.0/", "*"),
+    ("http://ns.google.com/photos/1.0/container/", "*"),
+    *(("http://ns.google.com/photos/1.0/camera/", name) for name in VIDEO),
 }
 EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta>'
 
@@ -79,14 +86,15 @@ def _parse(xmp: bytes | str) -> minidom.Document:
 
 
 def _remove(document: minidom.Document, properties: set[tuple[str, str]]) -> None:
-    """Takes out properties, (namespace, name), whether they are written as elements or as attributes."""
+    """Takes out properties, as STALE has them, whether they are written as elements or as attributes."""
     for namespace, name in properties:
         for element in document.getElementsByTagNameNS(namespace, name):
             if element.parentNode is not None:
                 element.parentNode.removeChild(element)
         for description in document.getElementsByTagNameNS(RDF, "Description"):
-            if description.hasAttributeNS(namespace, name):
-                description.removeAttributeNS(namespace, name)
+            for attribute in list(description.attributes.values()):
+                if attribute.namespaceURI == namespace and name in ("*", attribute.localName):
+                    description.removeAttributeNode(attribute)
 
 
 def _packet(document: minidom.Document) -> bytes:
