@@ -182,7 +182,8 @@ def test_output_and_masks_inside_the_input_are_not_read(tmp_path):
     plan = plan_restorations(tmp_path, tmp_path / "masks", tmp_path / "out", save_semantics=False)
     jobs, problems, notes = sorted_out(plan)
     assert [job.result for job in jobs] == [tmp_path / "out/a.png"] and not problems
-    assert len(notes) == 2 and "notes.txt" in notes[0] and "b.png" in notes[1]
+    assert len(notes) == 3 and "notes.txt" in notes[1] and "b.png" in notes[2]
+    assert notes[0].startswith(f"{tmp_path / 'out'}: lies in {tmp_path}, so what it holds is taken for earlier results")
 
 
 @pytest.mark.parametrize(

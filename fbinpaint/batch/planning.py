@@ -214,6 +214,8 @@ def in_folders(
     Raises InputError, having found all there is, where there is no photo, or where the folder of masks is that of the
     photos and there is no mask.
     """
+    if lies_in(real(output), real(image)) and is_folder(output):
+        yield Note(f"{output}: lies in {image}, so what it holds is taken for earlier results, not for photos")
     cannot = Once()  # lines about folders
     masks, results = Masks(image, mask, output, cannot.add), Results(image, mask, output, resume)
     count: Counter[str] = Counter()
