@@ -291,6 +291,15 @@ def test_a_folder_of_photos_is_no_table_for_a_file_beside_them(photos, run, tmp_
     assert [path.name for path in (tmp_path / "restored").iterdir()] == ["0.png"]
 
 
+def test_a_folder_of_photos_as_datasets_has_it_is_no_table(photos, run, tmp_path):
+    (tmp_path / "photos/train").mkdir(parents=True)
+    os.link(photos / "photos/0.png", tmp_path / "photos/train/0.png")
+    pq.write_table(pa.table({"file_name": ["train/0.png"]}), tmp_path / "photos/metadata.parquet")
+    code, said = run(tmp_path / "photos", tmp_path / "restored", f"--mask={photos / 'mask.png'}")
+    assert code == 0 and "metadata.parquet: is not a photo, left alone" in said
+    assert (tmp_path / "restored/train/0.png").read_bytes() == expected(photos, 0)
+
+
 @pytest.mark.parametrize("package", ["pyarrow", "datasets"])
 def test_without_a_package_a_table_is_refused_in_a_line_before_the_work(package, photos, tiny_pipeline_dir, tmp_path):
     pq.write_table(pa.table(columns(photos, 1)), tmp_path / "photos.parquet")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fbinpaint.restorer import Restorer
 
 SUFFIX = ".parquet"
+METADATA = "metadata.parquet"  # what `datasets` calls a table that only tells of the photos in its folder
 COLUMNS = ("id", "image", "mask")
 PART = 64  # rows of a file of results, at most
 LONGEST = 200  # bytes of a file's name; what is put behind it fits as well
@@ -45,7 +46,7 @@ def is_table(image: Place) -> bool:
     if isinstance(image, Url) and image.scheme != "hf" or not is_folder(image):
         return False
     for _, names in walk(image, refuse=lambda line: None):
-        suffixes = {PurePath(name).suffix.lower() for name in names}
+        suffixes = {PurePath(name).suffix.lower() for name in names if name != METADATA}
         if SUFFIX in suffixes or suffixes & set(PHOTO_SUFFIXES):
             return not suffixes & set(PHOTO_SUFFIXES)
     return False
