@@ -21,7 +21,7 @@ from fbinpaint import InputError, Restorer
 from fbinpaint.batch.planning import Job, plan_restorations
 from fbinpaint.cli import main
 from fbinpaint.data.scenes import street_scene
-from fbinpaint.system.urls import Url, place
+from fbinpaint.system.urls import Url, place, without_file_scheme
 from tests.fake_hub import TOKEN, FakeHub
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +117,7 @@ def without(where: Path, *names: str) -> dict[str, bytes]:
         ("photos/a.png", Path("photos/a.png")),
         ("C:/photos", Path("C:/photos")),
         ("file:///photos/a b#1.png", Path("/photos/a b#1.png")),
+        (Path("/my photos/100% é.png").as_uri(), Path("/my photos/100% é.png")),
         ("s3://bucket/photos/", Url("s3://bucket/photos")),
         ("S3A://bucket/a.png", Url("s3://bucket/a.png")),
         ("gcs://bucket/a.png", Url("gs://bucket/a.png")),
@@ -126,6 +127,8 @@ def without(where: Path, *names: str) -> dict[str, bytes]:
 )
 def test_a_text_is_a_path_or_a_url(text, expected):
     assert place(text) == expected
+    if str(text).startswith("file://"):
+        assert without_file_scheme(text) == str(expected)
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3:///", "file://host/a", "s3://b/../a", "s3://b/./a", "zip://a::s3://b"])

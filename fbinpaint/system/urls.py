@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from fbinpaint.errors import InputError, one_line
@@ -148,8 +148,8 @@ Place = Path | Url
 
 
 def place(text: str | os.PathLike) -> Place:
-    """The path or the URL that a text stands for; file:// is a path. Raises InputError for no text, and for a URL that
-    names nothing."""
+    """The path or the URL that a text stands for; file:// is a path, %20 a space in it. Raises InputError for no text,
+    and for a URL that names nothing."""
     text = os.fspath(text) if isinstance(text, os.PathLike) else text
     if not text:
         raise InputError("an empty text is no path; name a file or a folder, . for the one that you are in")
@@ -160,7 +160,7 @@ def place(text: str | os.PathLike) -> Place:
     if scheme == "file":
         if not rest.startswith("/"):
             raise InputError(f"{text}: names another machine; write file:///, and the path from the root on")
-        return Path(rest)
+        return Path(unquote(rest))
     if scheme not in WEB:
         rest = rest.rstrip("/")
     if not rest.strip("/"):
@@ -308,8 +308,8 @@ def without_secrets(text: Any) -> Any:
 
 
 def without_file_scheme(text: str) -> str:
-    """file:///data as /data, anything else as it is."""
-    return text.removeprefix("file://")
+    """file:///my%20data as /my data, anything else as it is."""
+    return unquote(text.removeprefix("file://")) if text.startswith("file://") else text
 
 
 def open_url(url: str) -> "tuple[AbstractFileSystem, str]":
