@@ -193,6 +193,7 @@ def test_output_and_masks_inside_the_input_are_not_read(tmp_path):
         ("a.png", "missing.png", "o.png", "missing.png"),
         ("a.png", "photos", "o.png", "photos"),
         ("a.png", "m.png", "o.xyz", "o.xyz"),
+        ("a.png", "m.png", "new.folder/", "or make the folder first"),
         ("photos", "m.png", "a.png", "a.png"),
         ("empty", "m.png", "out", "empty"),
     ],

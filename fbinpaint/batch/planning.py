@@ -82,7 +82,10 @@ def plan_restorations(
         if keep_format and SAVE_FORMATS.get(result.suffix.lower(), wanted) != wanted:
             raise InputError(f"{output}: is of another format than {image}; name another file, or no --format keep")
         if result.suffix.lower() not in SAVE_FORMATS:
-            raise InputError(f"{output}: unknown suffix '{output.suffix}'; use one of {' '.join(SAVE_FORMATS)}")
+            raise InputError(
+                f"{output}: unknown suffix '{output.suffix}'; use one of {' '.join(SAVE_FORMATS)}, or make the folder "
+                "first if it is to be one"
+            )
         plan = of_one_photo(job(image, mask, result, suffixes), output, resume)
     return with_format_notes(plan, keep_format, quality)
 
@@ -97,7 +100,7 @@ def plan_maps(image: Place, output: Place, colour: bool) -> Plan:
         return in_folders(image, None, output, suffixes)
     result = result_of_photo(image, output)
     if result.suffix.lower() != ".png":
-        raise InputError(f"{output}: maps are PNG files of class ids; name a .png file, or a folder")
+        raise InputError(f"{output}: maps are PNG files of class ids; name a .png file, or a folder that is there")
     return of_one_photo(job(image, None, result, suffixes), output)
 
 
