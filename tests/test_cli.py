@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +152,18 @@ def test_batches_are_of_one_size(tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- run: planning
+
+
+@pytest.mark.parametrize("mask", ["é", "é_mask"])
+def test_masks_are_found_by_names_in_another_unicode_form(tmp_path, mask):
+    for own, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        folder = tmp_path / own
+        photo = write_photo(folder / f"photos/{unicodedata.normalize(own, 'é')}.jpg")
+        found = write_mask(folder / f"masks/{unicodedata.normalize(other, mask)}.png")
+        plan = plan_restorations(folder / "photos", folder / "masks", folder / "out", save_semantics=False)
+        jobs, problems, notes = sorted_out(plan)
+        assert [job.mask for job in jobs] == [found] and not problems and not notes
+        assert jobs[0].result == folder / f"out/{photo.stem}.png"  # the photo's own name
 
 
 def test_results_never_overwrite_the_input(tmp_path):

@@ -4,6 +4,7 @@ the other, so that the first photos are worked on while others are still to be f
 import os
 import queue
 import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -271,6 +272,18 @@ def by_stem(place: Place, names: Sequence[str], root: Place) -> tuple[Files, lis
     return files, others
 
 
+def spelled_as_photos(masks: Files, photos: Files) -> Files:
+    """The masks under the names of their photos where these have another Unicode form: a Mac splits é in two."""
+    forms = {unicodedata.normalize("NFC", stem): stem for stem in photos}
+    found: Files = {}
+    for stem, paths in masks.items():
+        if stem not in photos and not masked_photo(stem, photos):
+            plain = unicodedata.normalize("NFC", stem)
+            stem = forms.get(plain) or forms.get(masked_photo(plain, forms) or "", stem)
+        found.setdefault(stem, []).extend(paths)
+    return found
+
+
 class Once:
     """Lines, each of which is told once."""
 
@@ -336,7 +349,7 @@ class Masks:
         if not is_folder(place):
             return {}
         here = next(walk(place, (self.image, self.output), self.refuse), None)
-        return self._but_photos(by_stem(*here, folder)[0], files) if here else {}
+        return self._but_photos(spelled_as_photos(by_stem(*here, folder)[0], files), files) if here else {}
 
     def _but_photos(self, masks: Files, files: Files) -> Files:
         masked = {masked_photo(stem, masks) for stem in masks if stem not in files} - {None}
