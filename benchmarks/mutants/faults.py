@@ -523,9 +523,15 @@ FAULTS = [
         ),
         (
             "a segmenter that learns alone is taught on the photos themselves",
-            "seen = networks.segmenter(composite(painted, batch.image, batch.mask), batch.mask)",
+            "seen = networks.segmenter(fill, batch.mask)",
             "seen = networks.segmenter(batch.image, batch.mask)",
             "test_training_step.py::test_a_segmenter_that_learns_alone_is_taught_on_first_fills_and_nothing_is_painted",
+        ),
+        (
+            "a segmenter that learns alone forgets the distilled model",
+            "of_fill = target if distilled is None else Target",
+            "of_fill = target if True else Target",
+            "test_training_step.py::test_a_segmenter_that_learns_alone_sees_in_fills_what_a_distilled_model_sees",
         ),
         (
             "a mixture has the labels of another photo",
