@@ -219,7 +219,7 @@ def discriminate(pyramid: list[Tensor], probabilities: Tensor, exemplars: Exempl
 def adapted_map(
     pyramid: list[Tensor], probabilities: Tensor, hole: Tensor, exemplars: Exemplars, weights: Sequence[float]
 ) -> Tensor:
-    """The map of a segmenter that has not learnt the exemplars' labels, (B,C,h,w): the logarithmic opinion pool of its
+    """The map of a segmenter with what exemplars make of its features, (B,C,h,w): the logarithmic opinion pool of its
     own and of what their discriminant says.
 
     pyramid, probabilities: as of `discriminate`; hole (B,1,h,w), above 0 where cells are filled; weights: of the

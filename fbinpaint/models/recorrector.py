@@ -35,7 +35,7 @@ OPINIONS = ("first map", "newest map", "consistency", "layout")
 FIRST_SHARE = 0.7  # of the first map, before anything is learned
 # Likewise, by how much each is to be believed: a discriminant takes neighbouring cells for independent witnesses.
 SHARPNESS = (1.0, 1.0, 0.125, 1.0)
-NO_WEIGHTS = (0.0, 0.0)  # of a model's own exemplars in the segmenter's maps
+NO_WEIGHTS = (0.0, 0.0)  # of exemplars in the segmenter's maps, where they only correct
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         top_k: how many exemplars make a layout.
         exemplar_weights: of the exemplars' discriminant in every map that the segmenter makes, in [0,1), where a photo
             is as it was and where it is filled. Above 0 for somebody's own exemplars, whose labels the segmenter has
-            not learnt.
+            not learnt; a little of a model's own can help classes that are rare, such as glasses (docs/results.md).
         exemplar_classes: ids, of which alone it speaks there: those that labels of one's own show, as of partial labels
             nobody can tell where the other classes are. None = of all that the bank shows.
 
@@ -134,8 +134,9 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         )
 
     def adapt(self, pyramid: list[Tensor], probabilities: Tensor, mask: Tensor) -> Tensor:
-        """The segmenter's map as exemplars of one's own have it: see `adapted_map`. mask (B,1,H,W), 1 = filled."""
-        # A model's own say nothing here, and need not be fetched to a GPU for that.
+        """The segmenter's map as exemplars with a weight in it have it: see `adapted_map`. mask (B,1,H,W), 1 = filled.
+        """
+        # Without one they say nothing here, and need not be fetched to a GPU for that.
         return self._adapt(pyramid, probabilities, mask) if any(self.config.exemplar_weights) else probabilities
 
     @apply_forward_hook

@@ -30,7 +30,7 @@ def segment_photos(
     recorrector: Recorrector | None = None,
 ) -> list[np.ndarray]:
     """Photos (H,W,3) uint8, all of one size -> their maps, (H,W) uint8 class ids; with a recorrector as its exemplars
-    have them, if they are somebody's own.
+    have them, if they have a weight in maps.
 
     A map is the mean of what the segmenter says of the photo and of its mirror image: twice the time, and 1 to 2 % more
     mIoU on every set of real photos (docs/experiments.md).
@@ -42,7 +42,7 @@ def segment_photos(
     """
     height, width = photos[0].shape[:2]
     sizes = pyramid(width, height, sample_size)
-    # Own exemplars speak of things of the size that the loop sees.
+    # Exemplars speak of things of the size that the loop sees.
     heard = [recorrector] + [None] * (len(sizes) - 1)
     at_each = [
         class_probabilities(segmenter, photos, label_space, size, device, own)
