@@ -145,10 +145,10 @@ class TrainingModule(nn.Module):
         """Run the loop with the exemplars of the bank.
 
         num_rounds None = the initial inpainter alone, which leaves no StepOutput, as a step of the segmenter alone does
-        (`Networks.segmenter_alone`); refine = the last fill is halved, and
-        what is judged is the pass that sharpens it again (`fbinpaint.pipeline.refinement`); distilled = the fill should
-        look as this model paints it, or a segmenter that learns alone see in fills what this model sees
-        (`fbinpaint.training.distillation`); recolouring = of strong views, as of `draw_recolouring`.
+        (`Networks.segmenter_alone`); refine = the last fill is halved, and what is judged is the pass that sharpens it
+        again (`fbinpaint.pipeline.refinement`); distilled = the fill should look as this model paints it, or a
+        segmenter that learns alone see in fills what this model sees (`fbinpaint.training.distillation`); recolouring =
+        of strong views, as of `draw_recolouring`.
         """
         if num_rounds is None:
             fill = self.networks.initial_inpainter(batch.image, batch.mask).image
