@@ -66,6 +66,26 @@ def test_exif_profile_and_xmp_are_kept_and_upright(tmp_path: Path, suffix: str):
         assert written.info["dpi"] == pytest.approx((150, 300), abs=0.1)
 
 
+def test_a_png_file_keeps_what_its_numbers_mean(tmp_path: Path):
+    """Gamma and primaries stand for a profile; what is sRGB anyway, or has a profile, needs none."""
+    p3 = (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    chunks.add(b"cHRM", b"".join(round(100_000 * number).to_bytes(4, "big") for number in p3))
+    linear = photo("PNG", pnginfo=chunks)
+    written = kept(linear, tmp_path / "a.png")
+    assert written.info["gamma"] == 1 and written.info["chromaticity"] == p3
+    assert (np.asarray(written) == PIXELS).all()
+    result = Image.fromarray(PIXELS)
+    result.info = carry_over(linear).info
+    assert not_held(result, "a.jpg") == ["gamma", "primaries"] and not_held(result, "a.png") == []
+    kept(linear, tmp_path / "a.jpg")
+    usual = PngImagePlugin.PngInfo()
+    usual.add(b"gAMA", (45_454).to_bytes(4, "big"))
+    for plain in (photo("PNG", pnginfo=usual), photo("PNG", pnginfo=chunks, icc_profile=b"profile")):
+        assert not carry_over(plain).info.keys() & {"gamma", "chromaticity"}
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
 def test_texts_that_are_not_ascii_stay_texts_byte_for_byte(tmp_path: Path, suffix: str):
     exif = Image.Exif()

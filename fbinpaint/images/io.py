@@ -57,7 +57,7 @@ PHOTO_SUFFIXES = (*SAVE_FORMATS, ".gif", ".j2k", ".jpx")
 
 # The entries of `Image.info` that a format holds; see `fbinpaint.images.metadata`.
 INFO_OF = {
-    "PNG": ("icc_profile", "exif", "xmp", "dpi"),
+    "PNG": ("icc_profile", "exif", "xmp", "dpi", "gamma", "chromaticity"),
     "JPEG": ("icc_profile", "exif", "xmp", "dpi", "comment"),
     "WEBP": ("icc_profile", "exif", "xmp"),
     "TIFF": ("icc_profile", "exif", "xmp", "dpi"),
@@ -66,7 +66,15 @@ INFO_OF = {
     "JPEG2000": (),
     "PPM": (),
 }
-NAMES = {"icc_profile": "colour profile", "exif": "EXIF data", "xmp": "XMP"}  # those whose loss matters
+# Those whose loss matters.
+NAMES = {
+    "icc_profile": "colour profile",
+    "exif": "EXIF data",
+    "xmp": "XMP",
+    "gamma": "gamma",
+    "chromaticity": "primaries",
+}
+PNG_COLOURS = {"gamma": b"gAMA", "chromaticity": b"cHRM"}  # chunks of 32-bit numbers, in units of 1e-5
 JPEG_SEGMENT = {"exif": 65_533, "xmp": 65_504}  # bytes; longer ones do not fit into the file
 
 
@@ -347,9 +355,11 @@ def not_held(image: Image.Image, path: str | os.PathLike | Url) -> list[str]:
 
 
 def _holds(file_format: str, key: str, image: Image.Image) -> bool:
+    if key not in INFO_OF[file_format]:
+        return False
     if file_format == "JPEG" and len(image.info[key]) > JPEG_SEGMENT.get(key, MAX_PROFILE):
         return False
-    return key in INFO_OF[file_format] and (key != "icc_profile" or len(image.info[key]) <= MAX_PROFILE)
+    return key != "icc_profile" or len(image.info[key]) <= MAX_PROFILE
 
 
 def metadata_options(image: Image.Image, file_format: str) -> dict[str, Any]:
@@ -363,6 +373,9 @@ def metadata_options(image: Image.Image, file_format: str) -> dict[str, Any]:
                 chunks.add_itxt(key, value)
         if "xmp" in kept:
             chunks.add_itxt("XML:com.adobe.xmp", kept.pop("xmp").decode())
+        for key, chunk in PNG_COLOURS.items():
+            if key in kept:
+                chunks.add(chunk, np.rint(np.atleast_1d(kept.pop(key)) * 1e5).astype(">u4").tobytes())
         kept["pnginfo"] = chunks
     if file_format == "TIFF":
         tags = to_exif(kept.pop("exif", b""))

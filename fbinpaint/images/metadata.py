@@ -6,11 +6,15 @@ It travels in `Image.info`, under the names PIL has for it; `save_image` writes 
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from PIL import ExifTags, Image, IptcImagePlugin
 
 from fbinpaint.images import xmp
 
 MAX_PROFILE = 2**20  # bytes; PIL reads no PNG with a longer colour profile
+# How a PNG file says what its colours are where it has no profile, as sRGB would be told: x and y of white, red, green,
+# blue. What is sRGB need not be told.
+SRGB: dict[str, Any] = {"gamma": 0.45455, "chromaticity": (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)}
 
 # EXIF shares its numbers with the tags that say how a TIFF file stores its pixels, which are not the result's; nor is
 # the orientation, as results are upright. XMP, IPTC and colour profile, which are tags there too, travel by themselves.
@@ -56,6 +60,11 @@ def carry_over(photo: Image.Image) -> Metadata:
             found.info["icc_profile"] = profile
         else:
             found.lost.append(f"its colour profile of {len(profile)} bytes, more than readers take")
+    elif photo.format == "PNG" and "srgb" not in photo.info:
+        for key, usual in SRGB.items():
+            told = photo.info.get(key, usual)
+            if np.shape(told) == np.shape(usual) and not np.allclose(told, usual, atol=1e-3):
+                found.info[key] = told
     try:
         horizontal, vertical = map(float, photo.info.get("dpi", ()))
         if 0 < min(horizontal, vertical) and max(horizontal, vertical) < 2**16:
