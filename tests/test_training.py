@@ -681,7 +681,7 @@ def test_a_model_of_other_classes_is_a_start(street_folder, vgg_file, tmp_path, 
     """What does not depend on the classes is kept; what starts anew is said, and is not to be frozen."""
     model = tmp_path / "faces"
     FeedbackInpaintPipeline.from_networks(make_tiny_networks("celebamask-hq"), "celebamask-hq").save_pretrained(model)
-    args = SimpleNamespace(pretrained_model=str(model), variant="feedback", frozen=[])
+    args = SimpleNamespace(pretrained_model=str(model), variant="feedback", frozen=[], encoder_weights=None)
     said = []
     networks = build_networks(args, get_label_space("cityscapes"), said.append)
     start = FeedbackInpaintPipeline.from_pretrained(model).networks.state_dict()
