@@ -94,9 +94,10 @@ def error(fill: np.ndarray, photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def restore(pipe: FeedbackInpaintPipeline, photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """(H,W,3) uint8, one-way, for rounds hardly move the picture; the hole is blanked out before."""
+    """(H,W,3) uint8, one-way, for rounds hardly move the picture, and without grain, which is nobody's guess of the
+    noise that was there; the hole is blanked out before."""
     blank = np.where(hole[..., None], np.array([255, 0, 255], np.uint8), photo)
-    return np.asarray(pipe(Image.fromarray(blank), hole, num_feedback_rounds=0).images[0])
+    return np.asarray(pipe(Image.fromarray(blank), hole, num_feedback_rounds=0, grain=False).images[0])
 
 
 def measure_thin(pipe: FeedbackInpaintPipeline) -> list[dict]:

@@ -1168,8 +1168,8 @@ FAULTS = [
         ),
         (
             "what the user drew is filled as thin",
-            "thin = inside & ~wide & ~spared[place]",
-            "thin = inside & ~wide",
+            "thin = thin_part(hole, depth) & ~spared if",
+            "thin = thin_part(hole, depth) if",
             "test_thin_holes.py::test_the_drawn_part_of_a_thin_hole_is_left_to_the_networks",
         ),
         (
@@ -1180,9 +1180,15 @@ FAULTS = [
         ),
         (
             "holes that were filled remain",
-            "remaining[place] &= ~thin",
-            "remaining[place] &= inside",
-            "test_thin_holes.py::test_what_lies_in_a_thin_hole_at_the_border_is_never_read",
+            "remaining[inner] &= ~thin[inner]",
+            "remaining[inner] &= True",
+            "test_thin_holes.py::test_a_tile_knows_what_was_filled_before",
+        ),
+        (
+            "details are painted into flat colours",
+            "return ((roughness - SMOOTH) / (ROUGH - SMOOTH)).clip(0, 1)",
+            "return np.ones_like(roughness)",
+            "test_thin_holes.py::test_details_are_painted_where_there_is_texture_around",
         ),
     ),
     *of(

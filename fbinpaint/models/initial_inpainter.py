@@ -16,9 +16,11 @@ from .safe_loading import SafeLoading
 
 @dataclass
 class InitialInpainterOutput(BaseOutput):
-    """image (B,3,H,W), not composited; context4 (B,D4,H/4,W/4) and context8 (B,D8,H/8,W/8)."""
+    """image (B,3,H,W), not composited; smooth (B,3,H,W), the harmonic fill that it adds its details to; context4
+    (B,D4,H/4,W/4) and context8 (B,D8,H/8,W/8)."""
 
     image: Tensor
+    smooth: Tensor
     context4: Tensor
     context8: Tensor
 
@@ -72,4 +74,4 @@ class InitialInpainter(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMix
         d4 = self.decode4(e4 + resize_like(self.up4(d8), e4))
         half = e2 if window is None else crop(e2, window, 2)
         painted = decode_residual(smooth, self.details, half, d4, window)  # (B, 3, H, W)
-        return InitialInpainterOutput(image=painted, context4=d4, context8=d8)
+        return InitialInpainterOutput(image=painted, smooth=smooth, context4=d4, context8=d8)

@@ -1,4 +1,4 @@
-"""The pipeline and what surrounds the loop in it: arguments, crops, holes that take no network, details, grain."""
+"""The pipeline and what surrounds the loop in it: arguments, crops, holes that need no map, details, grain."""
 
 from typing import TYPE_CHECKING, Any
 

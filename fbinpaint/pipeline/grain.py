@@ -18,17 +18,23 @@ TILE = 256  # pixels; noise of neighbouring tiles is independent, which shows as
 
 
 def add_grain(
-    fill: np.ndarray, photo: np.ndarray, hole: np.ndarray, seed: Sequence[int], noiseless: bool = False
+    fill: np.ndarray,
+    photo: np.ndarray,
+    hole: np.ndarray,
+    seed: Sequence[int],
+    noiseless: bool = False,
+    unfilled: np.ndarray | None = None,
 ) -> np.ndarray:
     """fill (H,W,3) uint8, a restored photo that was enlarged to its size; photo (H,W,3) uint8; hole (H,W) bool; seed,
     whole numbers from 0 up. noiseless: the fill was computed without any noise, so there is none to be measured, for
-    which a small hole has too few cells.
+    which a small hole has too few cells. unfilled (H,W) bool, what of the hole is one still; None = nothing.
 
-    Returns (H,W,3) uint8, the fill with grain; only what lies in the hole is meant.
+    Returns (H,W,3) uint8, the fill with grain; only what was filled is meant.
     """
     inside = np.any(in_cells(hole), (2, 3))
     of_photo = noise_spectrum(photo, ~inside)
-    of_fill = 0.0 if noiseless else noise_spectrum(fill, inside)
+    filled = inside if unfilled is None else inside & ~np.any(in_cells(unfilled), (2, 3))
+    of_fill = 0.0 if noiseless else noise_spectrum(fill, filled)
     if of_photo is None or of_fill is None:
         return fill
     down, across = (tile_side(side) for side in hole.shape)

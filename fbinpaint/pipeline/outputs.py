@@ -44,7 +44,7 @@ class Photo:
     which the known part's labels come from; patches[k], those of round k so far; source, the image of a caller who gave
     a PIL one.
 
-    What is filled without the networks is no longer hole but known; filled (H,W) bool remembers where, confidence is
+    What is filled before the loop is no longer hole but known; filled (H,W) bool remembers where, confidence is
     that of the global map's classes there if nothing else was a hole.
     """
 
@@ -85,7 +85,7 @@ class RoundOutput:
     changed: share of the hole of another class than one round before.
     confidence: mean probability of the map's classes in the hole.
 
-    Holes that were filled without the networks count as known here, unless there are no others: of them confidence is.
+    Holes that were filled before the loop count as known here, unless there are no others: of them confidence is.
     """
 
     photo: Photo = field(repr=False)

@@ -110,7 +110,7 @@ class FeedbackInpaintPipeline(MapPipeline):
     ) -> FeedbackInpaintPipelineOutput | tuple:
         """Restore the photos.
 
-        Thin holes of photos larger than `sample_size`, and holes in plain surroundings, are filled without the networks
+        Thin holes of photos larger than `sample_size`, and holes in plain surroundings, are filled before the loop
         (`fbinpaint.pipeline.thin_holes`, `fbinpaint.pipeline.smooth_surfaces`) and known from then on: no round paints
         them or changes their map, unless `semantic_map` says something there.
 

@@ -1,10 +1,14 @@
 """Thin holes in photos that are worked on smaller: lines, grids, text.
 
-The networks work on a small copy of a large photo, of which a pixel is known only if all that it covers is. There a
+The networks decide on a small copy of a large photo, of which a pixel is known only if all that it covers is. There a
 thin hole would grow, dense ones would leave nothing known between them. But what lies in a thin hole is told by its
-neighbours, so it is filled at the photo's own size (Bertalmio, Bertozzi, Sapiro, "Navier-Stokes, Fluid Dynamics, and
-Image and Video Inpainting", CVPR 2001), and what is filled is known from then on.
+neighbours, no map is needed for it: it is filled at the photo's own size, by the initial inpainter alone or, in very
+large photos, by `navier_stokes`, and what is filled is known from then on. Where all around is flat or slopes evenly no
+details are painted: no network continues that to the level.
 """
+
+from collections.abc import Callable
+from itertools import product
 
 import cv2
 import numpy as np
@@ -12,7 +16,16 @@ import numpy as np
 from fbinpaint.images.crops import bounding_box, working_size
 
 THIN = 12  # pixels from the nearest known one: lines of 16 cross, slanted ones too, without getting deeper
+STEP, MARGIN = 192, 32  # pixels: what is painted at once, and how far around it that looks
+
 RADIUS = 3  # pixels, of the neighbourhood that Navier-Stokes looks at
+FINEST = 2  # pixels, standard deviation of the blur that takes texture away
+NEIGHBOURHOOD = 16  # pixels, likewise, of that by which the roughness of what lies around is told
+SMOOTH, ROUGH = 1, 3  # grey levels: where the texture around is fainter no details are painted, from the other on all
+
+# A part of a photo (h,w,3) uint8 and its hole (h,w) bool -> its smooth continuation into the hole and what an inpainter
+# makes of it, (h,w,3) uint8 each; what lies in the hole is not read.
+FirstFill = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def thin_depth(width: int, height: int, sample_size: int) -> float:
@@ -28,34 +41,74 @@ def thin_depth(width: int, height: int, sample_size: int) -> float:
 
 
 def fill_thin_holes(
-    pixels: np.ndarray, hole: np.ndarray, spared: np.ndarray, depth: float
+    pixels: np.ndarray, hole: np.ndarray, spared: np.ndarray, depth: float, first_fill: FirstFill
 ) -> tuple[np.ndarray, np.ndarray]:
     """pixels (H,W,3) uint8; hole (H,W) bool; spared (H,W) bool, what stays a hole; depth as `thin_depth` gives it.
 
-    A pixel of the hole is wide if it, or one within twice the depth, is farther than `depth` from all known pixels:
-    so a wide hole keeps its corners, and a line that leads into it is thin from a little way off.
-
-    Returns the photo with its thin holes filled (H,W,3), a copy unless it has none, and what remains of the hole (H,W).
+    Tile by tile, of which the next one knows what was filled before: so no seams show, and memory does not grow with
+    the photo. Returns the photo with its thin holes filled (H,W,3), a copy unless it has none, and what remains of the
+    hole (H,W).
     """
-    if depth < 1 or not hole.any():
+    thin = thin_part(hole, depth) & ~spared if depth >= 1 and hole.any() else np.zeros_like(hole)
+    if not thin.any():
         return pixels, hole
-    place = bounding_box(hole, margin=RADIUS + 1).slices
+    pixels, remaining = pixels.copy(), hole.copy()
+    height, width = hole.shape
+    for top, left in product(range(0, height, STEP), range(0, width, STEP)):
+        inner = slice(top, top + STEP), slice(left, left + STEP)
+        if not thin[inner].any():
+            continue
+        above, before = max(0, top - MARGIN), max(0, left - MARGIN)
+        tile = slice(above, top + STEP + MARGIN), slice(before, left + STEP + MARGIN)
+        smooth, detailed = first_fill(pixels[tile], remaining[tile])
+        filled = mix(smooth, detailed, share_of_details(pixels[tile], remaining[tile]))
+        np.copyto(pixels[inner], filled[top - above :, left - before :][:STEP, :STEP], where=thin[inner][..., None])
+        remaining[inner] &= ~thin[inner]
+    return pixels, remaining
+
+
+def thin_part(hole: np.ndarray, depth: float) -> np.ndarray:
+    """What of a hole (H,W) bool is thin, (H,W) bool.
+
+    A pixel of it is wide if it, or one within twice the depth, is farther than `depth` from all known pixels: so a wide
+    hole keeps its corners, and a line that leads into it is thin from a little way off.
+    """
+    place = bounding_box(hole, margin=1).slices
     inside = hole[place]
     core = distance(inside) > depth
     wide = inside & (distance(~core) <= 2 * depth) if core.any() else core
-    thin = inside & ~wide & ~spared[place]
-    if not thin.any():
-        return pixels, hole
-    # Navier-Stokes marches inwards from known pixels. Into the wide holes it marches just as far as they might say
-    # something to the thin ones: what lies in them is arbitrary.
-    marched = inside & (distance(~thin) <= depth + 2 * RADIUS)
+    thin = np.zeros_like(hole)
+    thin[place] = inside & ~wide
+    return thin
+
+
+def navier_stokes(pixels: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A `FirstFill` without details (Bertalmio, Bertozzi, Sapiro, "Navier-Stokes, Fluid Dynamics, and Image and Video
+    Inpainting", CVPR 2001)."""
     # Blank, for along the photo's border OpenCV lets what lies in a hole shine through by a level or two.
-    blank = np.where(inside[..., None], np.uint8(128), pixels[place])
-    filled = cv2.inpaint(blank, marched.astype(np.uint8), RADIUS, cv2.INPAINT_NS)
-    pixels, remaining = pixels.copy(), hole.copy()
-    np.copyto(pixels[place], filled, where=thin[..., None])
-    remaining[place] &= ~thin
-    return pixels, remaining
+    blank = np.where(hole[..., None], np.uint8(128), pixels)
+    filled = cv2.inpaint(blank, hole.astype(np.uint8), RADIUS, cv2.INPAINT_NS)
+    return filled, filled
+
+
+def share_of_details(pixels: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """How much of its details a fill is to have: (H,W) in [0,1], by the texture of what is known around.
+
+    pixels (H,W,3) uint8, hole (H,W) bool.
+    """
+    known = (~hole).astype(np.float32)
+
+    def mean(plane: np.ndarray, reach: int) -> np.ndarray:  # of the known pixels around each one
+        return cv2.GaussianBlur(plane * known, (0, 0), reach) / cv2.GaussianBlur(known, (0, 0), reach).clip(1e-6)
+
+    grey = pixels.mean(2, dtype=np.float32)
+    roughness = np.sqrt(mean((grey - mean(grey, FINEST)) ** 2, NEIGHBOURHOOD))
+    return ((roughness - SMOOTH) / (ROUGH - SMOOTH)).clip(0, 1)
+
+
+def mix(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Of two pictures (H,W,3) uint8, the other one by its share, (H,W) in [0,1]."""
+    return np.rint(one + share[..., None] * (other.astype(np.float32) - one)).astype(np.uint8)
 
 
 def distance(inside: np.ndarray) -> np.ndarray:
