@@ -452,8 +452,14 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path):
 def test_checkpoints_follow_each_other_by_their_steps(tmp_path):
     for name in ("checkpoint-999500", "checkpoint-1000500", "checkpoint-000010"):
         (tmp_path / name).mkdir()
-    names = OutputFolder(str(tmp_path), Accelerator(cpu=True)).checkpoints()
-    assert names == ["checkpoint-000010", "checkpoint-999500", "checkpoint-1000500"]
+    for name in ("checkpoint-000010-backup", "checkpoint-2000000.old", "checkpoint-partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-3000000").touch()
+    output = OutputFolder(str(tmp_path), Accelerator(cpu=True))
+    assert output.checkpoints() == ["checkpoint-000010", "checkpoint-999500", "checkpoint-1000500"]
+    output.keep_checkpoint("checkpoint-1000600", limit=1)  # what is not a checkpoint's own is left alone
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"checkpoint-1000600", "checkpoint-000010-backup", "checkpoint-2000000.old", "checkpoint-3000000"}
 
 
 def test_rows_that_are_written_again_are_dropped(tmp_path):

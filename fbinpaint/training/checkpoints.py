@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -15,7 +14,7 @@ from fbinpaint.hub.saved import FORMAT_VERSION, check_version
 from fbinpaint.system.files import read_json, whole_file
 from fbinpaint.system.urls import is_url
 
-from .output import VERSION_FILE, OutputFolder, step_of
+from .output import CHECKPOINT, VERSION_FILE, OutputFolder, step_of
 
 STREAM_FILE = "stream.json"  # of one that was trained on streams: where its readers were
 
@@ -53,7 +52,7 @@ def find_checkpoint(output: OutputFolder, wanted: str | None) -> Path | None:
         return None
     if wanted == "latest":
         return output.fetch(own[-1]) if own else None
-    if not is_url(wanted) and (not os.path.isdir(wanted) or not re.fullmatch(r"checkpoint-\d+", Path(wanted).name)):
+    if not is_url(wanted) and (not os.path.isdir(wanted) or not CHECKPOINT.fullmatch(Path(wanted).name)):
         raise InputError(f"--resume_from_checkpoint {wanted}: no such folder, or not named checkpoint-<step>")
     checkpoint = output.fetch(wanted) if is_url(wanted) else Path(wanted)
     if own and step_of(own[-1]) > step_of(checkpoint.name):
