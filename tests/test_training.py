@@ -445,6 +445,15 @@ def test_options_out_of_their_ranges_are_refused(options, words, tmp_path, capsy
     assert words in capsys.readouterr().err
 
 
+def test_weights_that_are_no_numbers_any_more_end_the_run(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    """Before they are saved, or scored by the black that they become."""
+    settings = (mixed_data, tiny_pipeline_dir, vgg_file, 9)
+    assert train(tmp_path / "run", *settings, "--learning_rate", "1e20", "--perceptual_weight", "0") == 1
+    assert "error: step 4: the weights are no numbers any more, and are not saved" in capsys.readouterr().out
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"checkpoint-000002", "training_options.json"}
+
+
 def test_half_precision_by_accelerates_configuration_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     assert train(tmp_path / "run", ["data"], "model", "vgg", 1) == 1

@@ -116,7 +116,7 @@ def add_method_options(add: Callable[..., Any]) -> None:
     add("--variant", choices=VARIANTS, default="feedback", help="what guides the inpainter; the others are controls")
     add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
     add("--label_fraction", type=amount, default=1.0, help="share of the labels to use; the other photos lose theirs")
-    add("--labelled_ratio", type=amount, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
+    add("--labelled_ratio", type=amount, default=0.25, help="share of a batch that has labels, if both exist")
     add("--pretrained_model", help="pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
     add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
@@ -326,11 +326,16 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
             trainer.progress.start_clock()
             share = trainer.progress.share(done)
             over, stopping = share >= 1, accelerator.check_trigger()
-            if done % LOG_EVERY == 0:
+            logged = done % LOG_EVERY == 0
+            validated = over or done % args.validation_steps == 0
+            saved = over or stopping or done % args.checkpointing_steps == 0
+            if logged or validated or saved:
+                trainer.check_weights(done)
+            if logged:
                 scores = {name: round(float(value), 5) for name, value in losses.items()}
                 bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
                 record(trainer, scores, done)
-            if done % args.validation_steps == 0 or over:
+            if validated:
                 with cost.left_out():
                     trainer.refresh_bank()
                     scores = trainer.validate(done)
@@ -340,7 +345,7 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
                     record(trainer, scores | of_data, done)
                     if done > args.initial_steps and ignores_maps(scores):
                         bar.write(IGNORES_MAPS)
-            if over or stopping or done % args.checkpointing_steps == 0:
+            if saved:
                 with cost.left_out():
                     trainer.save_checkpoint(done, loader.state())
             if over or stopping:
