@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.hub.saved import FORMAT_VERSION, check_version
-from fbinpaint.system.files import read_json, whole_file
+from fbinpaint.system.files import read_json, told_unwritten, whole_file
 from fbinpaint.system.urls import is_url
 
 from .output import CHECKPOINT, VERSION_FILE, OutputFolder, step_of
@@ -86,13 +87,20 @@ def save_checkpoint(output: OutputFolder, step: int, keep: int, of_stream: dict 
     """`checkpoint-<step>`, and no more than `keep` of them.
 
     of_stream: of this process, as of `BatchLoader.state`
+
+    Raises InputError where it cannot be written; then nothing is left of it.
     """
-    accelerator, partial = output.accelerator, output.begin_checkpoint()
-    accelerator.save_state(str(partial))
+    accelerator, partial, name = output.accelerator, output.begin_checkpoint(), f"checkpoint-{step:06d}"
     states = gather_object([of_stream])
-    if accelerator.is_main_process:
-        if of_stream is not None:
-            marks = {reader: marks for state in states for reader, marks in state["marks"].items()}
-            (partial / STREAM_FILE).write_text(json.dumps(of_stream | {"marks": marks}) + "\n")
-        (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
-    output.keep_checkpoint(f"checkpoint-{step:06d}", keep)
+    try:
+        with told_unwritten(output.folder / name, RuntimeError):  # as torch calls a full disk
+            accelerator.save_state(str(partial))
+            if accelerator.is_main_process:
+                if of_stream is not None:
+                    marks = {reader: marks for state in states for reader, marks in state["marks"].items()}
+                    (partial / STREAM_FILE).write_text(json.dumps(of_stream | {"marks": marks}) + "\n")
+                (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
+    except InputError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    output.keep_checkpoint(name, keep)

@@ -29,6 +29,7 @@ from fbinpaint.hub.saved import COMPONENTS
 from fbinpaint.labels import LABEL_SPACES
 from fbinpaint.loop import VARIANTS
 from fbinpaint.pipeline import FeedbackInpaintPipeline
+from fbinpaint.system.files import told_unwritten, whole_file
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.system.processes import check_processes
 from fbinpaint.system.urls import without_file_scheme
@@ -267,7 +268,8 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
             )
     if trainer.accelerator.is_main_process:
         options = options_for_others(vars(args))
-        (trainer.folder / "training_options.json").write_text(json.dumps(options, indent=2) + "\n")
+        with whole_file(trainer.folder / "training_options.json") as temporary:
+            temporary.write_text(json.dumps(options, indent=2) + "\n")
         forget_later_rows(trainer.folder, step)
         if args.resume_from_checkpoint and not step:
             print(f"no checkpoint in {args.output_dir} yet: starting at step 0")
@@ -280,7 +282,8 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
 
 def record(trainer: Trainer, scores: dict[str, float], step: int) -> None:
     if trainer.accelerator.is_main_process:
-        with (trainer.folder / "log.jsonl").open("a") as log:
+        path = trainer.folder / "log.jsonl"
+        with told_unwritten(path), path.open("a") as log:
             log.write(json.dumps({"step": step, "seconds": round(time.time() - trainer.began, 1)} | scores) + "\n")
     trainer.accelerator.log(scores, step=step)
 
