@@ -100,7 +100,7 @@ def save_checkpoint(output: OutputFolder, step: int, keep: int, of_stream: dict 
                     marks = {reader: marks for state in states for reader, marks in state["marks"].items()}
                     (partial / STREAM_FILE).write_text(json.dumps(of_stream | {"marks": marks}) + "\n")
                 (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
-    except InputError:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     output.keep_checkpoint(name, keep)

@@ -394,3 +394,6 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: what is saved is kept; --resume_from_checkpoint latest goes on from the last checkpoint")
+        return 128 + signal.SIGINT
