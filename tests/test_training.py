@@ -411,6 +411,10 @@ def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir,
     named = ("holds an earlier run", "checkpoint-000004: is later", "nowhere", "does not fit", "last: no such folder")
     assert len(lines) == 5 and all(name in line for name, line in zip(named, lines, strict=True))
     assert not (other / "log.jsonl").exists()
+    # Nor are as many other classes than it has learnt taken for these.
+    faces = ("--resume_from_checkpoint", "latest", "--label_space", "celebamask-hq")
+    assert train(run, *settings, 5, *faces) == 1
+    assert "checkpoint-000004: has learnt other classes than those of --label_space" in capsys.readouterr().out
     # One of an earlier version is not gone on from: the classes that it learnt may mean something else by now.
     version = run / "checkpoint-000004" / VERSION_FILE
     assert json.loads(version.read_text())["format_version"] == FORMAT_VERSION

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -63,12 +64,15 @@ def find_checkpoint(output: OutputFolder, wanted: str | None) -> Path | None:
     return checkpoint
 
 
-def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
-    """Its step. Raises InputError where it is not whole, of an earlier version, or of networks or processes that are
-    not these."""
+def load_checkpoint(accelerator: Accelerator, checkpoint: Path, classes: Sequence[str]) -> int:
+    """Its step. Raises InputError where it is not whole, of an earlier version, or of classes, networks or processes
+    that are not these."""
     path = checkpoint / VERSION_FILE
+    version = read_json(path) if path.is_file() else {}
     if any(checkpoint.iterdir()):
-        check_version(read_json(path).get("format_version", 0) if path.is_file() else 0, checkpoint)
+        check_version(version.get("format_version", 0), checkpoint)
+    if version.get("classes", list(classes)) != list(classes):
+        raise InputError(f"{checkpoint}: has learnt other classes than those of --label_space; name theirs")
     try:
         accelerator.load_state(str(checkpoint))
     except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
@@ -83,9 +87,12 @@ def stream_state(checkpoint: Path) -> dict | None:
     return read_json(path) if path.is_file() else None
 
 
-def save_checkpoint(output: OutputFolder, step: int, keep: int, of_stream: dict | None) -> None:
+def save_checkpoint(
+    output: OutputFolder, step: int, keep: int, classes: Sequence[str], of_stream: dict | None
+) -> None:
     """`checkpoint-<step>`, and no more than `keep` of them.
 
+    classes: that the networks learn, in order: in the weights they are numbers
     of_stream: of this process, as of `BatchLoader.state`
 
     Raises InputError where it cannot be written; then nothing is left of it.
@@ -99,7 +106,8 @@ def save_checkpoint(output: OutputFolder, step: int, keep: int, of_stream: dict 
                 if of_stream is not None:
                     marks = {reader: marks for state in states for reader, marks in state["marks"].items()}
                     (partial / STREAM_FILE).write_text(json.dumps(of_stream | {"marks": marks}) + "\n")
-                (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
+                version = {"format_version": FORMAT_VERSION, "classes": list(classes)}
+                (partial / VERSION_FILE).write_text(json.dumps(version) + "\n")
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

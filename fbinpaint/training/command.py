@@ -254,7 +254,8 @@ def start(args: argparse.Namespace) -> Accelerator:
 
 def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) -> int:
     """The step to go on from. Its output folder is then as it was when that one ended, and streams are read on."""
-    step = load_checkpoint(trainer.accelerator, checkpoint) if checkpoint else 0
+    classes = trainer.label_space.classes
+    step = load_checkpoint(trainer.accelerator, checkpoint, classes) if checkpoint else 0
     if isinstance(trainer.crops, StreamedCrops):
         processes, workers = trainer.accelerator.num_processes, max(1, args.dataloader_num_workers)
         for line in trainer.crops.cost_of_sharing(processes * workers):

@@ -22,7 +22,7 @@ from fbinpaint.system.files import remove_folder, replace_folder, try_folder
 from fbinpaint.system.urls import check_writable, is_url, one_line_errors, open_url
 from fbinpaint.system.urls import place as as_place
 
-VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
+VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to, and what their classes are
 LAST = (VERSION_FILE, "model_index.json")  # without these a folder is nothing that could be loaded
 CHECKPOINT = re.compile(r"checkpoint-\d+")  # what else lies there, such as somebody's copy, is none of a run
 PARTIAL = "checkpoint-partial"  # until it is whole

@@ -224,7 +224,7 @@ class Trainer:
         return scores
 
     def save_checkpoint(self, step: int, of_stream: dict | None) -> None:
-        save_checkpoint(self.output, step, self.args.checkpoints_total_limit, of_stream)
+        save_checkpoint(self.output, step, self.args.checkpoints_total_limit, self.label_space.classes, of_stream)
 
     def save_pipeline(self, name: str) -> Path:
         """The averaged networks as `<output_dir>/<name>`, in `--save_dtype`."""
