@@ -147,6 +147,18 @@ def test_controls_train_and_remember_what_they_are(variant, mixed_data, tiny_pip
     assert torch.equal(before["recorrector/gather.weight"], after["recorrector/gather.weight"])
 
 
+def test_a_run_that_accumulates_other_numbers_of_batches_goes_on_with_whole_steps(
+    mixed_data, tiny_pipeline_dir, vgg_file, tmp_path
+):
+    settings = (tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file)
+    options = ("--perceptual_weight", "0", "--validation_steps", "99", "--gradient_accumulation_steps")
+    assert train(*settings, 1, *options, "3", "--initial_steps", "9") == 0
+    resumed = ("--resume_from_checkpoint", "latest", "--initial_steps", "10", "--checkpointing_steps", "10")
+    assert train(*settings, 10, *options, "2", *resumed) == 0
+    (row,) = (row for row in read_log(tmp_path / "run") if "initial" in row)
+    assert row["step"] == 10 and row["gradient"] > 0  # the weights change with the last batch of a step
+
+
 def test_the_initial_inpainter_can_train_alone_first(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     options = ("--initial_steps", "2", "--validation_steps", "9")
     assert train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 2, *options) == 0

@@ -78,7 +78,8 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path, classes: Sequenc
     except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
         reason = one_line(error)[:200]
         raise InputError(f"{checkpoint}: does not fit this run, or is damaged ({reason}); resume another") from error
-    return int(checkpoint.name.rsplit("-", 1)[1])
+    accelerator.step = 0  # of batches: a step begins, also where those before took another number of them
+    return step_of(checkpoint.name)
 
 
 def stream_state(checkpoint: Path) -> dict | None:
