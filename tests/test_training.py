@@ -423,6 +423,10 @@ def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir,
     named = ("holds an earlier run", "checkpoint-000004: is later", "nowhere", "does not fit", "last: no such folder")
     assert len(lines) == 5 and all(name in line for name, line in zip(named, lines, strict=True))
     assert not (other / "log.jsonl").exists()
+    # A checkpoint of another run starts one in a folder of its own, later than those that are there as it may be.
+    elsewhere = shutil.copytree(run / "checkpoint-000004", tmp_path / "elsewhere" / "checkpoint-000006")
+    assert train(run, *settings, 7, "--resume_from_checkpoint", str(elsewhere)) == 1
+    assert f"holds an earlier run up to checkpoint-000004, and {elsewhere} is of another" in capsys.readouterr().out
     # Nor are as many other classes than it has learnt taken for these.
     faces = ("--resume_from_checkpoint", "latest", "--label_space", "celebamask-hq")
     assert train(run, *settings, 5, *faces) == 1

@@ -56,6 +56,12 @@ def find_checkpoint(output: OutputFolder, wanted: str | None) -> Path | None:
         return output.fetch(own[-1]) if own else None
     if not is_url(wanted) and (not os.path.isdir(wanted) or not CHECKPOINT.fullmatch(Path(wanted).name)):
         raise InputError(f"--resume_from_checkpoint {wanted}: no such folder, or not named checkpoint-<step>")
+    name = wanted.rstrip("/").rpartition("/")[2]
+    if own and CHECKPOINT.fullmatch(name) and step_of(own[-1]) < step_of(name):
+        raise InputError(
+            f"--output_dir {output.place}: holds an earlier run up to {own[-1]}, and {wanted} is of another; name "
+            "another --output_dir"
+        )
     checkpoint = output.fetch(wanted) if is_url(wanted) else Path(wanted)
     if own and step_of(own[-1]) > step_of(checkpoint.name):
         raise InputError(
