@@ -23,7 +23,7 @@ from fbinpaint.errors import InputError
 from fbinpaint.labels import IGNORE, load_label_space
 from fbinpaint.models import Segmenter
 from fbinpaint.models.layers import downsample_labels
-from fbinpaint.system.files import save_folder
+from fbinpaint.system.files import check_output, save_folder
 from fbinpaint.training.optimizers import WeightAverage, build_optimizers
 
 BATCH_SIZE, RESOLUTION = 4, 256
@@ -60,17 +60,22 @@ def train(crops: PhotoCrops, segmenter: Segmenter, steps: int, first_seed: int) 
 def make_judge(
     folders: list[str], label_space: str, encoder_weights: str | None, output: Path, steps: int, first_seed: int
 ) -> None:
-    """Raises InputError for photos, classes and weights that cannot be used, and an output that is there already."""
+    """Raises InputError for photos, classes and weights that cannot be used, and an output that is there already or
+    cannot be written."""
     if output.exists():
         raise InputError(f"{output}: is there already; move it away, or name another --output")
+    check_output(output)
     space = load_label_space(label_space)
     photos = labelled_rows(load_photos(folders))
     if not len(photos):
         raise InputError(f"{' '.join(folders)}: no labelled photo; name folders with labels/")
+    crops = PhotoCrops(photos, space, RESOLUTION)
+    if not crops.class_counts()[0].any():
+        raise InputError(f"{' '.join(folders)}: no pixel of the labels is known (all are 255); check them")
     torch.manual_seed(first_seed)
     segmenter = Segmenter(num_classes=space.num_classes, label_space=space.to_config())
     segmenter.load_encoder(encoder_weights)
-    judge = train(PhotoCrops(photos, space, RESOLUTION), segmenter, steps, first_seed)
+    judge = train(crops, segmenter, steps, first_seed)
     save_folder(output, lambda folder: judge.save_pretrained(folder / "segmenter"))
     print(f"{output}: learnt from {len(photos)} photos in {steps} steps of {BATCH_SIZE}")
 

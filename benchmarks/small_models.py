@@ -6,7 +6,8 @@ The bundled models have learnt from photos that others own, and from networks th
 how a pair is made that has not. Scenes are drawn (`fbinpaint.data.scenes`), and all networks, the segmenter's encoder
 as well, start from random weights, a quarter as large as the bundled ones. Nothing judges the fills but the
 discriminator that learns beside them: VGG16, of the perceptual loss, has seen photos. The pair is in OUT/faces and
-OUT/streets, each trained for so many minutes on the cores that there are. `checkpoints/small` holds one that is ready.
+OUT/streets, each trained for so many minutes on the cores that there are; a command that was cut short goes on where it
+was. `checkpoints/small` holds one that is ready.
 """
 
 import argparse
@@ -16,13 +17,14 @@ from pathlib import Path
 import torch
 
 from fbinpaint import FeedbackInpaintPipeline
-from fbinpaint.arguments import HelpWithDefaults
+from fbinpaint.arguments import HelpWithDefaults, amount
 from fbinpaint.data.scenes import write_scenes
 from fbinpaint.errors import InputError, printable
 from fbinpaint.hub.origin import read_origin, write_origin
 from fbinpaint.labels import get_label_space
 from fbinpaint.loop import Networks
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
+from fbinpaint.system.files import save_folder
 from fbinpaint.training.command import main as train
 
 SCENES = {"faces": ("celebamask-hq", 1500), "streets": ("cityscapes", 900)}  # model -> classes, how many are drawn
@@ -57,10 +59,13 @@ def make(folder: Path, name: str, minutes: float) -> None:
     label_space, count = SCENES[name]
     scenes, start, run = (folder / kind / name for kind in ("scenes", "start", "runs"))
     write_scenes(scenes, label_space, count, SIZE, seed=0)
-    FeedbackInpaintPipeline.from_networks(small_networks(label_space), label_space, SIDE).save_pretrained(start)
+    if not start.exists():  # the discriminator of a run that goes on sees through the encoder that it began with
+        pipe = FeedbackInpaintPipeline.from_networks(small_networks(label_space), label_space, SIDE)
+        save_folder(start, pipe.save_pretrained)
     arguments = ["--train_data_dir", scenes, "--label_space", label_space, "--pretrained_model", start, *OPTIONS]
-    if train([str(x) for x in (*arguments, "--output_dir", run, "--max_train_minutes", minutes)]):
-        raise InputError(f"{run}: the training ended early")
+    arguments += ["--output_dir", run, "--max_train_minutes", minutes, "--resume_from_checkpoint", "latest"]
+    if train([str(x) for x in arguments]):
+        raise InputError(f"{run}: the training ended early; the same command goes on from its last checkpoint")
     pipe = FeedbackInpaintPipeline.from_pretrained(run / "pipeline", dtype=torch.float16)
     pipe.register_to_config(sample_size=SIDE)
     pipe.save_pretrained(folder / name)
@@ -88,9 +93,11 @@ def main() -> None:
         formatter_class=HelpWithDefaults,
     )
     parser.add_argument("folder", type=Path, help="for the models and what they are made from")
-    parser.add_argument("--minutes", type=float, default=60, help="of training, of each")
+    parser.add_argument("--minutes", type=amount, default=60, help="of training, of each")
     parser.add_argument("--models", nargs="+", choices=SCENES, default=list(SCENES), help="which to make")
     args = parser.parse_args()
+    if not args.minutes:
+        parser.error("--minutes: must be above 0")
     try:
         for name in args.models:
             make(args.folder, name, args.minutes)

@@ -2,6 +2,7 @@
 one refuses ends in one line."""
 
 import argparse
+import math
 
 from fbinpaint.system.devices import FORM
 
@@ -34,6 +35,17 @@ def positive(text: str) -> int:
     if count(text) == 0:
         raise argparse.ArgumentTypeError("must be 1 or more")
     return int(text)
+
+
+def amount(text: str) -> float:
+    """0 or more, and no more than a number can be."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return number
 
 
 def percent(text: str) -> int:

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import resource
 import shutil
 import signal
 
@@ -14,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: more threads than cores 
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,17 @@ def sorted_out(plan) -> tuple[list, list[str], list[str]]:
     items = list(plan)
     jobs, notes = ([item for item in items if isinstance(item, kind)] for kind in (Job, Note))
     return jobs, [item for item in items if isinstance(item, str) and not isinstance(item, Note)], notes
+
+
+@contextmanager
+def full_disk(room: int = 1000):
+    """No file can have more bytes: the kernel refuses them, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 SECONDS = 20  # that loading and running the tiny pipeline may take, many times what it does

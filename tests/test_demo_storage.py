@@ -3,7 +3,6 @@ client that goes away, or wants all places."""
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -33,6 +32,7 @@ from fbinpaint.demo.storage import FORGOTTEN, KEEP, NO_ROOM, PREFIX, Storage, ow
 from fbinpaint.errors import InputError
 from fbinpaint.labels import CITYSCAPES
 
+from .conftest import full_disk
 from .test_demo_handlers import BOX, SIZE, Visit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -192,17 +192,6 @@ def test_the_page_says_that_there_is_no_room(visit, tmp_path, photo):
     assert visit.restore(visit.drawing([BOX]))[-1]["message"]["text"] == NO_ROOM
     assert files(visit.session.folder) == before
     assert visit.ask("close")["message"]["kind"] == "info" and not before & files(tmp_path)
-
-
-@contextmanager
-def full_disk(room: int = 1000):
-    """No file can have more bytes: the kernel refuses them, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("step", ["append", "see", "add_mask", "export", "export_map", "open", "to_cache"])

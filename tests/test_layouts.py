@@ -23,7 +23,7 @@ from PIL import Image
 
 import train_accelerate
 from fbinpaint.data.hf_datasets import HubOptions
-from fbinpaint.data.loader import BadPhotos, BatchLoader
+from fbinpaint.data.loader import BadPhotos, BatchLoader, killed_workers_told
 from fbinpaint.data.photos import MixedBatches, PhotoCrops, read_labels, read_photo
 from fbinpaint.data.rows import has_label
 from fbinpaint.data.scenes import face_scene, street_scene
@@ -345,6 +345,19 @@ def test_workers_go_on_after_a_sigterm(tmp_path):
     assert all(torch.equal(a.image, b.image) for a, b in zip(found, plain, strict=True))
     del batches  # which ends the worker
     assert not psutil.wait_procs([worker], timeout=60)[1]
+
+
+def test_a_worker_that_is_killed_ends_the_run_in_one_line(tmp_path):
+    write_cityscapes(tmp_path)
+    crops = PhotoCrops(load_photos([tmp_path]), CITYSCAPES, 32)
+    before = {child.pid for child in psutil.Process().children()}
+    with pytest.raises(InputError, match=r"was ended \(DataLoader worker .*\); where memory"), killed_workers_told():
+        batches = iter(BatchLoader(crops, MixedBatches(crops.labelled, 4, 0.5, 0), 1, BadPhotos()))
+        next(batches)
+        (worker,) = (child for child in psutil.Process().children() if child.pid not in before)
+        worker.kill()  # as by a system that runs out of memory
+        for _ in range(100):
+            next(batches)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -1,6 +1,7 @@
 """`benchmarks.removal` and `benchmarks.judge`: what an independent segmenter sees of what was removed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,12 +127,17 @@ def test_a_judge_learns_from_intact_photos(cars):
         ("--train_data_dir {cars} --output {cars}", "is there already"),
         ("--train_data_dir {unlabelled} --output {tmp}/judge", "no labelled photo"),
         ("--train_data_dir nowhere --output {tmp}/judge", "nowhere"),
+        ("--train_data_dir {void} --output {tmp}/judge", "no pixel of the labels is known (all are 255)"),
+        ("--train_data_dir {cars} --output /dev/null/judge", "/dev/null: cannot be written to"),
     ],
 )
 def test_a_judge_that_cannot_be_made_is_one_line(
     arguments, said, cars, unlabelled_folder, tmp_path, monkeypatch, capsys
 ):
-    folders = {"cars": cars, "unlabelled": unlabelled_folder, "tmp": tmp_path}
+    void = shutil.copytree(cars, tmp_path / "void")
+    for path in (void / "labels").iterdir():
+        Image.new("L", Image.open(path).size, 255).save(path)
+    folders = {"cars": cars, "unlabelled": unlabelled_folder, "void": void, "tmp": tmp_path}
     monkeypatch.setattr(
         "sys.argv", ["judge", "--label_space", "cityscapes", *arguments.format(**folders).split()]
     )

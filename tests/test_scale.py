@@ -143,6 +143,17 @@ def test_a_stopped_run_leaves_a_checkpoint(options, uninterrupted, workers, tmp_
     assert same(output / "pipeline", uninterrupted[0] / "pipeline")
 
 
+def test_ctrl_c_is_no_error(options, tmp_path):
+    """It reaches the workers as well."""
+    output = tmp_path / "run"
+    process = start(options, output, 10**6, "--checkpointing_steps", "2", "--dataloader_num_workers", "1")
+    wait_until(lambda: not process.is_alive() or any(output.glob("checkpoint-[0-9]*")))
+    for one in (*psutil.Process(process.pid).children(), psutil.Process(process.pid)):
+        one.send_signal(signal.SIGINT)
+    assert end(process) == 128 + signal.SIGINT
+    assert not (output / "checkpoint-partial").exists()
+
+
 def test_a_failed_run_ends_and_so_do_its_workers(options, tmp_path):
     (tmp_path / "log.jsonl").mkdir()  # the tenth step cannot be logged
     process = start(options, tmp_path, 12, "--dataloader_num_workers", "1")

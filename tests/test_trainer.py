@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from fbinpaint.data.photos import Batch, collate
-from fbinpaint.training.command import parse_args, start
+from fbinpaint.errors import InputError
+from fbinpaint.training.command import parse_args, record, start
 from fbinpaint.training.output import OutputFolder
 from fbinpaint.training.step import hole_windows
 from fbinpaint.training.trainer import Trainer
 from fbinpaint.training.validation import ignores_maps
+
+from .conftest import full_disk
 
 
 @pytest.fixture
@@ -102,6 +105,22 @@ def test_the_pipeline_of_the_lowest_lpips_is_the_best(trainer):
     score = trainer.validate(5)[key]
     assert best.is_dir() and kept(score + 1, score + 0.1)
     assert not kept(score + 1, score - 0.1) and not kept(score - 0.1, score + 1)
+
+
+@pytest.mark.parametrize("room", [500_000, 4_000_000])  # too little for weights, for an optimizer's state
+def test_a_full_disk_is_told_and_leaves_what_is_whole(trainer, room):
+    trainer.train_step(batch_for(trainer), step=3, number=3, done=1.0)  # the discriminator's is the largest
+    trainer.save_checkpoint(4, None)
+    record(trainer, {"initial": 0.1}, 4)
+    before = {path: path.stat().st_size for path in trainer.folder.rglob("*")}
+    with full_disk(room), pytest.raises(InputError, match="checkpoint-000005: could not be written"):
+        trainer.save_checkpoint(5, None)
+    with full_disk(200_000), pytest.raises(InputError, match="best: could not be written"):
+        trainer.save_pipeline("best")
+    with full_disk(10), pytest.raises(InputError, match=r"log\.jsonl: could not be written"):
+        record(trainer, {"initial": 0.1}, 5)
+    assert {path: path.stat().st_size for path in trainer.folder.rglob("*")} == before
+    trainer.save_checkpoint(5, None)  # with room again, the same goes well
 
 
 def test_a_painter_that_paints_nothing_is_noticed(trainer):

@@ -147,6 +147,18 @@ def test_controls_train_and_remember_what_they_are(variant, mixed_data, tiny_pip
     assert torch.equal(before["recorrector/gather.weight"], after["recorrector/gather.weight"])
 
 
+def test_a_run_that_accumulates_other_numbers_of_batches_goes_on_with_whole_steps(
+    mixed_data, tiny_pipeline_dir, vgg_file, tmp_path
+):
+    settings = (tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file)
+    options = ("--perceptual_weight", "0", "--validation_steps", "99", "--gradient_accumulation_steps")
+    assert train(*settings, 1, *options, "3", "--initial_steps", "9") == 0
+    resumed = ("--resume_from_checkpoint", "latest", "--initial_steps", "10", "--checkpointing_steps", "10")
+    assert train(*settings, 10, *options, "2", *resumed) == 0
+    (row,) = (row for row in read_log(tmp_path / "run") if "initial" in row)
+    assert row["step"] == 10 and row["gradient"] > 0  # the weights change with the last batch of a step
+
+
 def test_the_initial_inpainter_can_train_alone_first(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path):
     options = ("--initial_steps", "2", "--validation_steps", "9")
     assert train(tmp_path / "run", mixed_data, tiny_pipeline_dir, vgg_file, 2, *options) == 0
@@ -411,6 +423,14 @@ def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir,
     named = ("holds an earlier run", "checkpoint-000004: is later", "nowhere", "does not fit", "last: no such folder")
     assert len(lines) == 5 and all(name in line for name, line in zip(named, lines, strict=True))
     assert not (other / "log.jsonl").exists()
+    # A checkpoint of another run starts one in a folder of its own, later than those that are there as it may be.
+    elsewhere = shutil.copytree(run / "checkpoint-000004", tmp_path / "elsewhere" / "checkpoint-000006")
+    assert train(run, *settings, 7, "--resume_from_checkpoint", str(elsewhere)) == 1
+    assert f"holds an earlier run up to checkpoint-000004, and {elsewhere} is of another" in capsys.readouterr().out
+    # Nor are as many other classes than it has learnt taken for these.
+    faces = ("--resume_from_checkpoint", "latest", "--label_space", "celebamask-hq")
+    assert train(run, *settings, 5, *faces) == 1
+    assert "checkpoint-000004: has learnt other classes than those of --label_space" in capsys.readouterr().out
     # One of an earlier version is not gone on from: the classes that it learnt may mean something else by now.
     version = run / "checkpoint-000004" / VERSION_FILE
     assert json.loads(version.read_text())["format_version"] == FORMAT_VERSION
@@ -425,6 +445,13 @@ def test_an_earlier_run_is_not_mixed_with_another(mixed_data, tiny_pipeline_dir,
     [
         ("--labelled_ratio 1.25", "--labelled_ratio 1.25: must be above 0 and at most 1"),
         ("--labelled_ratio 0", "above 0"),
+        ("--resolution 16 --perceptual_crop 16", "--resolution 16: the largest must be 32 or more"),
+        ("--learning_rate nan", "--learning_rate: 'nan' is not a number of 0 or more"),
+        ("--discr_learning_rate -0.1", "--discr_learning_rate: '-0.1' is not a number of 0 or more"),
+        ("--semantic_weight inf", "--semantic_weight: 'inf' is not a number of 0 or more"),
+        ("--adversarial_start half", "--adversarial_start: 'half' is not a number of 0 or more"),
+        ("--max_zoom inf", "--max_zoom: 'inf' is not a number of 0 or more"),
+        ("--ema_decay 1.1", "--ema_decay 1.1: must be from 0 to 1"),
         ("--max_zoom 0.8", "--max_zoom 0.8: must be 1 or more"),
         ("--labelled_zoom 0.7 1.2", "--labelled_zoom 0.7 1.2: must be 1 or more"),
         ("--labelled_zoom 2 1.5", "the lower one first"),
@@ -436,6 +463,15 @@ def test_options_out_of_their_ranges_are_refused(options, words, tmp_path, capsy
     with pytest.raises(SystemExit):
         train(tmp_path / "run", ["data"], "model", "vgg", 1, *options.split())
     assert words in capsys.readouterr().err
+
+
+def test_weights_that_are_no_numbers_any_more_end_the_run(mixed_data, tiny_pipeline_dir, vgg_file, tmp_path, capsys):
+    """Before they are saved, or scored by the black that they become."""
+    settings = (mixed_data, tiny_pipeline_dir, vgg_file, 9)
+    assert train(tmp_path / "run", *settings, "--learning_rate", "1e20", "--perceptual_weight", "0") == 1
+    assert "error: step 4: the weights are no numbers any more, and are not saved" in capsys.readouterr().out
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"checkpoint-000002", "training_options.json"}
 
 
 def test_half_precision_by_accelerates_configuration_is_refused(tmp_path, monkeypatch, capsys):
@@ -452,8 +488,14 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path):
 def test_checkpoints_follow_each_other_by_their_steps(tmp_path):
     for name in ("checkpoint-999500", "checkpoint-1000500", "checkpoint-000010"):
         (tmp_path / name).mkdir()
-    names = OutputFolder(str(tmp_path), Accelerator(cpu=True)).checkpoints()
-    assert names == ["checkpoint-000010", "checkpoint-999500", "checkpoint-1000500"]
+    for name in ("checkpoint-000010-backup", "checkpoint-2000000.old", "checkpoint-partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-3000000").touch()
+    output = OutputFolder(str(tmp_path), Accelerator(cpu=True))
+    assert output.checkpoints() == ["checkpoint-000010", "checkpoint-999500", "checkpoint-1000500"]
+    output.keep_checkpoint("checkpoint-1000600", limit=1)  # what is not a checkpoint's own is left alone
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"checkpoint-1000600", "checkpoint-000010-backup", "checkpoint-2000000.old", "checkpoint-3000000"}
 
 
 def test_rows_that_are_written_again_are_dropped(tmp_path):

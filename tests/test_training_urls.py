@@ -169,7 +169,8 @@ def test_a_run_by_url_leaves_what_a_run_in_a_folder_leaves(
     other = str(tmp_path / "other")
     assert train(other, data, *settings, 6, "--resume_from_checkpoint", f"{url}/checkpoint-000005") == 0
     capsys.readouterr()
-    assert train(other, data, *settings, 7, "--resume_from_checkpoint", f"{url}/checkpoint-000009") == 1
+    third = str(tmp_path / "third")
+    assert train(third, data, *settings, 10, "--resume_from_checkpoint", f"{url}/checkpoint-000009") == 1
     assert f"{url}/checkpoint-000009: no whole checkpoint" in capsys.readouterr().out
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 from tqdm.auto import tqdm
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, one_line
 
 from .photos import Batch, MixedBatches, PhotoCrops, collate
 from .rows import bytes_read, count_bytes
@@ -101,6 +102,21 @@ class BatchLoader:
             return None
         reading = self.crops.reading(self.batches, self.workers, self.next_batch)
         return reading | {"first_pass": self.crops.first_pass, "marks": self.marks}
+
+
+@contextmanager
+def killed_workers_told() -> Iterator[None]:
+    """Around all that is done while workers run: torch raises its error about one that was killed from a signal, that
+    is anywhere. Raises InputError in its place."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"a process that makes crops was ended ({one_line(error)[:200]}); where memory or /dev/shm is short, lower "
+            "--dataloader_num_workers or --train_batch_size"
+        ) from error
 
 
 def start_worker(_worker: int) -> None:

@@ -14,6 +14,21 @@ from fbinpaint.errors import InputError, one_line
 
 MAX_JSON = 2**24  # bytes; the longest that is read, the index of a model in many shards, has some hundred thousand
 
+
+@contextmanager
+def told_unwritten(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Raises InputError, naming `path`, where what is done here cannot write it; `kinds` are errors that mean this
+    beside OSError and those of safetensors."""
+    from safetensors import SafetensorError
+
+    unwritten: tuple[type[Exception], ...] = (OSError, SafetensorError, *kinds)
+    try:
+        yield
+    except unwritten as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"{path}: could not be written ({reason}); check the folder and the disk") from error
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields another name in the same folder to write to; without an error that file becomes `path`, else it vanishes.
@@ -107,12 +122,10 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
     partial = folder.with_name(f".{folder.name}.partial")  # hidden: a name that nobody gives a folder of his own
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        write(partial)
-    except BaseException as error:
+        with told_unwritten(folder):
+            write(partial)
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise InputError(f"{folder}: could not be written ({reason}); check the folder and the disk") from error
         raise
     replace_folder(partial, folder)
 

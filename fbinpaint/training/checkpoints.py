@@ -2,7 +2,8 @@
 
 import json
 import os
-import re
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -12,10 +13,10 @@ from safetensors import SafetensorError
 
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.hub.saved import FORMAT_VERSION, check_version
-from fbinpaint.system.files import read_json, whole_file
+from fbinpaint.system.files import read_json, told_unwritten, whole_file
 from fbinpaint.system.urls import is_url
 
-from .output import VERSION_FILE, OutputFolder, step_of
+from .output import CHECKPOINT, VERSION_FILE, OutputFolder, step_of
 
 STREAM_FILE = "stream.json"  # of one that was trained on streams: where its readers were
 
@@ -53,8 +54,14 @@ def find_checkpoint(output: OutputFolder, wanted: str | None) -> Path | None:
         return None
     if wanted == "latest":
         return output.fetch(own[-1]) if own else None
-    if not is_url(wanted) and (not os.path.isdir(wanted) or not re.fullmatch(r"checkpoint-\d+", Path(wanted).name)):
+    if not is_url(wanted) and (not os.path.isdir(wanted) or not CHECKPOINT.fullmatch(Path(wanted).name)):
         raise InputError(f"--resume_from_checkpoint {wanted}: no such folder, or not named checkpoint-<step>")
+    name = wanted.rstrip("/").rpartition("/")[2]
+    if own and CHECKPOINT.fullmatch(name) and step_of(own[-1]) < step_of(name):
+        raise InputError(
+            f"--output_dir {output.place}: holds an earlier run up to {own[-1]}, and {wanted} is of another; name "
+            "another --output_dir"
+        )
     checkpoint = output.fetch(wanted) if is_url(wanted) else Path(wanted)
     if own and step_of(own[-1]) > step_of(checkpoint.name):
         raise InputError(
@@ -63,18 +70,22 @@ def find_checkpoint(output: OutputFolder, wanted: str | None) -> Path | None:
     return checkpoint
 
 
-def load_checkpoint(accelerator: Accelerator, checkpoint: Path) -> int:
-    """Its step. Raises InputError where it is not whole, of an earlier version, or of networks or processes that are
-    not these."""
+def load_checkpoint(accelerator: Accelerator, checkpoint: Path, classes: Sequence[str]) -> int:
+    """Its step. Raises InputError where it is not whole, of an earlier version, or of classes, networks or processes
+    that are not these."""
     path = checkpoint / VERSION_FILE
+    version = read_json(path) if path.is_file() else {}
     if any(checkpoint.iterdir()):
-        check_version(read_json(path).get("format_version", 0) if path.is_file() else 0, checkpoint)
+        check_version(version.get("format_version", 0), checkpoint)
+    if version.get("classes", list(classes)) != list(classes):
+        raise InputError(f"{checkpoint}: has learnt other classes than those of --label_space; name theirs")
     try:
         accelerator.load_state(str(checkpoint))
     except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
         reason = one_line(error)[:200]
         raise InputError(f"{checkpoint}: does not fit this run, or is damaged ({reason}); resume another") from error
-    return int(checkpoint.name.rsplit("-", 1)[1])
+    accelerator.step = 0  # of batches: a step begins, also where those before took another number of them
+    return step_of(checkpoint.name)
 
 
 def stream_state(checkpoint: Path) -> dict | None:
@@ -83,17 +94,28 @@ def stream_state(checkpoint: Path) -> dict | None:
     return read_json(path) if path.is_file() else None
 
 
-def save_checkpoint(output: OutputFolder, step: int, keep: int, of_stream: dict | None) -> None:
+def save_checkpoint(
+    output: OutputFolder, step: int, keep: int, classes: Sequence[str], of_stream: dict | None
+) -> None:
     """`checkpoint-<step>`, and no more than `keep` of them.
 
+    classes: that the networks learn, in order: in the weights they are numbers
     of_stream: of this process, as of `BatchLoader.state`
+
+    Raises InputError where it cannot be written; then nothing is left of it.
     """
-    accelerator, partial = output.accelerator, output.begin_checkpoint()
-    accelerator.save_state(str(partial))
+    accelerator, partial, name = output.accelerator, output.begin_checkpoint(), f"checkpoint-{step:06d}"
     states = gather_object([of_stream])
-    if accelerator.is_main_process:
-        if of_stream is not None:
-            marks = {reader: marks for state in states for reader, marks in state["marks"].items()}
-            (partial / STREAM_FILE).write_text(json.dumps(of_stream | {"marks": marks}) + "\n")
-        (partial / VERSION_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION}) + "\n")
-    output.keep_checkpoint(f"checkpoint-{step:06d}", keep)
+    try:
+        with told_unwritten(output.folder / name, RuntimeError):  # as torch calls a full disk
+            accelerator.save_state(str(partial))
+            if accelerator.is_main_process:
+                if of_stream is not None:
+                    marks = {reader: marks for state in states for reader, marks in state["marks"].items()}
+                    (partial / STREAM_FILE).write_text(json.dumps(of_stream | {"marks": marks}) + "\n")
+                version = {"format_version": FORMAT_VERSION, "classes": list(classes)}
+                (partial / VERSION_FILE).write_text(json.dumps(version) + "\n")
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    output.keep_checkpoint(name, keep)

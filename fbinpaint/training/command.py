@@ -18,8 +18,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm.auto import tqdm
 
-from fbinpaint.arguments import HelpWithDefaults, count, positive
-from fbinpaint.data.loader import BatchLoader
+from fbinpaint.arguments import HelpWithDefaults, amount, count, positive
+from fbinpaint.data.loader import BatchLoader, killed_workers_told
 from fbinpaint.data.photos import MixedBatches
 from fbinpaint.data.streams import StreamedCrops
 from fbinpaint.errors import InputError
@@ -29,6 +29,7 @@ from fbinpaint.hub.saved import COMPONENTS
 from fbinpaint.labels import LABEL_SPACES
 from fbinpaint.loop import VARIANTS
 from fbinpaint.pipeline import FeedbackInpaintPipeline
+from fbinpaint.system.files import told_unwritten, whole_file
 from fbinpaint.system.memory import keep_freed_memory
 from fbinpaint.system.processes import check_processes
 from fbinpaint.system.urls import without_file_scheme
@@ -54,6 +55,7 @@ IGNORES_MAPS = (
     "warning: maps change from round to round, the fills do not: the guided inpainter paints nothing, and does not "
     "recover from that; start anew with a lower --learning_rate"
 )
+MIN_SCORED = 32  # pixels, of the sides of validation photos
 ENDLESS = 10**9  # steps, where the clock ends a run
 
 
@@ -107,15 +109,15 @@ def add_data_options(add: Callable[..., Any]) -> None:
         metavar="PIXELS",
         help="sides of the training crops, multiples of 16; several: each step has one of them",
     )
-    add("--max_zoom", type=float, default=1.5, help="half of the crops are zoomed in, up to this")
-    add("--labelled_zoom", type=float, nargs=2, metavar=("LOW", "HIGH"), help="default: as photos without labels")
+    add("--max_zoom", type=amount, default=1.5, help="half of the crops are zoomed in, up to this")
+    add("--labelled_zoom", type=amount, nargs=2, metavar=("LOW", "HIGH"), help="default: as photos without labels")
 
 
 def add_method_options(add: Callable[..., Any]) -> None:
     add("--variant", choices=VARIANTS, default="feedback", help="what guides the inpainter; the others are controls")
     add("--semi_supervised", choices=sorted(STRATEGIES), default="cisc", help="what unlabelled photos teach the maps")
-    add("--label_fraction", type=float, default=1.0, help="share of the labels to use; the other photos lose theirs")
-    add("--labelled_ratio", type=float, default=0.25, help="share of a batch drawn from labelled photos, if both exist")
+    add("--label_fraction", type=amount, default=1.0, help="share of the labels to use; the other photos lose theirs")
+    add("--labelled_ratio", type=amount, default=0.25, help="share of a batch that has labels, if both exist")
     add("--pretrained_model", help="pipeline folder or Hub id to start from; default: ImageNet encoder, rest random")
     add("--encoder_weights", help="safetensors of timm's encoder; default: from the Hub")
     add("--perceptual_weights", help="safetensors of torchvision's VGG16 features; default: torchvision's own")
@@ -145,17 +147,17 @@ def add_optimization_options(add: Callable[..., Any]) -> None:
     add("--compile", action="store_true", help="torch.compile the networks")
     add("--max_train_steps", type=positive, help="default: 3000, or without end where --max_train_minutes is given")
     add("--max_train_minutes", type=float, help="by the clock, from the end of the first step on; default: no limit")
-    add("--learning_rate", type=float, default=2e-3, help="at its peak")
-    add("--encoder_learning_rate", type=float, default=2e-4, help="of the pretrained encoder")
-    add("--discr_learning_rate", type=float, default=2e-4, help="of the discriminator")
+    add("--learning_rate", type=amount, default=2e-3, help="at its peak")
+    add("--encoder_learning_rate", type=amount, default=2e-4, help="of the pretrained encoder")
+    add("--discr_learning_rate", type=amount, default=2e-4, help="of the discriminator")
     add("--lr_warmup_steps", type=count, default=100, help="in which the rates rise; anew after --initial_steps")
     add("--initial_steps", type=count, default=0, help="so many train the initial inpainter alone, a third of the work")
-    add("--adversarial_start", type=float, default=0.3, help="share of the run before the discriminator joins")
+    add("--adversarial_start", type=amount, default=0.3, help="share of the run before the discriminator joins")
     for field in fields(LossWeights):
         no_vgg = "; 0 = VGG16 is not needed" if field.name == "perceptual" else ""
-        add(f"--{field.name}_weight", type=float, default=field.default, help=f"of the {field.name} loss{no_vgg}")
+        add(f"--{field.name}_weight", type=amount, default=field.default, help=f"of the {field.name} loss{no_vgg}")
     add("--perceptual_crop", type=positive, default=48, help="side of the window in each hole that VGG sees")
-    add("--ema_decay", type=float, default=0.998, help="of the average of the weights, by step")
+    add("--ema_decay", type=amount, default=0.998, help="of the average of the weights, by step")
 
 
 def add_run_options(add: Callable[..., Any]) -> None:
@@ -185,6 +187,8 @@ def check_options(args: argparse.Namespace, refuse: Callable[[str], NoReturn]) -
         refuse("--num_exemplars 0: a stream's classes are counted in its exemplars; leave out --streaming")
     if odd := [side for side in args.resolution if side % 16]:
         refuse(f"--resolution {odd[0]}: must be a multiple of 16")
+    if max(args.resolution) < MIN_SCORED:
+        refuse(f"--resolution {max(args.resolution)}: the largest must be {MIN_SCORED} or more, as LPIPS takes no less")
     if args.frozen and not args.pretrained_model:
         refuse("--frozen: needs --pretrained_model, or these networks stay random")
     if set(args.frozen) == set(COMPONENTS):
@@ -211,6 +215,8 @@ def check_options(args: argparse.Namespace, refuse: Callable[[str], NoReturn]) -
         refuse(f"--label_fraction {args.label_fraction}: must be above 0 and at most 1")
     if not 0 < args.labelled_ratio <= 1:
         refuse(f"--labelled_ratio {args.labelled_ratio}: must be above 0 and at most 1")
+    if not args.ema_decay <= 1:
+        refuse(f"--ema_decay {args.ema_decay:g}: must be from 0 to 1")
     if not args.max_zoom >= 1:
         refuse(f"--max_zoom {args.max_zoom:g}: must be 1 or more, as crops of smaller photos would be too small")
     low, high = args.labelled_zoom or (1, 1)
@@ -248,7 +254,8 @@ def start(args: argparse.Namespace) -> Accelerator:
 
 def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) -> int:
     """The step to go on from. Its output folder is then as it was when that one ended, and streams are read on."""
-    step = load_checkpoint(trainer.accelerator, checkpoint) if checkpoint else 0
+    classes = trainer.label_space.classes
+    step = load_checkpoint(trainer.accelerator, checkpoint, classes) if checkpoint else 0
     if isinstance(trainer.crops, StreamedCrops):
         processes, workers = trainer.accelerator.num_processes, max(1, args.dataloader_num_workers)
         for line in trainer.crops.cost_of_sharing(processes * workers):
@@ -262,7 +269,8 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
             )
     if trainer.accelerator.is_main_process:
         options = options_for_others(vars(args))
-        (trainer.folder / "training_options.json").write_text(json.dumps(options, indent=2) + "\n")
+        with whole_file(trainer.folder / "training_options.json") as temporary:
+            temporary.write_text(json.dumps(options, indent=2) + "\n")
         forget_later_rows(trainer.folder, step)
         if args.resume_from_checkpoint and not step:
             print(f"no checkpoint in {args.output_dir} yet: starting at step 0")
@@ -275,7 +283,8 @@ def resume(args: argparse.Namespace, trainer: Trainer, checkpoint: Path | None) 
 
 def record(trainer: Trainer, scores: dict[str, float], step: int) -> None:
     if trainer.accelerator.is_main_process:
-        with (trainer.folder / "log.jsonl").open("a") as log:
+        path = trainer.folder / "log.jsonl"
+        with told_unwritten(path), path.open("a") as log:
             log.write(json.dumps({"step": step, "seconds": round(time.time() - trainer.began, 1)} | scores) + "\n")
     trainer.accelerator.log(scores, step=step)
 
@@ -309,7 +318,8 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
     )
     share, cost = trainer.progress.share(first), Cost(loader)
     over, stopping = share >= 1, False
-    with closing(iter(loader)) as batches:  # whatever happens, its workers end: no exit waits for them
+    # Whatever happens, its workers end: no exit waits for them.
+    with killed_workers_told(), closing(iter(loader)) as batches:
         for step in () if over else bar:
             for place in range(accumulated):
                 number = (step * accumulated + place) * processes + process
@@ -321,11 +331,16 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
             trainer.progress.start_clock()
             share = trainer.progress.share(done)
             over, stopping = share >= 1, accelerator.check_trigger()
-            if done % LOG_EVERY == 0:
+            logged = done % LOG_EVERY == 0
+            validated = over or done % args.validation_steps == 0
+            saved = over or stopping or done % args.checkpointing_steps == 0
+            if logged or validated or saved:
+                trainer.check_weights(done)
+            if logged:
                 scores = {name: round(float(value), 5) for name, value in losses.items()}
                 bar.set_postfix({name: f"{value:.3f}" for name, value in scores.items()}, refresh=False)
                 record(trainer, scores, done)
-            if done % args.validation_steps == 0 or over:
+            if validated:
                 with cost.left_out():
                     trainer.refresh_bank()
                     scores = trainer.validate(done)
@@ -335,7 +350,7 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
                     record(trainer, scores | of_data, done)
                     if done > args.initial_steps and ignores_maps(scores):
                         bar.write(IGNORES_MAPS)
-            if over or stopping or done % args.checkpointing_steps == 0:
+            if saved:
                 with cost.left_out():
                     trainer.save_checkpoint(done, loader.state())
             if over or stopping:
@@ -381,3 +396,6 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: what is saved is kept; --resume_from_checkpoint latest goes on from the last checkpoint")
+        return 128 + signal.SIGINT

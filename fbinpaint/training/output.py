@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from fbinpaint.system.files import remove_folder, replace_folder, try_folder
 from fbinpaint.system.urls import check_writable, is_url, one_line_errors, open_url
 from fbinpaint.system.urls import place as as_place
 
-VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to
+VERSION_FILE = "version.json"  # of a checkpoint: that of the pipelines it leads to, and what their classes are
 LAST = (VERSION_FILE, "model_index.json")  # without these a folder is nothing that could be loaded
-CHECKPOINTS = "checkpoint-[0-9]*"
+CHECKPOINT = re.compile(r"checkpoint-\d+")  # what else lies there, such as somebody's copy, is none of a run
 PARTIAL = "checkpoint-partial"  # until it is whole
 PROBE = ".writable"
 
@@ -40,6 +41,11 @@ def local_folder(place: str) -> Path:
 def step_of(checkpoint: str) -> int:
     """Of its name, checkpoint-<step>, which from a million steps on has more digits."""
     return int(checkpoint.rsplit("-", 1)[1])
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Those that checkpoints are called, the earliest first."""
+    return sorted(filter(CHECKPOINT.fullmatch, names), key=step_of)
 
 
 class OutputFolder:
@@ -101,11 +107,14 @@ class OutputFolder:
     def checkpoints(self) -> list[str]:
         """The names of those that are whole, the earliest first."""
         if self.files is None:
-            return sorted((path.name for path in self.folder.glob(CHECKPOINTS)), key=step_of)
+            return self._in_folder()
         with one_line_errors(self.place):
             self.files.invalidate_cache()
-            whole = self.files.glob(f"{self.root}/{CHECKPOINTS}/{VERSION_FILE}")
-            return sorted((path.split("/")[-2] for path in whole), key=step_of)
+            whole = self.files.glob(f"{self.root}/checkpoint-*/{VERSION_FILE}")
+            return in_order(path.split("/")[-2] for path in whole)
+
+    def _in_folder(self) -> list[str]:
+        return in_order(path.name for path in self.folder.glob("checkpoint-*") if path.is_dir())
 
     def fetch(self, checkpoint: str) -> Path:
         """A checkpoint as a local folder, given its name, path or URL. Raises InputError where it is none."""
@@ -116,7 +125,7 @@ class OutputFolder:
         if self.keeps_folder:
             files, root = open_url(url)
             with one_line_errors(url):
-                if not re.fullmatch(r"checkpoint-\d+", local.name) or not files.exists(f"{root}/{VERSION_FILE}"):
+                if not CHECKPOINT.fullmatch(local.name) or not files.exists(f"{root}/{VERSION_FILE}"):
                     raise InputError(f"--resume_from_checkpoint {url}: no whole checkpoint-<step> is there")
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
@@ -138,8 +147,7 @@ class OutputFolder:
         self.accelerator.wait_for_everyone()
         if self.keeps_folder:
             replace_folder(self.folder / PARTIAL, self.folder / name)
-            kept = sorted((path.name for path in self.folder.glob(CHECKPOINTS)), key=step_of)
-            for old in kept[: -limit if self.files is None else -1]:
+            for old in self._in_folder()[: -limit if self.files is None else -1]:
                 remove_folder(self.folder / old)
         if self.files is None:
             return

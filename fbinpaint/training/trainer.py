@@ -198,6 +198,17 @@ class Trainer:
         for networks in (learner.networks, self.ema.module):
             networks.recorrector.set_bank(bank)
 
+    def check_weights(self, step: int) -> None:
+        """Raises InputError where they are no finite numbers any more. Nothing that they learn mends that, and what
+        they paint, rounded to colours, looks like any bad fill to those who score it."""
+        networks = self.ema.module, self.adversary.discriminator
+        norms = torch._foreach_norm([weight for network in networks for weight in network.parameters()])
+        if not torch.stack(norms).isfinite().all():
+            raise InputError(
+                f"step {step}: the weights are no numbers any more, and are not saved; at a lower --learning_rate "
+                "--resume_from_checkpoint goes on from an earlier checkpoint, or start anew"
+            )
+
     def validate(self, step: int) -> dict[str, float]:
         """The scores of the averaged networks, which all processes find together; with the lowest LPIPS so far, they
         are saved as `best`."""
@@ -213,7 +224,7 @@ class Trainer:
         return scores
 
     def save_checkpoint(self, step: int, of_stream: dict | None) -> None:
-        save_checkpoint(self.output, step, self.args.checkpoints_total_limit, of_stream)
+        save_checkpoint(self.output, step, self.args.checkpoints_total_limit, self.label_space.classes, of_stream)
 
     def save_pipeline(self, name: str) -> Path:
         """The averaged networks as `<output_dir>/<name>`, in `--save_dtype`."""
