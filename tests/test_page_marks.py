@@ -406,6 +406,11 @@ def test_a_mask_from_a_file_and_a_random_hole_are_marks(visitor, own_photo, tmp_
     expect(visitor.page.locator("#status")).to_contain_text("narrow.png: is 50x120, the photo 160x120")
     assert (visitor.marked() == (mask > 0)).all()
     visitor.click("[data-do=clear]")
+    give(visitor, "drop", tmp_path / "mask.png", selector="#mask")  # where it can be chosen: it is no photo
+    expect(visitor.page.locator("#status")).to_contain_text("The mask marks 8.3%")
+    visitor.idle()
+    assert (visitor.marked() == (mask > 0)).all()
+    visitor.click("[data-do=clear]")
     visitor.click("#random-hole")
     assert "random" in visitor.status and visitor.marked().any()
     visitor.restore()

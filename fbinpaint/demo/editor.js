@@ -209,6 +209,12 @@ async function open(file) {
   if (uploaded) ask("open", uploaded);
 }
 
+async function openMask(file) {
+  const { session } = view;
+  const uploaded = !restoring && (await sent(file));
+  if (uploaded && session === view.session) ask("mask", uploaded);
+}
+
 async function sent(file) {
   try {
     const { path } = await upload(file);
@@ -433,12 +439,9 @@ find(".choose").addEventListener("change", (event) => {
   if (event.target.files.length) open(event.target.files[0]);
   event.target.value = ""; // the same file can be chosen again
 });
-find(".mask").addEventListener("change", async (event) => {
-  const file = event.target.files[0];
+find(".mask").addEventListener("change", (event) => {
+  if (event.target.files.length) openMask(event.target.files[0]);
   event.target.value = "";
-  const { session } = view;
-  const uploaded = file && !restoring && (await sent(file));
-  if (uploaded && session === view.session) ask("mask", uploaded);
 });
 find(".forbid").addEventListener("change", (event) => {
   if (event.target.value !== "") forbid(Number(event.target.value));
@@ -451,12 +454,12 @@ for (const kind of ["pointerdown", "keydown"]) {
 }
 for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) button.addEventListener(kind, () => compare(false));
 
-// Photos can be dropped and pasted anywhere on the page.
+// Photos can be dropped and pasted anywhere on the page, but a mask is dropped where it can be chosen.
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   const { files } = event.dataTransfer;
-  if (files.length === 1) open(files[0]);
+  if (files.length === 1) (find(".file").contains(event.target) ? openMask : open)(files[0]);
   else say(files.length ? `These are ${files.length} files: drop one photo.` : "That is no file: drop a photo.", "error");
 });
 document.addEventListener("paste", (event) => {
