@@ -231,6 +231,17 @@ def test_a_wide_photo_comes_back_at_its_full_size_under_its_own_name(visitor, tm
         assert result.mode == "P" and np.asarray(result).max() < 19
 
 
+def test_photo_and_map_that_are_asked_for_while_another_answer_is_on_its_way_both_come(visitor, own_photo):
+    visitor.open(own_photo)
+    names = []
+    visitor.page.on("download", lambda download: names.append(download.suggested_filename))
+    visitor.page.evaluate("""() => ["#random-hole", "#download", "#download-map", "#download"].forEach(
+        (button) => document.querySelector(button).click())""")
+    visitor.idle()
+    visitor.page.wait_for_timeout(300)
+    assert sorted(names) == [f"{own_photo.stem}_map.png", f"{own_photo.stem}_restored.png"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "format"), [("photo.tif", "TIFF"), ("photo.jp2", "JPEG2000"), ("photo.jpg", "JPEG")])
 def test_a_photo_comes_back_in_its_own_format(visitor, own_photo, tmp_path, name, format):

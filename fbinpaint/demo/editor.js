@@ -35,7 +35,8 @@ function drawing() {
 const OF_PAGE = ["open", "example", "close", "resume"], LAST_COUNTS = [...OF_PAGE, "model", "preview", "go", "download"];
 function ask(kind, details = {}) {
   if (OF_PAGE.includes(kind)) chosen++;
-  const repeated = LAST_COUNTS.includes(kind) ? questions.findIndex((question) => question.kind === kind) : -1;
+  const repeats = (question) => question.kind === kind && question.format === details.format; // photo and map are two
+  const repeated = LAST_COUNTS.includes(kind) ? questions.findIndex(repeats) : -1;
   if (repeated >= 0) questions.splice(repeated, 1);
   questions.push({ kind, ...details });
   next();
