@@ -384,6 +384,8 @@ def test_grow_feather_and_invert_are_shown_before_running(visitor, own_photo):
     with Image.open(visitor.download().path()) as result:
         changed = (np.asarray(result) != np.asarray(Image.open(own_photo))).any(axis=2)
     assert not changed[50:70, 66:94].any() and changed[:40].mean() > 0.9
+    visitor.click("#undo")  # which brings the marks back, and what they mean
+    assert shown()[60, 80] == 0 and shown()[10, 10] == 1
     # The next photo starts without them.
     visitor.set("grow", 8)
     visitor.open(own_photo)

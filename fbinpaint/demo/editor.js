@@ -174,7 +174,7 @@ async function take(news) {
   }
   if (news.preview || before !== view.photo) showPreview(news.preview);
   refresh();
-  if (resumed) preview();
+  if (news.marks) preview();
   const focused = document.activeElement;
   if (news.session !== old.session && (focused === document.body || !focused.checkVisibility()))
     find(view.photo ? "#photo" : ".choose").focus({ preventScroll: true }); // what was pressed is out of sight
