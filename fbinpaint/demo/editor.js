@@ -183,7 +183,10 @@ async function take(news) {
     keep();
   }
   if (news.ask) ask(news.ask);
-  if (view.photo && before !== view.photo) bringIntoSight(find("#photo"));
+  if (view.photo && before !== view.photo) {
+    bringIntoSight(find("#photo"));
+    bringVersionIntoSight();
+  }
 }
 
 // A picture that was drawn on the server: it travels as a file of its own.
@@ -238,6 +241,12 @@ function say(text, kind = "info") {
 function bringIntoSight(part) {
   const { top, bottom } = part.getBoundingClientRect();
   if (top < 0 || bottom > window.innerHeight) part.scrollIntoView({ block: top < 0 ? "start" : "nearest" });
+}
+
+// The row of results can be longer than the page is wide. Its pictures have no width until they are there.
+function bringVersionIntoSight() {
+  const row = find(".history"), version = row.children[view.at];
+  if (version) row.scrollLeft = version.offsetLeft - (row.clientWidth - version.offsetWidth) / 2;
 }
 
 function showPreview(url) {
@@ -317,7 +326,7 @@ function refresh() {
   find(".format option").textContent = view.format ? `as it came (${view.format})` : "as it came";
   fill(find(".history"), history.map((version, index) => ({ ...version, index })), ({ thumb, label, index }) =>
     make("li", {}, make("button", { type: "button", title: label, onclick: () => go(index) },
-      make("img", { src: address(thumb), alt: label }))));
+      make("img", { src: address(thumb), alt: label, onload: bringVersionIntoSight }))));
   all(".history button").forEach((version, index) => (version.ariaCurrent = index === view.at));
   find(".history").hidden = history.length < 2;
 }
