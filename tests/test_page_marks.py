@@ -14,9 +14,9 @@ from fbinpaint.demo import models
 from .demo_browser import Visitor, alike
 
 STROKE = (0.3, 0.5), (0.7, 0.5)
-GIVEN = """([selector, event, name, data]) => {
+GIVEN = """([selector, event, name, data, type]) => {
     const bytes = Uint8Array.from(atob(data), (x) => x.charCodeAt(0)), transfer = new DataTransfer();
-    transfer.items.add(new File([bytes], name, {type: "image/png"}));
+    transfer.items.add(new File([bytes], name, {type}));
     const options = {bubbles: true, cancelable: true};
     const made = event === "paste" ? new ClipboardEvent(event, {...options, clipboardData: transfer})
                                    : new DragEvent(event, {...options, dataTransfer: transfer});
@@ -24,10 +24,10 @@ GIVEN = """([selector, event, name, data]) => {
 }"""
 
 
-def give(visitor: Visitor, event: str, path: Path, selector: str = ".editor") -> None:
+def give(visitor: Visitor, event: str, path: Path, selector: str = ".editor", kind: str = "image/png") -> None:
     """The file is dropped or pasted there."""
     data = base64.b64encode(path.read_bytes()).decode()
-    visitor.page.evaluate(GIVEN, [selector, event, path.name, data])
+    visitor.page.evaluate(GIVEN, [selector, event, path.name, data, kind])
 
 
 def given(visitor: Visitor, event: str, path: Path, selector: str = ".editor") -> None:
@@ -72,6 +72,23 @@ def test_photos_can_be_dropped_and_pasted(visitor, own_photo, tmp_path):
     assert visitor.picture().shape == (100, 100, 3) and visitor.restorations == 0 and not visitor.marked().any()
     visitor.draw(*STROKE)
     visitor.restore()
+    # Not every system knows what kind of file it is.
+    (tmp_path / "poem.txt").write_text("a poem")
+    give(visitor, "paste", tmp_path / "poem.txt", selector="body", kind="")
+    expect(visitor.page.locator("#status")).to_contain_text("poem.txt: ")
+    assert visitor.restorations == 1
+
+
+def test_a_file_that_is_too_large_to_be_sent_is_told_with_its_size(visitor):
+    visitor.page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([new Uint8Array(100_000_001)], "large.png", {type: "image/png"}));
+            document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer}));
+        }"""
+    )
+    told = visitor.page.get_by_role("status").filter(has_text="large.png")
+    expect(told).to_have_text("large.png: is 101 MB; files of up to 100 MB can be sent.")
 
 
 def test_a_slow_upload_takes_the_place_of_nothing_that_was_opened_after_it(visitor, own_photo, tmp_path):

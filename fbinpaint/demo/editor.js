@@ -220,11 +220,13 @@ async function openMask(file) {
 }
 
 async function sent(file) {
+  const megabytes = Math.ceil(file.size / 1e6);
+  if (megabytes > 100) return void say(`${file.name}: is ${megabytes} MB; files of up to 100 MB can be sent.`, "error");
   try {
     const { path } = await upload(file);
     return { path, name: file.name || "photo.png" };
   } catch (error) {
-    say(`${file.name}: could not be sent (${error.message}); files of up to 100 MB can.`, "error");
+    say(`${file.name}: could not be sent (${error.message}); try again, with a file of up to 100 MB.`, "error");
   }
 }
 
@@ -473,7 +475,8 @@ document.addEventListener("drop", (event) => {
   else say(files.length ? `These are ${files.length} files: drop one photo.` : "That is no file: drop a photo.", "error");
 });
 document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
+  const files = [...event.clipboardData.files];
+  const file = files.find(({ type }) => type.startsWith("image/")) ?? files[0]; // not every system knows JPEG 2000
   if (file) open(file);
 });
 
