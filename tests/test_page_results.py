@@ -83,6 +83,10 @@ def test_undo_brings_back_the_picture_with_its_marks_and_redo_the_result(visitor
     visitor.click(".history li:nth-child(2) button")
     assert np.array_equal(visitor.picture(), first)
     expect(visitor.page.locator(".history li:nth-child(2) button")).to_have_attribute("aria-current", "true")
+    visitor.draw((0.3, 0.5), (0.5, 0.6), on=".history li:nth-child(1) button")  # by a hand that slips
+    visitor.idle()
+    assert np.array_equal(visitor.picture(), photo)
+    visitor.click(".history li:nth-child(2) button")
     # What is restored from there takes the place of what came after it.
     visitor.click("[data-do=clear]")
     visitor.draw((0.2, 0.8), (0.4, 0.8))

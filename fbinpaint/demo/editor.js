@@ -466,6 +466,8 @@ for (const kind of ["pointerdown", "keydown"]) {
 }
 for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) button.addEventListener(kind, () => compare(false));
 
+editor.addEventListener("dragstart", (event) => event.preventDefault()); // a hand that slips presses the button all the same
+
 // Photos can be dropped and pasted anywhere on the page, but a mask is dropped where it can be chosen.
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
