@@ -119,6 +119,34 @@ def test_a_slow_upload_takes_the_place_of_nothing_that_was_opened_after_it(visit
     assert not visitor.marked().any() and "slow.png" not in visitor.status
 
 
+def test_while_a_photo_is_slow_to_come_nothing_is_drawn_on_the_one_before(visitor, own_photo, tmp_path):
+    shown = visitor.page.locator("#photo > img:first-child, #map > img:first-child")
+    visitor.open(own_photo)
+    visitor.page.mouse.move(*visitor.on_page("#photo", STROKE[0]))
+    visitor.page.mouse.down()
+    held: list[Route] = []
+    visitor.page.route("**/file=**", lambda route: held.append(route))
+    Image.open(own_photo).resize((90, 90)).save(tmp_path / "next.png")
+    give(visitor, "drop", tmp_path / "next.png")
+    expect(visitor.page.locator("#status")).to_contain_text("next.png")
+    expect(visitor.page.locator("#status")).to_contain_text("Now mark")
+    visitor.page.mouse.move(*visitor.on_page("#photo", STROKE[1]), steps=4)
+    visitor.page.mouse.up()
+    visitor.draw(*STROKE)
+    visitor.draw(*STROKE, on="#map")
+    for picture in shown.all():
+        expect(picture).to_have_css("visibility", "hidden")  # and not as one that is broken
+    visitor.page.unroute("**/file=**")
+    for route in held:
+        route.continue_()
+    expect(shown.first).to_have_css("visibility", "visible")
+    expect(shown.last).to_have_css("visibility", "visible")
+    assert visitor.painted().shape[:2] == (90, 90)
+    assert not visitor.marked().any() and not visitor.marked("#map").any()
+    visitor.draw(*STROKE)
+    assert visitor.marked().any()
+
+
 def test_several_files_or_a_text_that_are_dropped_are_answered_in_a_line(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw(*STROKE)

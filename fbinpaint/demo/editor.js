@@ -131,8 +131,11 @@ async function take(news) {
   if (news.session !== old.session) {
     allowed.clear();
     unwanted.clear();
-    photo.set([]);
-    map.set([]);
+    for (const painter of [photo, map]) {
+      painter.cancel();
+      painter.set([]);
+      painter.load(""); // the pictures of the photo before can be painted on no more, however slowly the next ones come
+    }
     for (const input of all("#hole [data-setting]")) {
       if (input.type === "checkbox") input.checked = false;
       else input.value = input.nextElementSibling.value = 0;
