@@ -134,7 +134,8 @@ def test_a_page_that_is_loaded_anew_takes_the_visit_over_from_the_one_before(vis
     assert visit.session is None and again.session.folder.is_dir()
     again.session.close()
     for gone in (again.session.id, ".."):
-        assert "forgotten" in Visit(visit.handlers).ask("resume", session=gone, left=kept)["message"]["text"]
+        view = Visit(visit.handlers).ask("resume", session=gone, left=kept)  # as after a restart of the server
+        assert "forgotten" in view["message"]["text"] and "restarted" in view["message"]["text"]
 
 
 def test_what_was_restored_while_the_page_was_loaded_anew_is_not_marked_any_more(visit, photo):
