@@ -190,6 +190,19 @@ def test_the_details_show_whole_pictures_and_a_confidence_of_at_most_all(visitor
     assert box["width"] / box["height"] == pytest.approx(160 / 120, rel=0.01)
 
 
+def test_the_details_of_a_tall_photo_are_no_higher_than_the_window(visitor, own_photo, tmp_path):
+    Image.open(own_photo).crop((0, 0, 20, 120)).save(tmp_path / "tall.png")
+    visitor.open(tmp_path / "tall.png")
+    visitor.draw((0.3, 0.5), (0.7, 0.5))
+    visitor.restore()
+    expect(visitor.page.locator("#map-after img.mask").first).to_be_attached()
+    pictures = visitor.page.locator("#map-after .image-container img")
+    visitor.page.wait_for_function("x => x.naturalWidth > 1", arg=pictures.first.element_handle())
+    boxes = [picture.bounding_box() for picture in pictures.all()]
+    assert boxes[0]["height"] == visitor.page.viewport_size["height"]
+    assert all(box == boxes[0] for box in boxes)  # classes stay where they are on the photo
+
+
 def test_a_small_hole_has_its_map_in_the_details_and_in_the_editor(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw((0.5, 0.5), (0.55, 0.5))
