@@ -105,10 +105,11 @@ def test_one_who_does_not_wait_gets_all_that_he_clicked(visitor, own_photo):
     assert pressed(visitor) == labels
     visitor.click("[data-do=clear]")
     # Restore is pressed before the answers have come.
-    visitor.page.evaluate(
+    told = visitor.page.evaluate(
         """() => { for (const thing of [...document.querySelectorAll(".things button")].slice(0, -1)) thing.click();
-            document.querySelector("#restore").click(); }"""
+            document.querySelector("#restore").click(); return document.querySelector("#status").textContent; }"""
     )
+    assert told == "Restoring …"
     expect(visitor.page.locator(".history li")).to_have_count(2)
     visitor.idle()
     assert "Restored" in visitor.status

@@ -81,7 +81,8 @@ function patience(id, seconds, late) {
 
 function restore() {
   if (restoring || editor.dataset.state === "empty") return;
-  if (waiting !== null || questions.length) return void setTimeout(restore, 100); // the map may still be on its way
+  say("Restoring …"); // at once: the map of a large photo may be on its way for long
+  if (waiting !== null || questions.length) return void setTimeout(restore, 100);
   photo.cancel();
   map.cancel();
   const { session, model } = view;
@@ -89,7 +90,6 @@ function restore() {
   if (tooLarge(value)) return say(TOO_LARGE, "error");
   restoring = ++asked;
   heard.restore = view.revision;
-  say("Restoring …");
   refresh();
   props.value = value;
   trigger("restore");
