@@ -463,6 +463,13 @@ find(".forbid").addEventListener("change", (event) => {
   event.target.value = "";
 });
 
+// A key would choose the next class at once, on the way to the one that is meant: it opens the list.
+find(".forbid").addEventListener("keydown", (event) => {
+  if (!["ArrowDown", "ArrowUp"].includes(event.key) || !event.target.showPicker) return;
+  event.preventDefault();
+  event.target.showPicker();
+});
+
 const button = find("#compare");
 for (const kind of ["pointerdown", "keydown"]) {
   button.addEventListener(kind, (event) => (kind === "pointerdown" || " Enter".includes(event.key)) && compare(true));
