@@ -121,9 +121,10 @@ def test_a_page_that_is_loaded_anew_takes_the_visit_over_from_the_one_before(vis
     visit.restore(visit.drawing([BOX]))
     before, result = visit.session, visit.pixels
     again = Visit(visit.handlers)
-    kept = visit.drawing([BOX], forbidden=[SKY], grow=3, invert=True)
+    other = BOX | {"points": [[1, 1], [9, 1], [9, 9], [1, 9]]}
+    kept = visit.drawing([BOX, other], forbidden=[SKY], grow=3, invert=True)
     view = again.ask("resume", session=before.id, left=kept)
-    assert view["at"] == 1 and view["marks"] == [BOX] and view["forbidden"] == [SKY]
+    assert view["at"] == 1 and view["marks"] == [BOX, other] and view["forbidden"] == [SKY]
     assert view["settings"] == SETTINGS | {"grow": 3, "invert": True}
     assert np.array_equal(again.pixels, result)
     before.close()  # as the server does some time after the old page is gone
@@ -133,7 +134,17 @@ def test_a_page_that_is_loaded_anew_takes_the_visit_over_from_the_one_before(vis
     assert visit.session is None and again.session.folder.is_dir()
     again.session.close()
     for gone in (again.session.id, ".."):
-        assert "forgotten" in Visit(visit.handlers).ask("resume", session=gone, left=kept)["message"]["text"]
+        view = Visit(visit.handlers).ask("resume", session=gone, left=kept)  # as after a restart of the server
+        assert "forgotten" in view["message"]["text"] and "restarted" in view["message"]["text"]
+
+
+def test_what_was_restored_while_the_page_was_loaded_anew_is_not_marked_any_more(visit, photo):
+    visit.open(photo)
+    drawing = visit.drawing([BOX], forbidden=[SKY], grow=3)
+    visit.restore(drawing)
+    view = Visit(visit.handlers).ask("resume", session=visit.session.id, left=drawing)
+    assert view["at"] == 1 and view["marks"] == view["strokes"] == view["forbidden"] == []
+    assert view["settings"] == SETTINGS | {"grow": 3}
 
 
 def test_a_choice_of_the_model_that_failed_is_made_again(cache, folders, photo, capsys):

@@ -149,8 +149,12 @@ def test_names_of_files_from_the_browser_lead_nowhere(session):
     session.name = "../../etc/my <b>photo</b>\n.png"
     path, _ = export_picture(session, ".png", MODELS)
     assert path.parent.parent == session.folder and path.name.endswith("_restored.png") and path.is_file()
-    session.name = "Straße (1).png"  # as browsers name what is there already
-    assert export_picture(session, ".png", MODELS)[0].name == "Straße (1)_restored.png"
+    # As browsers name what is there already; as a Mac writes an umlaut; vowel signs, and letters of four bytes.
+    for name in ("Straße (1)", "Tom & Anna's", "Mu\u0308ller", "हिन्दी รูปภาพ", "🎉", "\U00020000" * 40):
+        session.name = f"{name}.png"
+        assert export_picture(session, ".png", MODELS)[0].name == f"{name}_restored.png"
+    session.name = "\ud800" + "🎉" * 200 + ".png"
+    assert export_picture(session, ".png", MODELS)[0].name.endswith("🎉_restored.png")
 
 
 def test_what_a_result_has_not_of_its_photo_is_said(tmp_path):

@@ -1,6 +1,7 @@
 """What visitors leave on the server: how long it stays, how much of it there may be, what is left when it ends; and a
 client that goes away, or wants all places."""
 
+import asyncio
 import json
 import os
 import signal
@@ -433,6 +434,23 @@ def test_an_aborted_upload_is_swept_up(demo):
             os.utime(path, (time.time() - HOUR,) * 2)
     demo.storage.sweep()
     assert not files(demo.storage.folder) - before
+
+
+def test_an_upload_that_breaks_off_is_no_error_of_the_server(demo):
+    demo, _ = demo
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nabc'
+    coming = [{"type": "http.request", "body": part, "more_body": True}, {"type": "http.disconnect"}]
+    headers = [(b"content-type", b"multipart/form-data; boundary=x"), (b"content-length", b"9000")]
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": b"", "headers": headers}
+
+    async def receive() -> dict:
+        return coming.pop(0)
+
+    async def send(message: dict) -> None:
+        pytest.fail(f"nobody is there to be sent {message}")
+
+    asyncio.run(demo.app(scope, receive, send))
+    assert not coming
 
 
 @contextmanager

@@ -30,6 +30,18 @@ def test_on_a_phone_the_result_is_in_sight(new_visitor, own_photo):
     visitor.screenshot("phone")
 
 
+def test_on_a_phone_the_row_of_results_shows_where_one_is(new_visitor, own_photo, tmp_path):
+    visitor = new_visitor(PHONE, has_touch=True, is_mobile=True)
+    Image.open(own_photo).crop((0, 0, 160, 30)).save(tmp_path / "wide.png")
+    visitor.open(tmp_path / "wide.png")
+    visitor.draw((0.4, 0.5))
+    visitor.restore()
+    shown = visitor.page.locator(".history [aria-current=true] img")
+    expect(shown).to_be_in_viewport(ratio=0.9)
+    visitor.click("#undo")
+    expect(shown).to_be_in_viewport(ratio=0.9)
+
+
 def test_on_a_phone_an_example_is_restored_by_taps(new_visitor):
     visitor = new_visitor(PHONE, has_touch=True, is_mobile=True)
     visitor.page.locator(".examples button").first.tap()

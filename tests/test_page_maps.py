@@ -105,10 +105,11 @@ def test_one_who_does_not_wait_gets_all_that_he_clicked(visitor, own_photo):
     assert pressed(visitor) == labels
     visitor.click("[data-do=clear]")
     # Restore is pressed before the answers have come.
-    visitor.page.evaluate(
+    told = visitor.page.evaluate(
         """() => { for (const thing of [...document.querySelectorAll(".things button")].slice(0, -1)) thing.click();
-            document.querySelector("#restore").click(); }"""
+            document.querySelector("#restore").click(); return document.querySelector("#status").textContent; }"""
     )
+    assert told == "Restoring …"
     expect(visitor.page.locator(".history li")).to_have_count(2)
     visitor.idle()
     assert "Restored" in visitor.status
@@ -154,6 +155,12 @@ def test_classes_that_must_not_come_back_can_be_added_and_let_off(visitor, own_p
     while visitor.page.locator(".forbidden button").count():
         visitor.page.locator(".forbidden button").first.click()
     assert forbidden(visitor) == []
+    # By arrow keys, the one that is meant, and none that is passed on the way.
+    visitor.page.locator(".forbid").focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown", "Enter"):  # the first opens the list
+        visitor.page.keyboard.press(key)
+        visitor.page.wait_for_timeout(200)
+    assert forbidden(visitor) == [CITYSCAPES.shown_names[2]]
 
 
 def test_a_class_that_is_painted_is_followed_or_told_that_it_could_not_be(visitor, own_photo):

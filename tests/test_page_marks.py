@@ -14,9 +14,9 @@ from fbinpaint.demo import models
 from .demo_browser import Visitor, alike
 
 STROKE = (0.3, 0.5), (0.7, 0.5)
-GIVEN = """([selector, event, name, data]) => {
+GIVEN = """([selector, event, name, data, type]) => {
     const bytes = Uint8Array.from(atob(data), (x) => x.charCodeAt(0)), transfer = new DataTransfer();
-    transfer.items.add(new File([bytes], name, {type: "image/png"}));
+    transfer.items.add(new File([bytes], name, {type}));
     const options = {bubbles: true, cancelable: true};
     const made = event === "paste" ? new ClipboardEvent(event, {...options, clipboardData: transfer})
                                    : new DragEvent(event, {...options, dataTransfer: transfer});
@@ -24,10 +24,10 @@ GIVEN = """([selector, event, name, data]) => {
 }"""
 
 
-def give(visitor: Visitor, event: str, path: Path, selector: str = ".editor") -> None:
+def give(visitor: Visitor, event: str, path: Path, selector: str = ".editor", kind: str = "image/png") -> None:
     """The file is dropped or pasted there."""
     data = base64.b64encode(path.read_bytes()).decode()
-    visitor.page.evaluate(GIVEN, [selector, event, path.name, data])
+    visitor.page.evaluate(GIVEN, [selector, event, path.name, data, kind])
 
 
 def given(visitor: Visitor, event: str, path: Path, selector: str = ".editor") -> None:
@@ -72,6 +72,23 @@ def test_photos_can_be_dropped_and_pasted(visitor, own_photo, tmp_path):
     assert visitor.picture().shape == (100, 100, 3) and visitor.restorations == 0 and not visitor.marked().any()
     visitor.draw(*STROKE)
     visitor.restore()
+    # Not every system knows what kind of file it is.
+    (tmp_path / "poem.txt").write_text("a poem")
+    give(visitor, "paste", tmp_path / "poem.txt", selector="body", kind="")
+    expect(visitor.page.locator("#status")).to_contain_text("poem.txt: ")
+    assert visitor.restorations == 1
+
+
+def test_a_file_that_is_too_large_to_be_sent_is_told_with_its_size(visitor):
+    visitor.page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([new Uint8Array(100_000_001)], "large.png", {type: "image/png"}));
+            document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer}));
+        }"""
+    )
+    told = visitor.page.get_by_role("status").filter(has_text="large.png")
+    expect(told).to_have_text("large.png: is 101 MB; files of up to 100 MB can be sent.")
 
 
 def test_a_slow_upload_takes_the_place_of_nothing_that_was_opened_after_it(visitor, own_photo, tmp_path):
@@ -100,6 +117,34 @@ def test_a_slow_upload_takes_the_place_of_nothing_that_was_opened_after_it(visit
     given(visitor, "drop", own_photo)
     arrives()
     assert not visitor.marked().any() and "slow.png" not in visitor.status
+
+
+def test_while_a_photo_is_slow_to_come_nothing_is_drawn_on_the_one_before(visitor, own_photo, tmp_path):
+    shown = visitor.page.locator("#photo > img:first-child, #map > img:first-child")
+    visitor.open(own_photo)
+    visitor.page.mouse.move(*visitor.on_page("#photo", STROKE[0]))
+    visitor.page.mouse.down()
+    held: list[Route] = []
+    visitor.page.route("**/file=**", lambda route: held.append(route))
+    Image.open(own_photo).resize((90, 90)).save(tmp_path / "next.png")
+    give(visitor, "drop", tmp_path / "next.png")
+    expect(visitor.page.locator("#status")).to_contain_text("next.png")
+    expect(visitor.page.locator("#status")).to_contain_text("Now mark")
+    visitor.page.mouse.move(*visitor.on_page("#photo", STROKE[1]), steps=4)
+    visitor.page.mouse.up()
+    visitor.draw(*STROKE)
+    visitor.draw(*STROKE, on="#map")
+    for picture in shown.all():
+        expect(picture).to_have_css("visibility", "hidden")  # and not as one that is broken
+    visitor.page.unroute("**/file=**")
+    for route in held:
+        route.continue_()
+    expect(shown.first).to_have_css("visibility", "visible")
+    expect(shown.last).to_have_css("visibility", "visible")
+    assert visitor.painted().shape[:2] == (90, 90)
+    assert not visitor.marked().any() and not visitor.marked("#map").any()
+    visitor.draw(*STROKE)
+    assert visitor.marked().any()
 
 
 def test_several_files_or_a_text_that_are_dropped_are_answered_in_a_line(visitor, own_photo):
@@ -384,6 +429,8 @@ def test_grow_feather_and_invert_are_shown_before_running(visitor, own_photo):
     with Image.open(visitor.download().path()) as result:
         changed = (np.asarray(result) != np.asarray(Image.open(own_photo))).any(axis=2)
     assert not changed[50:70, 66:94].any() and changed[:40].mean() > 0.9
+    visitor.click("#undo")  # which brings the marks back, and what they mean
+    assert shown()[60, 80] == 0 and shown()[10, 10] == 1
     # The next photo starts without them.
     visitor.set("grow", 8)
     visitor.open(own_photo)
@@ -404,6 +451,11 @@ def test_a_mask_from_a_file_and_a_random_hole_are_marks(visitor, own_photo, tmp_
     assert (visitor.marked() == (mask > 0)).all()
     visitor.page.locator("#mask").set_input_files(tmp_path / "narrow.png")
     expect(visitor.page.locator("#status")).to_contain_text("narrow.png: is 50x120, the photo 160x120")
+    assert (visitor.marked() == (mask > 0)).all()
+    visitor.click("[data-do=clear]")
+    give(visitor, "drop", tmp_path / "mask.png", selector="#mask")  # where it can be chosen: it is no photo
+    expect(visitor.page.locator("#status")).to_contain_text("The mask marks 8.3%")
+    visitor.idle()
     assert (visitor.marked() == (mask > 0)).all()
     visitor.click("[data-do=clear]")
     visitor.click("#random-hole")

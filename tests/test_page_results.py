@@ -83,6 +83,10 @@ def test_undo_brings_back_the_picture_with_its_marks_and_redo_the_result(visitor
     visitor.click(".history li:nth-child(2) button")
     assert np.array_equal(visitor.picture(), first)
     expect(visitor.page.locator(".history li:nth-child(2) button")).to_have_attribute("aria-current", "true")
+    visitor.draw((0.3, 0.5), (0.5, 0.6), on=".history li:nth-child(1) button")  # by a hand that slips
+    visitor.idle()
+    assert np.array_equal(visitor.picture(), photo)
+    visitor.click(".history li:nth-child(2) button")
     # What is restored from there takes the place of what came after it.
     visitor.click("[data-do=clear]")
     visitor.draw((0.2, 0.8), (0.4, 0.8))
@@ -186,6 +190,19 @@ def test_the_details_show_whole_pictures_and_a_confidence_of_at_most_all(visitor
     assert box["width"] / box["height"] == pytest.approx(160 / 120, rel=0.01)
 
 
+def test_the_details_of_a_tall_photo_are_no_higher_than_the_window(visitor, own_photo, tmp_path):
+    Image.open(own_photo).crop((0, 0, 20, 120)).save(tmp_path / "tall.png")
+    visitor.open(tmp_path / "tall.png")
+    visitor.draw((0.3, 0.5), (0.7, 0.5))
+    visitor.restore()
+    expect(visitor.page.locator("#map-after img.mask").first).to_be_attached()
+    pictures = visitor.page.locator("#map-after .image-container img")
+    visitor.page.wait_for_function("x => x.naturalWidth > 1", arg=pictures.first.element_handle())
+    boxes = [picture.bounding_box() for picture in pictures.all()]
+    assert boxes[0]["height"] == visitor.page.viewport_size["height"]
+    assert all(box == boxes[0] for box in boxes)  # classes stay where they are on the photo
+
+
 def test_a_small_hole_has_its_map_in_the_details_and_in_the_editor(visitor, own_photo):
     visitor.open(own_photo)
     visitor.draw((0.5, 0.5), (0.55, 0.5))
@@ -229,6 +246,17 @@ def test_a_wide_photo_comes_back_at_its_full_size_under_its_own_name(visitor, tm
     with Image.open(download.path()) as result:
         assert download.suggested_filename == "wide photo_map.png" and result.size == (2000, 300)
         assert result.mode == "P" and np.asarray(result).max() < 19
+
+
+def test_photo_and_map_that_are_asked_for_while_another_answer_is_on_its_way_both_come(visitor, own_photo):
+    visitor.open(own_photo)
+    names = []
+    visitor.page.on("download", lambda download: names.append(download.suggested_filename))
+    visitor.page.evaluate("""() => ["#random-hole", "#download", "#download-map", "#download"].forEach(
+        (button) => document.querySelector(button).click())""")
+    visitor.idle()
+    visitor.page.wait_for_timeout(300)
+    assert sorted(names) == [f"{own_photo.stem}_map.png", f"{own_photo.stem}_restored.png"]
 
 
 @pytest.mark.slow

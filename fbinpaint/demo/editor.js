@@ -35,7 +35,8 @@ function drawing() {
 const OF_PAGE = ["open", "example", "close", "resume"], LAST_COUNTS = [...OF_PAGE, "model", "preview", "go", "download"];
 function ask(kind, details = {}) {
   if (OF_PAGE.includes(kind)) chosen++;
-  const repeated = LAST_COUNTS.includes(kind) ? questions.findIndex((question) => question.kind === kind) : -1;
+  const repeats = (question) => question.kind === kind && question.format === details.format; // photo and map are two
+  const repeated = LAST_COUNTS.includes(kind) ? questions.findIndex(repeats) : -1;
   if (repeated >= 0) questions.splice(repeated, 1);
   questions.push({ kind, ...details });
   next();
@@ -80,7 +81,8 @@ function patience(id, seconds, late) {
 
 function restore() {
   if (restoring || editor.dataset.state === "empty") return;
-  if (waiting !== null || questions.length) return void setTimeout(restore, 100); // the map may still be on its way
+  say("Restoring …"); // at once: the map of a large photo may be on its way for long
+  if (waiting !== null || questions.length) return void setTimeout(restore, 100);
   photo.cancel();
   map.cancel();
   const { session, model } = view;
@@ -88,7 +90,6 @@ function restore() {
   if (tooLarge(value)) return say(TOO_LARGE, "error");
   restoring = ++asked;
   heard.restore = view.revision;
-  say("Restoring …");
   refresh();
   props.value = value;
   trigger("restore");
@@ -130,8 +131,11 @@ async function take(news) {
   if (news.session !== old.session) {
     allowed.clear();
     unwanted.clear();
-    photo.set([]);
-    map.set([]);
+    for (const painter of [photo, map]) {
+      painter.cancel();
+      painter.set([]);
+      painter.load(""); // the pictures of the photo before can be painted on no more, however slowly the next ones come
+    }
     for (const input of all("#hole [data-setting]")) {
       if (input.type === "checkbox") input.checked = false;
       else input.value = input.nextElementSibling.value = 0;
@@ -173,7 +177,7 @@ async function take(news) {
   }
   if (news.preview || before !== view.photo) showPreview(news.preview);
   refresh();
-  if (resumed) preview();
+  if (news.marks) preview();
   const focused = document.activeElement;
   if (news.session !== old.session && (focused === document.body || !focused.checkVisibility()))
     find(view.photo ? "#photo" : ".choose").focus({ preventScroll: true }); // what was pressed is out of sight
@@ -182,7 +186,10 @@ async function take(news) {
     keep();
   }
   if (news.ask) ask(news.ask);
-  if (view.photo && before !== view.photo) bringIntoSight(find("#photo"));
+  if (view.photo && before !== view.photo) {
+    bringIntoSight(find("#photo"));
+    bringVersionIntoSight();
+  }
 }
 
 // A picture that was drawn on the server: it travels as a file of its own.
@@ -209,12 +216,20 @@ async function open(file) {
   if (uploaded) ask("open", uploaded);
 }
 
+async function openMask(file) {
+  const { session } = view;
+  const uploaded = !restoring && (await sent(file));
+  if (uploaded && session === view.session) ask("mask", uploaded);
+}
+
 async function sent(file) {
+  const megabytes = Math.ceil(file.size / 1e6);
+  if (megabytes > 100) return void say(`${file.name}: is ${megabytes} MB; files of up to 100 MB can be sent.`, "error");
   try {
     const { path } = await upload(file);
     return { path, name: file.name || "photo.png" };
   } catch (error) {
-    say(`${file.name}: could not be sent (${error.message}); files of up to 100 MB can.`, "error");
+    say(`${file.name}: could not be sent (${error.message}); try again, with a file of up to 100 MB.`, "error");
   }
 }
 
@@ -231,6 +246,12 @@ function say(text, kind = "info") {
 function bringIntoSight(part) {
   const { top, bottom } = part.getBoundingClientRect();
   if (top < 0 || bottom > window.innerHeight) part.scrollIntoView({ block: top < 0 ? "start" : "nearest" });
+}
+
+// The row of results can be longer than the page is wide. Its pictures have no width until they are there.
+function bringVersionIntoSight() {
+  const row = find(".history"), version = row.children[view.at];
+  if (version) row.scrollLeft = version.offsetLeft - (row.clientWidth - version.offsetWidth) / 2;
 }
 
 function showPreview(url) {
@@ -310,7 +331,7 @@ function refresh() {
   find(".format option").textContent = view.format ? `as it came (${view.format})` : "as it came";
   fill(find(".history"), history.map((version, index) => ({ ...version, index })), ({ thumb, label, index }) =>
     make("li", {}, make("button", { type: "button", title: label, onclick: () => go(index) },
-      make("img", { src: address(thumb), alt: label }))));
+      make("img", { src: address(thumb), alt: label, onload: bringVersionIntoSight }))));
   all(".history button").forEach((version, index) => (version.ariaCurrent = index === view.at));
   find(".history").hidden = history.length < 2;
 }
@@ -433,16 +454,20 @@ find(".choose").addEventListener("change", (event) => {
   if (event.target.files.length) open(event.target.files[0]);
   event.target.value = ""; // the same file can be chosen again
 });
-find(".mask").addEventListener("change", async (event) => {
-  const file = event.target.files[0];
+find(".mask").addEventListener("change", (event) => {
+  if (event.target.files.length) openMask(event.target.files[0]);
   event.target.value = "";
-  const { session } = view;
-  const uploaded = file && !restoring && (await sent(file));
-  if (uploaded && session === view.session) ask("mask", uploaded);
 });
 find(".forbid").addEventListener("change", (event) => {
   if (event.target.value !== "") forbid(Number(event.target.value));
   event.target.value = "";
+});
+
+// A key would choose the next class at once, on the way to the one that is meant: it opens the list.
+find(".forbid").addEventListener("keydown", (event) => {
+  if (!["ArrowDown", "ArrowUp"].includes(event.key) || !event.target.showPicker) return;
+  event.preventDefault();
+  event.target.showPicker();
 });
 
 const button = find("#compare");
@@ -451,16 +476,19 @@ for (const kind of ["pointerdown", "keydown"]) {
 }
 for (const kind of ["pointerup", "pointerleave", "pointercancel", "keyup", "blur"]) button.addEventListener(kind, () => compare(false));
 
-// Photos can be dropped and pasted anywhere on the page.
+editor.addEventListener("dragstart", (event) => event.preventDefault()); // a hand that slips presses the button all the same
+
+// Photos can be dropped and pasted anywhere on the page, but a mask is dropped where it can be chosen.
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   const { files } = event.dataTransfer;
-  if (files.length === 1) open(files[0]);
+  if (files.length === 1) (find(".file").contains(event.target) ? openMask : open)(files[0]);
   else say(files.length ? `These are ${files.length} files: drop one photo.` : "That is no file: drop a photo.", "error");
 });
 document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
+  const files = [...event.clipboardData.files];
+  const file = files.find(({ type }) => type.startsWith("image/")) ?? files[0]; // not every system knows JPEG 2000
   if (file) open(file);
 });
 

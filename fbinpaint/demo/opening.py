@@ -65,7 +65,10 @@ def on_resume(page: Page, request: dict, before: Session | None) -> tuple[Sessio
     """What a page shows that was loaded anew: Gradio 6.31 does so after every break of the connection."""
     session, drawing = page.storage.use(page.storage.sessions.get(request["session"])).take_over(), request["left"]
     page.storage.admit(session)
-    left = {key: drawing[key] for key in ("marks", "strokes", "forbidden")}
+    left: dict[str, list] = {key: drawing[key] for key in ("marks", "strokes", "forbidden")}
+    made = session.recipe(session.now)
+    if made and (made.marks, made.strokes) == (left["marks"], left["strokes"]):  # it came after the page was left
+        left = dict.fromkeys(left, [])
     news = left | {"settings": read_settings(drawing["settings"]), "message": told(AS_LEFT)}
     return session, news if session.used else news | {"ask": "look_at_photo"}
 

@@ -53,7 +53,7 @@ COLOURS = """
     #details .row > * { min-width: min(300px, 100%) !important; }
     #rounds .grid-wrap { min-height: 0; max-height: none; }
     #rounds .caption-label { max-width: 100%; white-space: normal; }
-    .seen .image-container img { max-height: none; object-fit: contain; }
+    .seen .image-container img { max-height: 100svh; object-fit: contain; }
     /* A class's colour beside its name, not behind it, where it could not be read. */
     #details .legend-item {
         padding-left: 1.5rem; color: var(--body-text-color);

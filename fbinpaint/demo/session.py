@@ -29,7 +29,7 @@ from .session_files import DISK_FULL, SessionFiles, remove, size_of
 MAX_VERSIONS = 20  # the oldest restorations are forgotten
 MAX_BYTES = 512 * 10**6  # of a session: 20 restorations of 2 megapixels, 8 of 12
 MAX_FILES = 500  # beside those of the versions: masks of clicks, previews, downloads
-FORGOTTEN = "Your photo was forgotten: it lay here unused for an hour, or the server was full. Open it again."
+FORGOTTEN = "Your photo was forgotten: it lay unused for an hour, or the server was full or restarted. Open it again."
 TAKEN_OVER = "This photo is open in another tab now: go on there, or open it here again."
 THUMB = 120  # pixels high
 MARK = (230, 0, 122)  # as in painter.js

@@ -20,6 +20,8 @@ from fbinpaint.images.io import SAVE_FORMATS
 
 MAX_PREVIEW = 1600  # pixels: no pane of the page is wider, and photos of 12 megapixels make browsers slow
 BLOCK = 4096  # bytes: no file takes less of a disk
+MAX_NAME = 200  # bytes: file systems allow 255, for what is added to it, too
+NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|#%\ud800-\udfff]')  # of files on all systems, or of addresses
 DISK_FULL = "This server's disk is full: nothing was kept of this step. Try again in a few minutes."
 PREVIEW_OPTIONS: dict[str, Any] = {"quality": 92, "subsampling": 0}
 revisions = itertools.count(int(time.time() * 1000))  # grows over restarts, too
@@ -106,7 +108,8 @@ class SessionFiles:
         """In a folder of its own, under the name that the visitor's browser is to give it."""
         folder = self.file("")
         folder.mkdir()
-        return folder / (re.sub(r"[^\w. ()-]", "_", stem)[-80:] + suffix)
+        name = NOT_IN_NAMES.sub("_", stem).encode()[-MAX_NAME:].decode(errors="ignore")
+        return folder / f"{name}{suffix}"
 
     @contextmanager
     def whole(self) -> Iterator[None]:

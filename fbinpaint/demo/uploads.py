@@ -1,10 +1,12 @@
 """Uploads: there must be room for them, and files that visitors name must be ones that they uploaded."""
 
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 from gradio.block_function import BlockFunction
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 from fbinpaint.errors import InputError
@@ -62,7 +64,8 @@ def refusal(line: str) -> gr.Error:
 
 
 class UploadsFit:
-    """ASGI middleware: uploads are refused, in a line, where there is no room for them."""
+    """ASGI middleware: uploads are refused, in a line, where there is no room for them. One that breaks off, as when a
+    page is closed, is no error: Gradio 6.31 would fill the log with it."""
 
     def __init__(self, app):
         self.app = app
@@ -75,4 +78,5 @@ class UploadsFit:
                 await run_in_threadpool(storage.make_room, int(length) if length.isdigit() else 0)
             except InputError as error:
                 return await PlainTextResponse(str(error), status_code=507)(scope, receive, send)
-        await self.app(scope, receive, send)
+        with suppress(ClientDisconnect):
+            await self.app(scope, receive, send)
