@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import numpy as np
@@ -663,6 +665,29 @@ def test_exemplars_of_ones_own_are_saved_with_the_pipeline(tiny_pipeline, tmp_pa
     weights = loaded.recorrector.config.exemplar_weights
     assert weights == pipe.recorrector.config.exemplar_weights and len(weights) == 2 and max(weights) > 0
     assert np.array_equal(loaded.segment(photos[0]), pipe.segment(photos[0]))
+
+
+@contextmanager
+def double_by_default() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("surroundings", [torch.inference_mode, double_by_default], ids=["inference", "double"])
+def test_exemplars_do_not_depend_on_torchs_settings(tiny_pipeline, surroundings):
+    """Nor may others be set afterwards, elsewhere."""
+    photos, maps = map(list, zip(*labelled_scenes("cityscapes", 4), strict=True))
+    usual, pipe = copy.deepcopy(tiny_pipeline), copy.deepcopy(tiny_pipeline)
+    usual.set_exemplars(photos, maps)
+    with surroundings():
+        pipe.set_exemplars(photos, maps)
+    for _ in range(2):
+        for name, value in usual.recorrector.named_buffers():
+            assert torch.equal(pipe.recorrector.get_buffer(name), value)
+        usual.set_exemplars(photos, maps), pipe.set_exemplars(photos, maps)
 
 
 def test_labels_of_some_classes_say_nothing_of_the_others(tiny_pipeline, tmp_path):

@@ -159,7 +159,7 @@ class Statistics:
     def add(self, cells: Tensor, classes: Tensor) -> None:
         """cells (n,D) and their classes (n,), of `labelled_cells`."""
         self.counts += classes.bincount(minlength=len(self.counts))
-        self.sums += torch.zeros(self.sums.shape).index_add_(0, classes, cells)
+        self.sums += cells.new_zeros(self.sums.shape).index_add_(0, classes, cells)
         # They are symmetric: without what lies left of the diagonal this takes a quarter less of the time.
         for rows, columns in zip(cells.split(BLOCK, 1), range(0, cells.shape[1], BLOCK), strict=True):
             self.upper[columns : columns + BLOCK, columns:] += rows.T @ cells[:, columns:]
