@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fbinpaint.errors import InputError
 from fbinpaint.images.convert import check_hole, is_deep, name_of, read_map, to_mask, to_rgb, upright
+from fbinpaint.images.metadata import carry_over
+from fbinpaint.images.modes import own_copy
 from fbinpaint.labels import LabelSpace
 from fbinpaint.pipeline.outputs import Patch, Photo
 
@@ -123,8 +125,9 @@ def read_photos(
         patches: list[list[Patch]] = [[] for _ in range(num_rounds + 1)]
         hole = to_mask(m, size, photo=x) if hole is None else hole
         check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
-        source = x if isinstance(x, PIL.Image.Image) else None
-        photos.append(Photo(pixels, hole, drawn, original, patches, source=source))
+        photos.append(Photo(pixels, hole, drawn, original, patches))
+        if isinstance(x, PIL.Image.Image):
+            photos[-1].source, photos[-1].info = own_copy(x), carry_over(x).info
     return photos
 
 
