@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import os
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from fbinpaint.hub.saved import FORMAT_VERSION
 from fbinpaint.models import InitialInpainter, Segmenter
 
 from . import fake_hub
+from .conftest import make_tiny_networks, quiet_pipeline
 from .fake_hub import TOKEN, FakeHub, Repo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -712,6 +715,40 @@ def test_a_model_saved_over_one_in_shards_loads(tiny_pipeline, tmp_path):
     tiny_pipeline.save_pretrained(tmp_path / "model")
     assert not list((tmp_path / "model").rglob("*.index.json"))
     FeedbackInpaintPipeline.from_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("max_shard_size", [None, "20KB"])
+def test_a_pipeline_is_saved_whole_or_not_at_all(max_shard_size, tiny_pipeline, tiny_pipeline_dir, tmp_path):
+    """Over another one; what is not the model's stays."""
+    folder, other = shutil.copytree(tiny_pipeline_dir, tmp_path / "model"), quiet_pipeline(make_tiny_networks(seed=1))
+    (folder / "notes.txt").write_text("by hand")
+
+    def files() -> dict[Path, bytes]:
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before, limits = files(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # as a disk that is full before the segmenter is
+    try:
+        with pytest.raises(InputError, match=f"^{folder}: could not be written .*File too large"):
+            other.save_pretrained(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits), signal.signal(signal.SIGXFSZ, usual)
+    assert files() == before and not any(path.name.startswith(".") for path in folder.iterdir())
+    other.save_pretrained(folder, max_shard_size=max_shard_size)
+    loaded = FeedbackInpaintPipeline.from_pretrained(folder)
+    for name in COMPONENTS:
+        saved = getattr(loaded, name).state_dict()
+        assert all(torch.equal(saved[key], value) for key, value in getattr(other, name).state_dict().items())
+    assert (folder / "notes.txt").read_text() == "by hand"
+    assert (folder / f"segmenter/{WEIGHTS}.safetensors").exists() == (max_shard_size is None)
+
+
+def test_a_place_that_no_pipeline_can_be_saved_to_is_one_line(tiny_pipeline, tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(InputError, match=f"^{place}: could not be written .Not a directory"):
+            tiny_pipeline.save_pretrained(place)
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float16, 4), (torch.bfloat16, 24)])

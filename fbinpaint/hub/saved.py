@@ -187,6 +187,11 @@ def weight_names(variant: str | None = None) -> list[str]:
     return [f"{stem}.safetensors", f"{stem}-*-of-*.safetensors"]
 
 
+def index_name(variant: str | None = None) -> str:
+    """Of the file that says in which shards the weights of one variant are."""
+    return f"{WEIGHTS}.safetensors.index.{f'{variant}.json' if variant else 'json'}"
+
+
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     return sorted(path for name in weight_names(variant) for path in folder.glob(name))
 

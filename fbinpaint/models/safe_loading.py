@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.hub.saved import (
     HUB_OPTIONS,
-    WEIGHTS,
     WithoutPath,
     check_format_version,
     check_network,
     check_safe,
     fetch,
+    index_name,
     weight_files,
 )
 from fbinpaint.system.files import read_json
@@ -46,13 +46,16 @@ class SafeLoading(WithoutPath, ModelMixin):
         **options: Any,
     ) -> None:
         """As in diffusers, with weights that whoever may read the configuration may read: safetensors writes private
-        files. An index of shards that were there is removed with them. Raises InputError for any other format."""
+        files. An index of shards that were there is removed with them. Raises InputError for any other format, OSError
+        for what cannot be written."""
         check_safe(safe_serialization)
-        kind = f"{variant}.json" if variant else "json"
-        (Path(save_directory) / f"{WEIGHTS}.safetensors.index.{kind}").unlink(missing_ok=True)
-        super().save_pretrained(
-            save_directory, is_main_process, save_function, safe_serialization, variant, max_shard_size, **options
-        )
+        (Path(save_directory) / index_name(variant)).unlink(missing_ok=True)
+        try:
+            super().save_pretrained(
+                save_directory, is_main_process, save_function, safe_serialization, variant, max_shard_size, **options
+            )
+        except SafetensorError as error:  # a disk that is full
+            raise OSError(one_line(error)) from error
         for path in Path(save_directory).glob("*.safetensors"):
             shutil.copymode(Path(save_directory) / "config.json", path)
 
