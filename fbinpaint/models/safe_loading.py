@@ -79,6 +79,8 @@ class SafeLoading(WithoutPath, ModelMixin):
         if not os.path.isdir(folder):
             folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
         folder = folder / subfolder
+        if (folder / "model_index.json").is_file():
+            raise InputError(f'{name}: is a whole pipeline; say which network of it, as by subfolder="segmenter"')
         pipeline = Path(os.path.abspath(folder)).parent
         if (pipeline / "model_index.json").is_file():  # it is one network of a saved pipeline
             check_format_version(pipeline)
