@@ -614,6 +614,14 @@ def test_bad_input_is_one_clear_line(tiny_pipeline, arguments, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("sample_size", [0, 8, 4097, 96.0, "96"])
+def test_a_pipeline_that_would_not_load_again_is_not_made(tiny_networks, tiny_pipeline_dir, sample_size):
+    with pytest.raises(InputError, match=f"sample_size {sample_size!r}: must be a whole number, from 16 to 4096"):
+        FeedbackInpaintPipeline.from_networks(tiny_networks, "cityscapes", sample_size=sample_size)
+    with pytest.raises(InputError, match=f"sample_size {sample_size!r}: must be"):
+        FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir, sample_size=sample_size)
+
+
 def test_a_saved_pipeline_gives_the_same_bits_in_a_new_process(tiny_pipeline, tiny_pipeline_dir, tmp_path):
     files = [path.name for path in tiny_pipeline_dir.rglob("*") if path.is_file()]
     assert {name.rsplit(".", 1)[1] for name in files} == {"json", "safetensors"}
