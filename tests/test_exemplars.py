@@ -760,12 +760,20 @@ def test_absurd_weights_of_exemplars_are_refused(tiny_pipeline_dir, tmp_path, we
     assert "\n" not in str(refused.value)
 
 
+def one_dot(ids: np.ndarray) -> np.ndarray:
+    """Of a map all but one pixel unknown."""
+    dot = np.full_like(ids, IGNORE)
+    dot[20, 21] = 3
+    return dot
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda photos, maps: ([], []), "0 exemplars"),
         (lambda photos, maps: (photos, maps[:1]), "2 exemplars, 1 semantic maps"),
-        (lambda photos, maps: (photos, [np.full_like(ids, IGNORE) for ids in maps]), "know no pixel"),
+        (lambda photos, maps: (photos, [np.full_like(ids, IGNORE) for ids in maps]), "know next to nothing"),
+        (lambda photos, maps: (photos, [one_dot(ids) for ids in maps]), "know next to nothing"),  # between the cells
         (lambda photos, maps: (photos, [ids + 200 for ids in maps]), "2"),
         (lambda photos, maps: (photos, [ids.T for ids in maps]), "is 48x64, the photo 64x48"),
     ],
