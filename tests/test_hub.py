@@ -786,6 +786,11 @@ def test_the_handler_answers_with_pictures_that_tell_their_origin(tiny_pipeline_
     with_nothing = handler({"inputs": photo, "parameters": {"mask": Image.new("L", photo.size), "rounds": 0}})
     untouched = Image.open(io.BytesIO(base64.b64decode(with_nothing["image"])))
     assert np.array_equal(untouched, photo) and "xmp" not in untouched.info and len(with_nothing["notes"]) == 1
+    sent = io.BytesIO()
+    photo.save(sent, "PNG")
+    in_lines = base64.encodebytes(sent.getvalue()).decode()  # as `base64 photo.png` has it
+    same = handler({"inputs": in_lines, "parameters": {"mask": Image.fromarray(hole), "rounds": 0}})
+    assert same == handler({"inputs": photo, "parameters": {"mask": Image.fromarray(hole), "rounds": 0}})
     assert handler({"inputs": photo})["error"].startswith("nothing says what to fill")
     assert handler({"inputs": "%", "parameters": {}})["error"].startswith("inputs: is not base64 text")
 
