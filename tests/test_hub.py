@@ -694,6 +694,7 @@ def test_a_missing_folder_is_one_line(name):
 def test_networks_load_from_a_folder(tiny_pipeline, tiny_pipeline_dir, tmp_path):
     network = InitialInpainter.from_pretrained(tiny_pipeline_dir, subfolder="initial_inpainter", dtype=torch.bfloat16)
     assert network.dtype == torch.bfloat16 and not network.training
+    assert Segmenter.from_pretrained(tiny_pipeline_dir / "segmenter", subfolder=None).config.num_classes == 19
     with pytest.raises(InputError, match=f'^{tiny_pipeline_dir}: is a whole pipeline; .*subfolder="segmenter"'):
         Segmenter.from_pretrained(tiny_pipeline_dir)
     with pytest.raises(InputError, match="config.json: is of InitialInpainter"):

@@ -61,13 +61,13 @@ class SafeLoading(WithoutPath, ModelMixin):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # its first argument has another name
-        cls, name: str | Path, subfolder: str = "", variant: str | None = None, **options: Any
+        cls, name: str | Path, subfolder: str | None = None, variant: str | None = None, **options: Any
     ):
         """The network saved in a folder or a Hub repository, in evaluation mode.
 
         Args:
             name: the folder, or the repository's USER/NAME or USER/NAME@REVISION.
-            subfolder: where the network lies in it, such as "segmenter" in a saved pipeline.
+            subfolder: where the network lies in it, such as "segmenter" in a saved pipeline; None = at the top.
             variant: "fp16" for the weights saved under that name; `dtype=torch.float16` keeps them so.
             options: `dtype`, and for the Hub `revision`, `token`, `cache_dir`, `local_files_only`, as in diffusers.
 
@@ -75,7 +75,7 @@ class SafeLoading(WithoutPath, ModelMixin):
             InputError: not there, not this network, incomplete, damaged, pickled, or with NaN or infinity among its
                 weights.
         """
-        folder = Path(name)
+        folder, subfolder = Path(name), subfolder or ""
         if not os.path.isdir(folder):
             folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
         folder = folder / subfolder
