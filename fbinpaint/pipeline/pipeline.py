@@ -74,7 +74,7 @@ class FeedbackInpaintPipeline(MapPipeline):
             guided_inpainter=guided_inpainter,
         )
         self.register_to_config(
-            label_space=label_space.name, sample_size=sample_size, variant=variant, format_version=FORMAT_VERSION
+            label_space=label_space.name, sample_size=int(sample_size), variant=variant, format_version=FORMAT_VERSION
         )
         self.networks.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
