@@ -676,7 +676,7 @@ def double_by_default() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("surroundings", [torch.inference_mode, double_by_default], ids=["inference", "double"])
+@pytest.mark.parametrize("surroundings", [torch.inference_mode, double_by_default, lambda: torch.device("meta")])
 def test_exemplars_do_not_depend_on_torchs_settings(tiny_pipeline, surroundings):
     """Nor may others be set afterwards, elsewhere."""
     photos, maps = map(list, zip(*labelled_scenes("cityscapes", 4), strict=True))

@@ -97,8 +97,10 @@ def test_photos_of_no_kind_are_given_to_some_model(tiny):
     assert len(photos) == 13
 
 
-def test_the_choice_does_not_depend_on_torchs_default_type(tiny):
+def test_the_choice_does_not_depend_on_torchs_defaults(tiny):
     usual = choose_model(tiny, noise((64, 48))).scores
+    with torch.device("meta"):
+        assert choose_model(tiny, noise((64, 48))).scores == usual
     torch.set_default_dtype(torch.float64)
     try:
         assert choose_model(tiny, noise((64, 48))).scores == pytest.approx(usual, abs=1e-6)

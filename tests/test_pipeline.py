@@ -410,6 +410,16 @@ def test_masks_of_every_shape_are_taken(tiny_pipeline, kind):
         tiny_pipeline(photos[0], torch.stack([plane] * 3))
 
 
+def test_torchs_default_device_is_not_asked_for_anything(tiny_pipeline):
+    """Which may be a GPU beside networks on the CPU, or the other way round."""
+    image, mask, options = photo(200, 150), box(200, 150), {"forbidden": ["car"], "output_type": "np"}
+    usual, found = tiny_pipeline(image, mask, **options), tiny_pipeline.segment(image)
+    with torch.device("meta"):  # whose tensors hold nothing
+        out = tiny_pipeline(image, mask, **options)
+        assert np.array_equal(tiny_pipeline.segment(image), found)
+    assert np.array_equal(out.images, usual.images) and np.array_equal(out.semantic_after, usual.semantic_after)
+
+
 def test_mask_image_is_the_mask_by_its_name_in_diffusers(tiny_pipeline):
     image, mask = photo(48, 48), box(48, 48)
     expected = tiny_pipeline(image, mask).images[0].tobytes()

@@ -142,7 +142,7 @@ def read_forbidden(classes: str | int | Sequence[str | int] | None, label_space:
     ids = label_space.class_ids(classes)
     if len(ids) == label_space.num_classes:
         raise InputError(f"forbidden: these are all classes of {label_space.name}; leave at least one")
-    return torch.isin(torch.arange(label_space.num_classes), torch.tensor(ids)) if ids else None
+    return torch.from_numpy(np.isin(np.arange(label_space.num_classes), ids)) if ids else None
 
 
 def draw_seed(generator: torch.Generator | None) -> int:

@@ -56,7 +56,7 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     """
     image, hole = looked_at(photo, mask)
     distances = {name: distance(pipe, image, hole) for name, pipe in pipes.items()}
-    shares = (-SHARPNESS * torch.tensor(list(distances.values()))).softmax(0).tolist()
+    shares = (-SHARPNESS * torch.tensor(list(distances.values()), device="cpu")).softmax(0).tolist()
     return Choice(min(distances, key=distances.__getitem__), dict(zip(distances, shares, strict=True)))
 
 
