@@ -117,8 +117,8 @@ class FeedbackInpaintPipeline(MapPipeline):
 
         Args:
             image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white), an array
-                (H,W,3), uint8 or float, or a tensor (3,H,W); or a batch, array (B,H,W,3) or tensor (B,3,H,W). At least
-                16 pixels a side.
+                (H,W,3), uint8 or float, or a tensor (3,H,W); or a batch, array (B,H,W,3) or tensor (B,3,H,W). From 16
+                pixels a side to 64 megapixels.
             mask: as many masks, PIL, arrays (H,W), (B,H,W) or (B,H,W,1), or a tensor (H,W), (B,H,W) or (B,1,H,W);
                 white = hole, from half of its range on, so soft masks are cut there (bools and 0/1 as they are; a
                 painted layer on transparency by its alpha; see `images.to_mask`). Another size of the same shape is
