@@ -11,13 +11,14 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fbinpaint.errors import InputError
+from fbinpaint.errors import InputError, check_whole
 from fbinpaint.hub.origin import write_origin
 from fbinpaint.loop import Networks, feedback_rounds
 from fbinpaint.pipeline import FeedbackInpaintPipeline
@@ -59,13 +60,14 @@ def check_export(folder: Path, sizes: Sequence[int], num_rounds: int) -> None:
     """Raises InputError as `export_onnx` does, before any long work."""
     if os.path.lexists(folder):
         raise InputError(f"{folder}: is there already; move it away, or name another folder")
+    if not sizes:
+        raise InputError("no resolution: there would be no graph; give one or more, such as 256")
     for size in sizes:
-        if size < STRIDE or size % STRIDE:
+        if not isinstance(size, Integral) or size < STRIDE or size % STRIDE:
             raise InputError(f"resolution {size}: must be a multiple of {STRIDE}, such as 256")
         if size > LARGEST:
             raise InputError(f"resolution {size}: must be at most {LARGEST}")
-    if not 0 <= num_rounds <= MAX_ROUNDS:
-        raise InputError(f"rounds {num_rounds}: must be from 0 to {MAX_ROUNDS}")
+    check_whole("rounds", num_rounds, 0, MAX_ROUNDS)
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -75,7 +77,7 @@ def check_export(folder: Path, sizes: Sequence[int], num_rounds: int) -> None:
 
 
 def export_onnx(
-    pipe: FeedbackInpaintPipeline, folder: Path, sizes: Sequence[int] = SIZES, num_rounds: int = 2
+    pipe: FeedbackInpaintPipeline, folder: str | os.PathLike, sizes: Sequence[int] = SIZES, num_rounds: int = 2
 ) -> list[Path]:
     """Writes a new folder, whole or not at all; the graphs in it, in the order of `sizes`.
 
@@ -89,6 +91,7 @@ def export_onnx(
         InputError: the folder is there already or cannot be written, sizes or rounds are none, or packages are missing
             (the extra `onnx` has them).
     """
+    folder = Path(folder)
     check_export(folder, sizes, num_rounds)
     loop = WholeLoop(copy.deepcopy(pipe.networks).to("cpu", torch.float32), num_rounds).eval()
     names = {size: f"inpaint-{size}.onnx" for size in dict.fromkeys(sizes)}

@@ -113,7 +113,9 @@ class LabelSpace:
 
     def to_config(self) -> str | dict[str, Any]:
         """What a configuration names it by: a built-in one by its name, any other by all there is to it."""
-        return self.name if LABEL_SPACES.get(self.name) == self else json.loads(json.dumps(asdict(self)))
+        if LABEL_SPACES.get(self.name) == self:
+            return self.name
+        return json.loads(json.dumps(asdict(self), default=operator.index))  # numbers of a palette may be numpy's
 
     def _palette_table(self) -> np.ndarray:
         table = np.full((256, 3), IGNORE_COLOUR, dtype=np.uint8)

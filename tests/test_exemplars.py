@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import numpy as np
@@ -665,6 +667,29 @@ def test_exemplars_of_ones_own_are_saved_with_the_pipeline(tiny_pipeline, tmp_pa
     assert np.array_equal(loaded.segment(photos[0]), pipe.segment(photos[0]))
 
 
+@contextmanager
+def double_by_default() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("surroundings", [torch.inference_mode, double_by_default, lambda: torch.device("meta")])
+def test_exemplars_do_not_depend_on_torchs_settings(tiny_pipeline, surroundings):
+    """Nor may others be set afterwards, elsewhere."""
+    photos, maps = map(list, zip(*labelled_scenes("cityscapes", 4), strict=True))
+    usual, pipe = copy.deepcopy(tiny_pipeline), copy.deepcopy(tiny_pipeline)
+    usual.set_exemplars(photos, maps)
+    with surroundings():
+        pipe.set_exemplars(photos, maps)
+    for _ in range(2):
+        for name, value in usual.recorrector.named_buffers():
+            assert torch.equal(pipe.recorrector.get_buffer(name), value)
+        usual.set_exemplars(photos, maps), pipe.set_exemplars(photos, maps)
+
+
 def test_labels_of_some_classes_say_nothing_of_the_others(tiny_pipeline, tmp_path):
     """Of labels of cars alone nobody can tell what is no car: maps are not to become full of them."""
     pipe, scenes = copy.deepcopy(tiny_pipeline), labelled_scenes("cityscapes", 8)
@@ -735,12 +760,20 @@ def test_absurd_weights_of_exemplars_are_refused(tiny_pipeline_dir, tmp_path, we
     assert "\n" not in str(refused.value)
 
 
+def one_dot(ids: np.ndarray) -> np.ndarray:
+    """Of a map all but one pixel unknown."""
+    dot = np.full_like(ids, IGNORE)
+    dot[20, 21] = 3
+    return dot
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda photos, maps: ([], []), "0 exemplars"),
         (lambda photos, maps: (photos, maps[:1]), "2 exemplars, 1 semantic maps"),
-        (lambda photos, maps: (photos, [np.full_like(ids, IGNORE) for ids in maps]), "know no pixel"),
+        (lambda photos, maps: (photos, [np.full_like(ids, IGNORE) for ids in maps]), "know next to nothing"),
+        (lambda photos, maps: (photos, [one_dot(ids) for ids in maps]), "know next to nothing"),  # between the cells
         (lambda photos, maps: (photos, [ids + 200 for ids in maps]), "2"),
         (lambda photos, maps: (photos, [ids.T for ids in maps]), "is 48x64, the photo 64x48"),
     ],

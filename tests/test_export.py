@@ -167,7 +167,7 @@ def test_ratios_are_to_the_first():
         (["--resolution", "100"], "resolution 100: must be a multiple of 16"),
         (["--resolution", "64", "0"], "resolution 0: must be a multiple of 16"),
         (["--resolution", "4112"], "resolution 4112: must be at most 4096"),
-        (["--rounds", "101"], "rounds 101: must be from 0 to 100"),
+        (["--rounds", "101"], "rounds 101: must be a whole number, from 0 to 100"),
         (["--output", "{tmp}"], "{tmp}: is there already; move it away"),
         (["--output", "{tmp}/file/onnx"], "{tmp}/file: cannot be written to"),
         (["--model", "{tmp}"], "{tmp}/model_index.json"),
@@ -180,6 +180,22 @@ def test_what_cannot_be_exported_is_one_line(options, said, tiny_pipeline_dir, t
     (line,) = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert line.startswith("error: ") and said.format(tmp=tmp_path) in line
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"sizes": []}, "no resolution"),
+    ({"sizes": [64.0]}, "resolution 64.0: must be a multiple of 16"),
+    ({"sizes": ["64"]}, "resolution 64: must be a multiple of 16"),
+    ({"sizes": [64], "num_rounds": 1.5}, "rounds 1.5: must be a whole number"),
+    ({}, "model: is there already"),
+])  # fmt: skip
+def test_in_python_a_folder_may_be_text_and_the_rest_is_checked(options, said, tiny_pipeline, tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(InputError, match=said):
+        export_onnx(tiny_pipeline, str(tmp_path / ("graphs" if options else "model")), **options)
+    with pytest.raises(InputError, match=f"{tmp_path}/file: cannot be written to"):
+        (tmp_path / "file").touch()
+        export_onnx(tiny_pipeline, f"{tmp_path}/file/graphs")
 
 
 def test_another_format_is_refused(tiny_pipeline_dir, tmp_path, capsys):

@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import os
+import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from fbinpaint.hub.saved import FORMAT_VERSION
 from fbinpaint.models import InitialInpainter, Segmenter
 
 from . import fake_hub
+from .conftest import make_tiny_networks, quiet_pipeline
 from .fake_hub import TOKEN, FakeHub, Repo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -691,6 +694,9 @@ def test_a_missing_folder_is_one_line(name):
 def test_networks_load_from_a_folder(tiny_pipeline, tiny_pipeline_dir, tmp_path):
     network = InitialInpainter.from_pretrained(tiny_pipeline_dir, subfolder="initial_inpainter", dtype=torch.bfloat16)
     assert network.dtype == torch.bfloat16 and not network.training
+    assert Segmenter.from_pretrained(tiny_pipeline_dir / "segmenter", subfolder=None).config.num_classes == 19
+    with pytest.raises(InputError, match=f'^{tiny_pipeline_dir}: is a whole pipeline; .*subfolder="segmenter"'):
+        Segmenter.from_pretrained(tiny_pipeline_dir)
     with pytest.raises(InputError, match="config.json: is of InitialInpainter"):
         Segmenter.from_pretrained(tiny_pipeline_dir / "initial_inpainter")
     for saved in (tiny_pipeline, tiny_pipeline.segmenter):
@@ -712,6 +718,40 @@ def test_a_model_saved_over_one_in_shards_loads(tiny_pipeline, tmp_path):
     tiny_pipeline.save_pretrained(tmp_path / "model")
     assert not list((tmp_path / "model").rglob("*.index.json"))
     FeedbackInpaintPipeline.from_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("max_shard_size", [None, "20KB"])
+def test_a_pipeline_is_saved_whole_or_not_at_all(max_shard_size, tiny_pipeline, tiny_pipeline_dir, tmp_path):
+    """Over another one; what is not the model's stays."""
+    folder, other = shutil.copytree(tiny_pipeline_dir, tmp_path / "model"), quiet_pipeline(make_tiny_networks(seed=1))
+    (folder / "notes.txt").write_text("by hand")
+
+    def files() -> dict[Path, bytes]:
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before, limits = files(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # as a disk that is full before the segmenter is
+    try:
+        with pytest.raises(InputError, match=f"^{folder}: could not be written .*File too large"):
+            other.save_pretrained(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits), signal.signal(signal.SIGXFSZ, usual)
+    assert files() == before and not any(path.name.startswith(".") for path in folder.iterdir())
+    other.save_pretrained(folder, max_shard_size=max_shard_size)
+    loaded = FeedbackInpaintPipeline.from_pretrained(folder)
+    for name in COMPONENTS:
+        saved = getattr(loaded, name).state_dict()
+        assert all(torch.equal(saved[key], value) for key, value in getattr(other, name).state_dict().items())
+    assert (folder / "notes.txt").read_text() == "by hand"
+    assert (folder / f"segmenter/{WEIGHTS}.safetensors").exists() == (max_shard_size is None)
+
+
+def test_a_place_that_no_pipeline_can_be_saved_to_is_one_line(tiny_pipeline, tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(InputError, match=f"^{place}: could not be written .Not a directory"):
+            tiny_pipeline.save_pretrained(place)
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float16, 4), (torch.bfloat16, 24)])
@@ -747,6 +787,11 @@ def test_the_handler_answers_with_pictures_that_tell_their_origin(tiny_pipeline_
     with_nothing = handler({"inputs": photo, "parameters": {"mask": Image.new("L", photo.size), "rounds": 0}})
     untouched = Image.open(io.BytesIO(base64.b64decode(with_nothing["image"])))
     assert np.array_equal(untouched, photo) and "xmp" not in untouched.info and len(with_nothing["notes"]) == 1
+    sent = io.BytesIO()
+    photo.save(sent, "PNG")
+    in_lines = base64.encodebytes(sent.getvalue()).decode()  # as `base64 photo.png` has it
+    same = handler({"inputs": in_lines, "parameters": {"mask": Image.fromarray(hole), "rounds": 0}})
+    assert same == handler({"inputs": photo, "parameters": {"mask": Image.fromarray(hole), "rounds": 0}})
     assert handler({"inputs": photo})["error"].startswith("nothing says what to fill")
     assert handler({"inputs": "%", "parameters": {}})["error"].startswith("inputs: is not base64 text")
 

@@ -129,6 +129,8 @@ def test_a_label_space_of_a_file_comes_back_from_a_configuration(tmp_path):
     assert space.flip(np.arange(7)).tolist() == [3, 1, 2, 0, 4, 5, 6]
     assert json.loads(json.dumps(space.to_config())).items() >= content.items()
     assert label_space_of(json.loads(json.dumps(space.to_config())), "config.json") == space
+    of_numpy = replace(space, palette=tuple(map(tuple, np.array(space.palette, np.uint8))))
+    assert of_numpy.to_config() == space.to_config()
     assert load_label_space("cityscapes") is CITYSCAPES and CITYSCAPES.to_config() == "cityscapes"
 
 

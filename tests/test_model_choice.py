@@ -97,6 +97,17 @@ def test_photos_of_no_kind_are_given_to_some_model(tiny):
     assert len(photos) == 13
 
 
+def test_the_choice_does_not_depend_on_torchs_defaults(tiny):
+    usual = choose_model(tiny, noise((64, 48))).scores
+    with torch.device("meta"):
+        assert choose_model(tiny, noise((64, 48))).scores == usual
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert choose_model(tiny, noise((64, 48))).scores == pytest.approx(usual, abs=1e-6)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_model_without_exemplars_is_taken_only_where_no_other_is_there(tiny):
     bare = quiet_pipeline(make_tiny_networks())
     bare.recorrector.set_bank(no_exemplars(bare.recorrector.bank))

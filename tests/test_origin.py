@@ -1,7 +1,9 @@
 """Licence and origin go with a model: saved, loaded, with exemplars added, trained further, on its card."""
 
 import json
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ from huggingface_hub import ModelCard
 from fbinpaint import FeedbackInpaintPipeline, InputError
 from fbinpaint.hub.card import model_card, says_less
 from fbinpaint.hub.origin import as_launched, for_others, inherited, named_origin, options_for_others, read_origin
+from fbinpaint.labels import CITYSCAPES
 
-from .conftest import labelled_scenes
+from .conftest import labelled_scenes, make_tiny_networks
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs/reports/streets.json"
@@ -155,6 +158,16 @@ def test_the_card_names_the_base_model_and_how_to_install(licensed, base, in_met
     card = ModelCard(str(model_card(licensed, "user/name")))
     assert card.data.base_model == in_metadata and f"Base model: {base}. Time: 7 minutes." in card.text
     assert "pip install path/to/fbinpaint" in card.text and "DiffusionPipeline.from_pretrained(FOLDER)" in card.text
+
+
+def test_the_cards_command_works_for_classes_of_several_words(tmp_path):
+    classes = (*CITYSCAPES.classes[:-1], "the dog's bed")
+    space = replace(CITYSCAPES, name="rooms", classes=classes)
+    pipe = FeedbackInpaintPipeline.from_networks(make_tiny_networks(), space, sample_size=np.int64(96))
+    pipe.save_pretrained(tmp_path / "rooms")
+    (command,) = [line for line in model_card(tmp_path / "rooms", "user/rooms").text.splitlines() if "--remove" in line]
+    words = shlex.split(command)
+    assert words[words.index("--remove") :][:3] == ["--remove", "the dog's bed", "--output"]
 
 
 def test_a_card_that_states_more_is_told_from_one_that_states_less(licensed, tiny_pipeline_dir):

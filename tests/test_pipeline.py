@@ -410,6 +410,16 @@ def test_masks_of_every_shape_are_taken(tiny_pipeline, kind):
         tiny_pipeline(photos[0], torch.stack([plane] * 3))
 
 
+def test_torchs_default_device_is_not_asked_for_anything(tiny_pipeline):
+    """Which may be a GPU beside networks on the CPU, or the other way round."""
+    image, mask, options = photo(200, 150), box(200, 150), {"forbidden": ["car"], "output_type": "np"}
+    usual, found = tiny_pipeline(image, mask, **options), tiny_pipeline.segment(image)
+    with torch.device("meta"):  # whose tensors hold nothing
+        out = tiny_pipeline(image, mask, **options)
+        assert np.array_equal(tiny_pipeline.segment(image), found)
+    assert np.array_equal(out.images, usual.images) and np.array_equal(out.semantic_after, usual.semantic_after)
+
+
 def test_mask_image_is_the_mask_by_its_name_in_diffusers(tiny_pipeline):
     image, mask = photo(48, 48), box(48, 48)
     expected = tiny_pipeline(image, mask).images[0].tobytes()
@@ -612,6 +622,14 @@ def test_bad_input_is_one_clear_line(tiny_pipeline, arguments, message):
     with pytest.raises(InputError, match=message) as error:
         tiny_pipeline(**(good | arguments))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("sample_size", [0, 8, 4097, 96.0, "96"])
+def test_a_pipeline_that_would_not_load_again_is_not_made(tiny_networks, tiny_pipeline_dir, sample_size):
+    with pytest.raises(InputError, match=f"sample_size {sample_size!r}: must be a whole number, from 16 to 4096"):
+        FeedbackInpaintPipeline.from_networks(tiny_networks, "cityscapes", sample_size=sample_size)
+    with pytest.raises(InputError, match=f"sample_size {sample_size!r}: must be"):
+        FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir, sample_size=sample_size)
 
 
 def test_a_saved_pipeline_gives_the_same_bits_in_a_new_process(tiny_pipeline, tiny_pipeline_dir, tmp_path):

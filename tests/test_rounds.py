@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from fbinpaint import FeedbackInpaintPipeline
@@ -163,3 +164,29 @@ def test_of_overlapping_crops_the_last_one_fills():
     first, second = divide_hole(hole, crops)
     assert np.array_equal(second, hole[:, 20:])
     assert not first[:, 20:].any() and np.array_equal(first[:, :20], hole[:, :20])
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """Stored on its side, as a telephone does."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.info["exif"] = exif.tobytes()
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16", "turned L", "turned RGB"])
+@pytest.mark.parametrize("change", [Image.Image.close, lambda image: image.paste(image.getpixel((3, 3)), (0, 0, 9, 9))])
+def test_rounds_can_be_looked_at_when_the_photo_is_closed_or_drawn_on(pipe, mode, change):
+    kind = mode.removeprefix("turned ")
+    levels = np.random.default_rng(0).integers(0, 65536, (48, 64), dtype=np.uint16)
+    image = Image.fromarray(levels) if kind == "I;16" else Image.fromarray(photo(1)).convert(kind)
+    image = turned(image) if mode.startswith("turned") else image
+    image.info["dpi"] = (72, 96)
+    hole = np.zeros((64, 48) if mode.startswith("turned") else (48, 64), bool)
+    hole[10:30, 12:40] = True
+    rounds = pipe(image, hole, num_feedback_rounds=1).rounds[0]
+    before = [round_.image for round_ in rounds]
+    change(image)
+    for round_, known in zip(rounds, before, strict=True):
+        assert round_.image.mode == known.mode and round_.image.tobytes() == known.tobytes()
+        assert round_.image.info == known.info and "dpi" in known.info

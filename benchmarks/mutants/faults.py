@@ -1087,8 +1087,8 @@ FAULTS = [
         ),
         (
             "everything but the named classes is forbidden",
-            "return torch.isin(torch.arange(label_space.num_classes), torch.tensor(ids)) if ids else None",
-            "return ~torch.isin(torch.arange(label_space.num_classes), torch.tensor(ids)) if ids else None",
+            "return torch.from_numpy(np.isin(np.arange(label_space.num_classes), ids)) if ids else None",
+            "return torch.from_numpy(~np.isin(np.arange(label_space.num_classes), ids)) if ids else None",
             "test_rounds.py",
         ),
     ),

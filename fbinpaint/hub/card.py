@@ -4,6 +4,7 @@ Figures come from reports of `evaluate`, how it was trained from its `training.j
 nobody wrote down is "not stated".
 """
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ out.images[0].save("restored.png")
 ```
 
     fbinpaint run --image photo.jpg --mask mask.png --output restored.png --model {repo_id}
-    fbinpaint run --image photo.jpg --remove {first_class} --output emptied.png --model {repo_id}
+    fbinpaint run --image photo.jpg --remove {last_class} --output emptied.png --model {repo_id}
 
 Intended for research on inpainting and segmentation, and for trying the method.
 
@@ -123,7 +124,7 @@ def model_card(folder: Path, repo_id: str, reports: Iterable[Path] = ()) -> "Mod
         repo_id=repo_id,
         label_space=index["label_space"],
         classes=", ".join(classes),
-        first_class=classes[-1],
+        last_class=shlex.quote(classes[-1]),
         picture=f"\n![{CAPTION}]({NAME})\n" if has_example(index["label_space"]) else "",
         people=PEOPLE if set(OF_PEOPLE) & set(classes) else "",
         sample_size=index["sample_size"],

@@ -80,7 +80,8 @@ def picture(value: Any, name: str) -> Image.Image:
     if not isinstance(value, str):
         raise InputError(f"{name}: is a {type(value).__name__}; give an image file as base64 text")
     try:
-        data = base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value, validate=True)
+        text = value.partition(",")[2] if value.startswith("data:") else value
+        data = base64.b64decode("".join(text.split()), validate=True)  # many programs break it into lines
     except (binascii.Error, ValueError) as error:
         raise InputError(f"{name}: is not base64 text ({error}); give an image file as base64 text") from error
     return load_image(ImageBytes(name, data))

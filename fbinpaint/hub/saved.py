@@ -22,6 +22,7 @@ COMPONENTS = {
     "recorrector": "Recorrector",
     "guided_inpainter": "GuidedInpainter",
 }
+SAMPLE_SIZES = (16, 4096)  # the least and the largest
 PICKLE_SUFFIXES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")  # loading one can run any code
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "token")  # of snapshot_download
 WEIGHTS = "diffusion_pytorch_model"  # the name diffusers gives them
@@ -59,8 +60,9 @@ def check_pipeline(folder: Path, variant: str | None = None) -> None:
         raise InputError(f"{path}: is of {class_of(index)}; name the folder of a FeedbackInpaintPipeline")
     check_format_version(folder)
     label_space, sample_size = index.get("label_space"), index.get("sample_size")
-    if not isinstance(label_space, str) or not isinstance(sample_size, int) or not 16 <= sample_size <= 4096:
-        raise InputError(f"{path}: names no label space or no sample size of 16..4096; save the pipeline again")
+    low, high = SAMPLE_SIZES
+    if not isinstance(label_space, str) or not isinstance(sample_size, int) or not low <= sample_size <= high:
+        raise InputError(f"{path}: names no label space or no sample size of {low}..{high}; save the pipeline again")
     if not isinstance(index.get("variant", ""), str):
         raise InputError(f"{path}: its variant is not a name; save the pipeline again")
     for name, class_name in COMPONENTS.items():
@@ -185,6 +187,11 @@ def weight_names(variant: str | None = None) -> list[str]:
     """Patterns of the weights of one variant, whole or in shards."""
     stem = f"{WEIGHTS}.{variant}" if variant else WEIGHTS
     return [f"{stem}.safetensors", f"{stem}-*-of-*.safetensors"]
+
+
+def index_name(variant: str | None = None) -> str:
+    """Of the file that says in which shards the weights of one variant are."""
+    return f"{WEIGHTS}.safetensors.index.{f'{variant}.json' if variant else 'json'}"
 
 
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:

@@ -53,6 +53,17 @@ def as_photo(
     return image
 
 
+def own_copy(photo: Image.Image) -> Image.Image | None:
+    """A photo for `in_mode_of`, whatever is done to the original meanwhile: upright, with nothing that it says of
+    itself. None of a plain RGB photo, of which the pixels that were read hold everything."""
+    if photo.mode == "RGB" and not photo.has_transparency_data:
+        return None
+    image = upright(photo, "image")
+    image = image.copy() if image is photo else image
+    image.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    return image
+
+
 def in_mode_of(
     photo: Image.Image, pixels: np.ndarray, hole: np.ndarray, unknown: np.ndarray | None = None
 ) -> Image.Image:

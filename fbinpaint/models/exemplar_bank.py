@@ -11,7 +11,7 @@ The bank of a released model holds statistics and small maps, no pixels of any p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce, wraps
+from functools import partial, reduce, wraps
 from typing import Any
 
 import torch
@@ -152,14 +152,15 @@ class Statistics:
     features at all strides."""
 
     def __init__(self, num_classes: int, channels: int):
-        self.counts = torch.zeros(num_classes, dtype=torch.float64)
-        self.sums = torch.zeros(num_classes, channels, dtype=torch.float64)
-        self.upper = torch.zeros(channels, channels, dtype=torch.float64)  # of the squares, in blocks
+        zeros = partial(torch.zeros, dtype=torch.float64, device="cpu")
+        self.counts = zeros(num_classes)
+        self.sums = zeros(num_classes, channels)
+        self.upper = zeros(channels, channels)  # of the squares, in blocks
 
     def add(self, cells: Tensor, classes: Tensor) -> None:
         """cells (n,D) and their classes (n,), of `labelled_cells`."""
         self.counts += classes.bincount(minlength=len(self.counts))
-        self.sums += torch.zeros(self.sums.shape).index_add_(0, classes, cells)
+        self.sums += cells.new_zeros(self.sums.shape).index_add_(0, classes, cells)
         # They are symmetric: without what lies left of the diagonal this takes a quarter less of the time.
         for rows, columns in zip(cells.split(BLOCK, 1), range(0, cells.shape[1], BLOCK), strict=True):
             self.upper[columns : columns + BLOCK, columns:] += rows.T @ cells[:, columns:]

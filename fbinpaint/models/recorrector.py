@@ -123,7 +123,8 @@ class Recorrector(SafeLoading, GradientCheckpointing, ModelMixin, ConfigMixin): 
         configuration follows, so that the saved model loads with it."""
         for field in fields(Exemplars):
             old, new = getattr(self, f"bank_{field.name}"), getattr(exemplars, field.name)
-            if old.shape == new.shape:  # DDP knows its buffers by their identity
+            # DDP knows its buffers by their identity. Those of `inference_mode` cannot be written to outside of it.
+            if old.shape == new.shape and not old.is_inference():
                 old.copy_(new)
             else:
                 setattr(self, f"bank_{field.name}", new.to(old.device, old.dtype))

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from fbinpaint.errors import InputError, one_line
 from fbinpaint.hub.saved import (
     HUB_OPTIONS,
-    WEIGHTS,
     WithoutPath,
     check_format_version,
     check_network,
     check_safe,
     fetch,
+    index_name,
     weight_files,
 )
 from fbinpaint.system.files import read_json
@@ -46,25 +46,28 @@ class SafeLoading(WithoutPath, ModelMixin):
         **options: Any,
     ) -> None:
         """As in diffusers, with weights that whoever may read the configuration may read: safetensors writes private
-        files. An index of shards that were there is removed with them. Raises InputError for any other format."""
+        files. An index of shards that were there is removed with them. Raises InputError for any other format, OSError
+        for what cannot be written."""
         check_safe(safe_serialization)
-        kind = f"{variant}.json" if variant else "json"
-        (Path(save_directory) / f"{WEIGHTS}.safetensors.index.{kind}").unlink(missing_ok=True)
-        super().save_pretrained(
-            save_directory, is_main_process, save_function, safe_serialization, variant, max_shard_size, **options
-        )
+        (Path(save_directory) / index_name(variant)).unlink(missing_ok=True)
+        try:
+            super().save_pretrained(
+                save_directory, is_main_process, save_function, safe_serialization, variant, max_shard_size, **options
+            )
+        except SafetensorError as error:  # a disk that is full
+            raise OSError(one_line(error)) from error
         for path in Path(save_directory).glob("*.safetensors"):
             shutil.copymode(Path(save_directory) / "config.json", path)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # its first argument has another name
-        cls, name: str | Path, subfolder: str = "", variant: str | None = None, **options: Any
+        cls, name: str | Path, subfolder: str | None = None, variant: str | None = None, **options: Any
     ):
         """The network saved in a folder or a Hub repository, in evaluation mode.
 
         Args:
             name: the folder, or the repository's USER/NAME or USER/NAME@REVISION.
-            subfolder: where the network lies in it, such as "segmenter" in a saved pipeline.
+            subfolder: where the network lies in it, such as "segmenter" in a saved pipeline; None = at the top.
             variant: "fp16" for the weights saved under that name; `dtype=torch.float16` keeps them so.
             options: `dtype`, and for the Hub `revision`, `token`, `cache_dir`, `local_files_only`, as in diffusers.
 
@@ -72,10 +75,12 @@ class SafeLoading(WithoutPath, ModelMixin):
             InputError: not there, not this network, incomplete, damaged, pickled, or with NaN or infinity among its
                 weights.
         """
-        folder = Path(name)
+        folder, subfolder = Path(name), subfolder or ""
         if not os.path.isdir(folder):
             folder = fetch(str(name), [subfolder], variant, **{key: options.pop(key, None) for key in HUB_OPTIONS})
         folder = folder / subfolder
+        if (folder / "model_index.json").is_file():
+            raise InputError(f'{name}: is a whole pipeline; say which network of it, as by subfolder="segmenter"')
         pipeline = Path(os.path.abspath(folder)).parent
         if (pipeline / "model_index.json").is_file():  # it is one network of a saved pipeline
             check_format_version(pipeline)

@@ -144,7 +144,7 @@ class Fold:
         features, probabilities, classes, filled = (torch.cat(of_all) for of_all in zip(*self.scored, strict=True))
         features, probabilities = (x[:, :, None, None] for x in (features, probabilities))  # cells as photos of one
         votes = discriminate([features], probabilities, exemplars)
-        maps = pool(probabilities, votes, torch.tensor(WEIGHTS))  # (n,C,1,len(WEIGHTS))
+        maps = pool(probabilities, votes, torch.tensor(WEIGHTS, device="cpu"))  # (n,C,1,len(WEIGHTS))
         of_cells = (maps.gather(1, classes[:, None, None, None].expand_as(maps[:, :1])) + MIN_SHARE).log()[:, 0, 0]
         return torch.stack([of_cells[state].sum(0) for state in (~filled, filled)])
 
@@ -171,7 +171,7 @@ def own_exemplars(
         statistics = reduce(operator.add, (fold.statistics for fold in some))
         return statistics.exemplars(torch.stack(maps), mirror_of(label_space))
 
-    own, likelihoods = of(folds), torch.zeros(2, len(WEIGHTS))
+    own, likelihoods = of(folds), torch.zeros(2, len(WEIGHTS), device="cpu")
     shown = shown_by(own)
     for fold in folds:
         if fold.statistics.counts.any():

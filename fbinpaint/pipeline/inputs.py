@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fbinpaint.errors import InputError
 from fbinpaint.images.convert import check_hole, is_deep, name_of, read_map, to_mask, to_rgb, upright
+from fbinpaint.images.metadata import carry_over
+from fbinpaint.images.modes import own_copy
 from fbinpaint.labels import LabelSpace
 from fbinpaint.pipeline.outputs import Patch, Photo
 
@@ -123,8 +125,9 @@ def read_photos(
         patches: list[list[Patch]] = [[] for _ in range(num_rounds + 1)]
         hole = to_mask(m, size, photo=x) if hole is None else hole
         check_hole(hole, name_of(x if isinstance(m, str) else m, "the mask"))
-        source = x if isinstance(x, PIL.Image.Image) else None
-        photos.append(Photo(pixels, hole, drawn, original, patches, source=source))
+        photos.append(Photo(pixels, hole, drawn, original, patches))
+        if isinstance(x, PIL.Image.Image):
+            photos[-1].source, photos[-1].info = own_copy(x), carry_over(x).info
     return photos
 
 
@@ -139,7 +142,7 @@ def read_forbidden(classes: str | int | Sequence[str | int] | None, label_space:
     ids = label_space.class_ids(classes)
     if len(ids) == label_space.num_classes:
         raise InputError(f"forbidden: these are all classes of {label_space.name}; leave at least one")
-    return torch.isin(torch.arange(label_space.num_classes), torch.tensor(ids)) if ids else None
+    return torch.from_numpy(np.isin(np.arange(label_space.num_classes), ids)) if ids else None
 
 
 def draw_seed(generator: torch.Generator | None) -> int:

@@ -145,7 +145,7 @@ class MapPipeline(SavedPipeline):
             semantic_maps: a map per photo, as `semantic_map` there; 255 = unknown, so partial labels will do.
 
         Raises:
-            InputError: an argument is not of this form, or no pixel is labelled.
+            InputError: an argument is not of this form, or next to no pixel is labelled.
         """
         photos, maps = split_photos(photos), split_planes(semantic_maps)
         if not photos or len(photos) != len(maps):
@@ -161,7 +161,7 @@ class MapPipeline(SavedPipeline):
         bank = self.recorrector.bank.to("cpu")
         own, weights = own_exemplars(bank, self.segmenter, self.label_space, labelled())
         if not own.counts.any():
-            raise InputError("the exemplars' semantic maps know no pixel (all are 255); label some")
+            raise InputError("the exemplars' semantic maps know next to nothing (255 = unknown); label areas")
         self.recorrector.set_bank(bank.adapted(own), weights, shown_by(own))
         exemplars = {"name": f"{len(photos)} labelled photos, added as exemplars", "licence": NOT_STATED}
         self._origin = self.origin | inherited([exemplars], [("the model they were added to", self.origin)])

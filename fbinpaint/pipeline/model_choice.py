@@ -56,7 +56,7 @@ def choose_model(pipes: "Mapping[str, FeedbackInpaintPipeline]", photo: Any, mas
     """
     image, hole = looked_at(photo, mask)
     distances = {name: distance(pipe, image, hole) for name, pipe in pipes.items()}
-    shares = (-SHARPNESS * torch.tensor(list(distances.values()))).softmax(0).tolist()
+    shares = (-SHARPNESS * torch.tensor(list(distances.values()), device="cpu")).softmax(0).tolist()
     return Choice(min(distances, key=distances.__getitem__), dict(zip(distances, shares, strict=True)))
 
 
@@ -132,7 +132,7 @@ def mahalanobis(features: Tensor, classes: Tensor, bank: Exemplars, first: int) 
         at_least_float32(x)[..., channels] for x in (bank.centre, bank.deviation, bank.means, bank.correlation)
     )
     correlation = correlation[channels]
-    identity = torch.eye(len(correlation), device=correlation.device)
+    identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
     factor = torch.linalg.cholesky(torch.lerp(correlation, identity, SHRINKAGE))
     residuals = (features - centre) / deviation - means[classes]
     return torch.linalg.solve_triangular(factor, residuals.T, upper=False).square().mean(0)

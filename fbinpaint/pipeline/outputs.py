@@ -13,7 +13,7 @@ from diffusers.utils import BaseOutput
 
 from fbinpaint.images.convert import mask_image
 from fbinpaint.images.crops import Crop, resize_image
-from fbinpaint.images.modes import as_photo
+from fbinpaint.images.modes import in_mode_of
 from fbinpaint.labels import IGNORE, LabelSpace
 
 
@@ -41,8 +41,9 @@ class Photo:
 
     pixels (H,W,3) uint8; hole (H,W) bool; drawn (H,W) uint8, the user's map, 255 = undecided; original (H,W,3)
     float32 in [0,1], the photo of a caller who gave floats; global_map (h,w) uint8, a small map of the whole photo,
-    which the known part's labels come from; patches[k], those of round k so far; source, the image of a caller who gave
-    a PIL one.
+    which the known part's labels come from; patches[k], those of round k so far; of a caller who gave a PIL image,
+    source, its `fbinpaint.images.modes.own_copy`, and info, what results keep of its `Image.info`. Nothing here is the
+    caller's own: rounds may be looked at when the photo has long been closed, or drawn on.
 
     What is filled before the loop is no longer hole but known; filled (H,W) bool remembers where, confidence is
     that of the global map's classes there if nothing else was a hole.
@@ -57,6 +58,7 @@ class Photo:
     filled: np.ndarray | None = None
     confidence: float = 0.0
     source: PIL.Image.Image | None = None
+    info: dict = field(default_factory=dict)
 
     @property
     def painted(self) -> np.ndarray:
@@ -102,7 +104,9 @@ class RoundOutput:
             self._paste(pixels, patch, resize_image(patch.fill, (patch.crop.width, patch.crop.height)))
         if self.output_type == "pil":
             source, painted = self.photo.source, self.photo.painted
-            return PIL.Image.fromarray(pixels) if source is None else as_photo(source, pixels, painted, painted)
+            image = PIL.Image.fromarray(pixels) if source is None else in_mode_of(source, pixels, painted, painted)
+            image.info = dict(self.photo.info)
+            return image
         floats = pixels.astype(np.float32)
         floats /= 255
         if self.photo.original is not None:

@@ -7,8 +7,8 @@ import diffusers
 import torch
 from torch import Tensor
 
-from fbinpaint.errors import InputError
-from fbinpaint.hub.saved import COMPONENTS, FORMAT_VERSION
+from fbinpaint.errors import InputError, check_whole
+from fbinpaint.hub.saved import COMPONENTS, FORMAT_VERSION, SAMPLE_SIZES
 from fbinpaint.labels import LabelSpace, get_label_space
 from fbinpaint.loop import Networks, Round
 from fbinpaint.models import GuidedInpainter, InitialInpainter, Recorrector, Segmenter
@@ -25,7 +25,7 @@ class FeedbackInpaintPipeline(MapPipeline):
     Args:
         label_space: of the classes, or its name if it is built in, see `fbinpaint.labels`; None = as the segmenter has
             it. A segmenter that knows none is told.
-        sample_size: crops whose shorter side is longer than this are worked on at this size, pixels.
+        sample_size: crops whose shorter side is longer than this are worked on at this size, pixels, 16 to 4096.
         variant: what guides the inpainter, one of `fbinpaint.loop.VARIANTS`; all but "feedback" are controls.
         format_version: not to be given; diffusers wants an argument for each entry of model_index.json.
 
@@ -58,6 +58,7 @@ class FeedbackInpaintPipeline(MapPipeline):
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
+        check_whole("sample_size", sample_size, *SAMPLE_SIZES)  # no other could be loaded again
         label_space = agreed_label_space(label_space, segmenter)
         for network in (segmenter, recorrector, guided_inpainter):
             if network.config.num_classes != label_space.num_classes:
@@ -73,7 +74,7 @@ class FeedbackInpaintPipeline(MapPipeline):
             guided_inpainter=guided_inpainter,
         )
         self.register_to_config(
-            label_space=label_space.name, sample_size=sample_size, variant=variant, format_version=FORMAT_VERSION
+            label_space=label_space.name, sample_size=int(sample_size), variant=variant, format_version=FORMAT_VERSION
         )
         self.networks.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -116,8 +117,8 @@ class FeedbackInpaintPipeline(MapPipeline):
 
         Args:
             image: one photo or a list: PIL of any mode (EXIF orientation honoured, alpha laid on white), an array
-                (H,W,3), uint8 or float, or a tensor (3,H,W); or a batch, array (B,H,W,3) or tensor (B,3,H,W). At least
-                16 pixels a side.
+                (H,W,3), uint8 or float, or a tensor (3,H,W); or a batch, array (B,H,W,3) or tensor (B,3,H,W). From 16
+                pixels a side to 64 megapixels.
             mask: as many masks, PIL, arrays (H,W), (B,H,W) or (B,H,W,1), or a tensor (H,W), (B,H,W) or (B,1,H,W);
                 white = hole, from half of its range on, so soft masks are cut there (bools and 0/1 as they are; a
                 painted layer on transparency by its alpha; see `images.to_mask`). Another size of the same shape is

@@ -129,9 +129,9 @@ class Runner:
                 final.clear()  # what had settled goes on from what takes its place
             labels = round_.labels()
             before = labels if before is None else before
-            ends = torch.full((len(jobs),), bool(round_.index == self.num_rounds or self.interrupted()))
-            if last is not None and not replaced:
-                ends |= settled(round_.image, last, labels, before, mask).cpu()
+            ends = [round_.index == self.num_rounds or self.interrupted()] * len(jobs)
+            if last is not None and not replaced and not ends[0]:
+                ends = settled(round_.image, last, labels, before, mask).tolist()
             patches = make_patches(jobs, round_, labels, before)
             guidance = zip(round_.probabilities.split(1), round_.styles.split(1), strict=True)
             for i, (job, guide) in enumerate(zip(jobs, guidance, strict=True)):

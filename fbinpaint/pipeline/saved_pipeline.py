@@ -10,8 +10,19 @@ from huggingface_hub import CommitInfo
 
 from fbinpaint.hub.origin import read_origin, write_origin
 from fbinpaint.hub.publish import publish
-from fbinpaint.hub.saved import COMPONENTS, HUB_OPTIONS, WithoutPath, check_pipeline, check_repo_id, check_safe, fetch
+from fbinpaint.hub.saved import (
+    COMPONENTS,
+    HUB_OPTIONS,
+    WithoutPath,
+    check_pipeline,
+    check_repo_id,
+    check_safe,
+    fetch,
+    index_name,
+    weight_names,
+)
 from fbinpaint.images.folders import naming
+from fbinpaint.system.files import fill_folder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,13 +79,20 @@ class SavedPipeline(WithoutPath, DiffusionPipeline):
         push_to_hub: bool = False,
         **options: Any,
     ) -> None:
-        """As in diffusers, with the model's origin. `push_to_hub=True` publishes the folder as `push_to_hub` does;
-        options: `repo_id` (default: the folder's name), `private`, `token`, `commit_message`."""
+        """As in diffusers, with the model's origin, and whole or not at all: a pipeline that the folder holds stays as
+        it is until all of this one is written. `push_to_hub=True` publishes the folder as `push_to_hub` does; options:
+        `repo_id` (default: the folder's name), `private`, `token`, `commit_message`. Raises InputError for a folder
+        that cannot be written."""
         check_safe(safe_serialization)
-        folder = Path(save_directory)
-        super().save_pretrained(str(folder), safe_serialization, variant, max_shard_size)
-        if self.origin:
-            write_origin(folder, self.origin)
+        folder, save = Path(save_directory), super().save_pretrained
+
+        def write(partial: Path) -> None:
+            save(str(partial), safe_serialization, variant, max_shard_size)
+            if self.origin:
+                write_origin(partial, self.origin)
+
+        weights = [*weight_names(variant), index_name(variant)]
+        fill_folder(folder, write, [f"{network}/{name}" for network in COMPONENTS for name in weights])
         if push_to_hub:
             publish(folder, options.pop("repo_id", folder.name), self, variant=variant, **options)
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -122,12 +122,37 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
     partial = folder.with_name(f".{folder.name}.partial")  # hidden: a name that nobody gives a folder of his own
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        write(partial)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        cause = error.__cause__ if isinstance(error, InputError) else error  # of a file whose name nobody knows
+        with told_unwritten(folder):
+            if isinstance(cause, OSError):
+                raise cause
+            raise
+    replace_folder(partial, folder)
+
+
+def fill_folder(folder: Path, write: Callable[[Path], None], replaced: Sequence[str] = ()) -> None:
+    """`write` fills a hidden folder, whose files then take their places in `folder`; where it fails, all is as it was.
+
+    replaced: patterns of files that go, unless they are written anew; all others stay.
+
+    Raises InputError, naming `folder`, for one that cannot be written.
+    """
+    partial = folder / f".{uuid4().hex}.tmp"
+    try:
         with told_unwritten(folder):
             write(partial)
-    except BaseException:
+            new = {path.relative_to(partial) for path in partial.rglob("*") if path.is_file()}
+            old = {path.relative_to(folder) for pattern in replaced for path in folder.glob(pattern)}
+            for name in sorted(new):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(partial / name, folder / name)
+            for name in old - new:
+                (folder / name).unlink()
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    replace_folder(partial, folder)
 
 
 def replace_folder(new: Path, old: Path) -> None:
