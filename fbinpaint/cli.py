@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fbinpaint.batch.planning import Listing, Plan
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
+PROGRAM = "python -m fbinpaint"
 GPU_BATCH_SIZE = 16  # photos
 # What commands need beside the core.
 EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo", "train": "train"}
@@ -57,11 +58,11 @@ def _run(argv: list[str]) -> int:
     if argv[:1] == ["demo"]:
         from fbinpaint.demo import server
 
-        return server.main(argv[1:])
+        return server.main(argv[1:], f"{PROGRAM} demo")
     if argv[:1] == ["train"]:
         from fbinpaint.training import command
 
-        return command.main(argv[1:])
+        return command.main(argv[1:], f"{PROGRAM} train")
     args = _parser().parse_args(argv)
     keep_freed_memory()
     os.environ.update(openmp_settings())
@@ -103,7 +104,7 @@ def warnings_in_lines() -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m fbinpaint", description="Fill holes in photos, guided by a semantic map that the fill corrects."
+        prog=PROGRAM, description="Fill holes in photos, guided by a semantic map that the fill corrects."
     )
     parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
@@ -293,7 +294,7 @@ def _add_publish(commands: "argparse._SubParsersAction") -> None:
 
 def _command(commands, function, name: str, description: str, example: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(
-        name, help=description, description=description, epilog=f"example:\n  python -m fbinpaint {name} {example}",
+        name, help=description, description=description, epilog=f"example:\n  {PROGRAM} {name} {example}",
         formatter_class=HelpWithDefaults, allow_abbrev=False,
     )  # fmt: skip
     parser.set_defaults(command=function, name=name)
