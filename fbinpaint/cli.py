@@ -42,6 +42,8 @@ OPTIONAL = ("datasets", "pyarrow")  # what others need for some inputs: tables
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if sys.stderr is None:  # it was closed before the start, as for some services
+        sys.stderr = open(os.devnull, "w")
     try:
         return _run(argv)
     except ModuleNotFoundError as error:
@@ -69,13 +71,19 @@ def _run(argv: list[str]) -> int:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
     try:
         with warnings_in_lines():
-            return args.command(args)
+            code = args.command(args)
+            print(end="", flush=True)  # not left to the end of Python, which would fail in words of its own
+            return code
     except InputError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished files are kept", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left, at the end of Python
+        print("error: nobody reads what is printed any more; finished files are kept", file=sys.stderr)
+        return 1
 
 
 @contextmanager
@@ -719,16 +727,18 @@ def evaluate_command(args: argparse.Namespace) -> int:
         evaluation = evaluate(pipes[""], args.data, **settings)
     if not state.is_main_process:
         return 0
-    print(plain_table(evaluation.report))  # before it is saved: it is seen where that fails, too
-    for pair in evaluation.report["paired"]:
-        ours, theirs = pair.split(" vs ")
-        if theirs == f"{ours}, frozen-map":  # what feedback is worth
-            print(sentence(evaluation.report, pair))
-    evaluation.save(args.output)
-    if args.compare:
-        with whole_file(args.output.with_suffix(".md")) as temporary:
-            temporary.write_text(markdown(evaluation.report), encoding="utf-8")
-        plot(evaluation.report, args.output.with_suffix(".png"))
+    try:  # before it is saved: it is seen where that fails; and saved where nobody reads it, as behind `| head`
+        print(plain_table(evaluation.report))
+        for pair in evaluation.report["paired"]:
+            ours, theirs = pair.split(" vs ")
+            if theirs == f"{ours}, frozen-map":  # what feedback is worth
+                print(sentence(evaluation.report, pair))
+    finally:
+        evaluation.save(args.output)
+        if args.compare:
+            with whole_file(args.output.with_suffix(".md")) as temporary:
+                temporary.write_text(markdown(evaluation.report), encoding="utf-8")
+            plot(evaluation.report, args.output.with_suffix(".png"))
     print("report:", *files)
     return 0
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -511,6 +512,30 @@ def test_evaluate_writes_the_report(tmp_path, data, tiny_pipeline_dir, only_alex
     assert mean == pytest.approx(report["variants"]["telea"]["overall"]["lpips_alex"], abs=1e-5)
     assert rows[5]["miou_hole_after"] == "" and rows[0]["miou_hole_after"] != ""
     assert sorted(path.name for path in output.parent.iterdir()) == ["report.csv", "report.json"]
+
+
+def test_a_report_whose_table_nobody_reads_is_saved(tmp_path, data, tiny_pipeline_dir, only_alex, capsys, monkeypatch):
+    reader, writer = os.pipe()
+
+    def head() -> None:
+        os.read(reader, 1000)  # the first line, which says what is left out
+        os.close(reader)
+
+    threading.Thread(target=head).start()
+    arguments = ["--model", tiny_pipeline_dir, "--data", data, "--output", tmp_path / "report.json", "--limit", "1"]
+    with open(writer, "w", buffering=1) as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        code = main(["evaluate", *map(str, arguments), "--resolution", "32", "--rounds", "0"])
+    assert code == 1 and errors(capsys) == ["error: nobody reads what is printed any more; finished files are kept"]
+    assert json.loads((tmp_path / "report.json").read_text())["protocol"]["n"] == 1
+
+
+def test_run_without_stderr(tmp_path, tiny_pipeline_dir, monkeypatch):
+    arguments = ["--image", write_photo(tmp_path / "a.png"), "--mask", write_mask(tmp_path / "mask.png")]
+    monkeypatch.setattr("sys.stderr", None)  # as Python has it where it was closed before the start
+    arguments += ["--output", tmp_path / "b.png", "--model", tiny_pipeline_dir]
+    assert main(["run", *map(str, arguments)]) == 0
+    assert load_image(tmp_path / "b.png").size == (48, 40)
 
 
 def test_evaluate_scores_files_as_they_are(data, tiny_pipeline_dir, only_alex):
