@@ -65,7 +65,9 @@ def _run(argv: list[str]) -> int:
         from fbinpaint.training import command
 
         return command.main(argv[1:], f"{PROGRAM} train")
-    args = _parser().parse_args(argv)
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:  # said beside the options of the command, not beside the list of commands
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     keep_freed_memory()
     os.environ.update(openmp_settings())
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
@@ -305,7 +307,7 @@ def _command(commands, function, name: str, description: str, example: str) -> a
         name, help=description, description=description, epilog=f"example:\n  {PROGRAM} {name} {example}",
         formatter_class=HelpWithDefaults, allow_abbrev=False,
     )  # fmt: skip
-    parser.set_defaults(command=function, name=name)
+    parser.set_defaults(command=function, name=name, refuse=parser.error)
     return parser
 
 
