@@ -795,6 +795,13 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path, data, tiny_pipeline_d
     assert main([*arguments, f"a={tiny_pipeline_dir}", f"a={tiny_pipeline_dir}"]) == 1
     first, second = errors(capsys)
     assert "label spaces" in first and "same name" in second
+    networks = make_tiny_networks()
+    networks.variant = "unguided"
+    FeedbackInpaintPipeline.from_networks(networks, "cityscapes").save_pretrained(tmp_path / "unguided")
+    compared = [f"a={tiny_pipeline_dir}", f"b={tmp_path / 'unguided'}"]
+    assert main([*arguments, *compared, "--controls", "resegmented"]) == 1
+    said = capsys.readouterr()
+    assert "unguided: is guided by no map" in said.err and said.out == ""  # before the first is scored, which says more
     with pytest.raises(SystemExit):
         main([*arguments, "without-a-name"])
 
