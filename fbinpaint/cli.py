@@ -471,8 +471,8 @@ def exemplars_command(args: argparse.Namespace) -> int:
         raise InputError(f"{args.data}: holds no labelled photo; put maps of the photos' names into labels/")
     check_output(args.output)
     size = pipe.config.sample_size
-    progress = tqdm(photos, desc="exemplars", unit="photo")
-    read = [read_photo(row, size, pipe.label_space, enlarge=False) for row in progress]
+    with tqdm(photos, desc="exemplars", unit="photo") as progress:  # closed, before the line about one that is refused
+        read = [read_photo(row, size, pipe.label_space, enlarge=False) for row in progress]
     pipe.set_exemplars(*zip(*read, strict=True))
     model = pinned(args.model)
     folder = Path(model) if os.path.isdir(model) else Path(FeedbackInpaintPipeline.download(model))
