@@ -50,7 +50,7 @@ def print_levels(paths: Sequence[Path]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Seconds and bytes of PNG files, by level.",
-        epilog="example: python -m benchmarks.png examples/portrait.jpg",
+        epilog="example: python -m benchmarks.png examples/street.png",
         formatter_class=HelpWithDefaults,
     )
     parser.add_argument("photos", nargs="*", type=Path, help="of one kind (default: a procedural street)")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fbinpaint.batch.planning import Listing, Plan
     from fbinpaint.pipeline import FeedbackInpaintPipeline
 
+PROGRAM = "python -m fbinpaint"
 GPU_BATCH_SIZE = 16  # photos
 # What commands need beside the core.
 EXTRAS = {"exemplars": "train", "evaluate": "eval", "export": "onnx", "demo": "demo", "train": "train"}
@@ -41,6 +42,8 @@ OPTIONAL = ("datasets", "pyarrow")  # what others need for some inputs: tables
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 = something failed (said on stderr), 130 = interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if sys.stderr is None:  # it was closed before the start, as for some services
+        sys.stderr = open(os.devnull, "w")
     try:
         return _run(argv)
     except ModuleNotFoundError as error:
@@ -57,24 +60,32 @@ def _run(argv: list[str]) -> int:
     if argv[:1] == ["demo"]:
         from fbinpaint.demo import server
 
-        return server.main(argv[1:])
+        return server.main(argv[1:], f"{PROGRAM} demo")
     if argv[:1] == ["train"]:
         from fbinpaint.training import command
 
-        return command.main(argv[1:])
-    args = _parser().parse_args(argv)
+        return command.main(argv[1:], f"{PROGRAM} train")
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:  # said beside the options of the command, not beside the list of commands
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     keep_freed_memory()
     os.environ.update(openmp_settings())
     warnings.filterwarnings("ignore", module=r"PIL\.")  # a file that cannot be used is said in a line of our own
     try:
         with warnings_in_lines():
-            return args.command(args)
+            code = args.command(args)
+            print(end="", flush=True)  # not left to the end of Python, which would fail in words of its own
+            return code
     except InputError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished files are kept", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left, at the end of Python
+        print("error: nobody reads what is printed any more; finished files are kept", file=sys.stderr)
+        return 1
 
 
 @contextmanager
@@ -103,7 +114,7 @@ def warnings_in_lines() -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m fbinpaint", description="Fill holes in photos, guided by a semantic map that the fill corrects."
+        prog=PROGRAM, description="Fill holes in photos, guided by a semantic map that the fill corrects."
     )
     parser.add_argument("--version", action="version", version=f"fbinpaint {__version__}")
     commands = parser.add_subparsers(
@@ -293,10 +304,10 @@ def _add_publish(commands: "argparse._SubParsersAction") -> None:
 
 def _command(commands, function, name: str, description: str, example: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(
-        name, help=description, description=description, epilog=f"example:\n  python -m fbinpaint {name} {example}",
+        name, help=description, description=description, epilog=f"example:\n  {PROGRAM} {name} {example}",
         formatter_class=HelpWithDefaults, allow_abbrev=False,
     )  # fmt: skip
-    parser.set_defaults(command=function, name=name)
+    parser.set_defaults(command=function, name=name, refuse=parser.error)
     return parser
 
 
@@ -460,8 +471,8 @@ def exemplars_command(args: argparse.Namespace) -> int:
         raise InputError(f"{args.data}: holds no labelled photo; put maps of the photos' names into labels/")
     check_output(args.output)
     size = pipe.config.sample_size
-    progress = tqdm(photos, desc="exemplars", unit="photo")
-    read = [read_photo(row, size, pipe.label_space, enlarge=False) for row in progress]
+    with tqdm(photos, desc="exemplars", unit="photo") as progress:  # closed, before the line about one that is refused
+        read = [read_photo(row, size, pipe.label_space, enlarge=False) for row in progress]
     pipe.set_exemplars(*zip(*read, strict=True))
     model = pinned(args.model)
     folder = Path(model) if os.path.isdir(model) else Path(FeedbackInpaintPipeline.download(model))
@@ -718,16 +729,18 @@ def evaluate_command(args: argparse.Namespace) -> int:
         evaluation = evaluate(pipes[""], args.data, **settings)
     if not state.is_main_process:
         return 0
-    print(plain_table(evaluation.report))  # before it is saved: it is seen where that fails, too
-    for pair in evaluation.report["paired"]:
-        ours, theirs = pair.split(" vs ")
-        if theirs == f"{ours}, frozen-map":  # what feedback is worth
-            print(sentence(evaluation.report, pair))
-    evaluation.save(args.output)
-    if args.compare:
-        with whole_file(args.output.with_suffix(".md")) as temporary:
-            temporary.write_text(markdown(evaluation.report), encoding="utf-8")
-        plot(evaluation.report, args.output.with_suffix(".png"))
+    try:  # before it is saved: it is seen where that fails; and saved where nobody reads it, as behind `| head`
+        print(plain_table(evaluation.report))
+        for pair in evaluation.report["paired"]:
+            ours, theirs = pair.split(" vs ")
+            if theirs == f"{ours}, frozen-map":  # what feedback is worth
+                print(sentence(evaluation.report, pair))
+    finally:
+        evaluation.save(args.output)
+        if args.compare:
+            with whole_file(args.output.with_suffix(".md")) as temporary:
+                temporary.write_text(markdown(evaluation.report), encoding="utf-8")
+            plot(evaluation.report, args.output.with_suffix(".png"))
     print("report:", *files)
     return 0
 

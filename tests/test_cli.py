@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -77,12 +78,14 @@ def test_help_is_short_with_an_example_and_needs_no_torch(command):
         ["run", "--image", "a.png", "--mask", "m.png", "--output", "o.jpg", "--quality", "101"],
         ["evaluate", "--model", "m", "--data", "d", "--output", "r.json", "--rounds", "0,x"],
         ["evaluate", "--model", "m", "--data", "d", "--output", "r.json", "--limit", "0"],
+        ["segment", "--image", "a.png", "--output", "o.png", "--mask", "m.png"],
     ],
 )
 def test_bad_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
-    assert exit_.value.code == 2 and "usage:" in capsys.readouterr().err
+    usage = " ".join(["usage: python -m fbinpaint", *arguments[:1]])  # of the command itself
+    assert exit_.value.code == 2 and capsys.readouterr().err.startswith(f"{usage} [-h]")
 
 
 # ---------------------------------------------------------------------------------------------- finding and pairing
@@ -513,6 +516,30 @@ def test_evaluate_writes_the_report(tmp_path, data, tiny_pipeline_dir, only_alex
     assert sorted(path.name for path in output.parent.iterdir()) == ["report.csv", "report.json"]
 
 
+def test_a_report_whose_table_nobody_reads_is_saved(tmp_path, data, tiny_pipeline_dir, only_alex, capsys, monkeypatch):
+    reader, writer = os.pipe()
+
+    def head() -> None:
+        os.read(reader, 1000)  # the first line, which says what is left out
+        os.close(reader)
+
+    threading.Thread(target=head).start()
+    arguments = ["--model", tiny_pipeline_dir, "--data", data, "--output", tmp_path / "report.json", "--limit", "1"]
+    with open(writer, "w", buffering=1) as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        code = main(["evaluate", *map(str, arguments), "--resolution", "32", "--rounds", "0"])
+    assert code == 1 and errors(capsys) == ["error: nobody reads what is printed any more; finished files are kept"]
+    assert json.loads((tmp_path / "report.json").read_text())["protocol"]["n"] == 1
+
+
+def test_run_without_stderr(tmp_path, tiny_pipeline_dir, monkeypatch):
+    arguments = ["--image", write_photo(tmp_path / "a.png"), "--mask", write_mask(tmp_path / "mask.png")]
+    monkeypatch.setattr("sys.stderr", None)  # as Python has it where it was closed before the start
+    arguments += ["--output", tmp_path / "b.png", "--model", tiny_pipeline_dir]
+    assert main(["run", *map(str, arguments)]) == 0
+    assert load_image(tmp_path / "b.png").size == (48, 40)
+
+
 def test_evaluate_scores_files_as_they_are(data, tiny_pipeline_dir, only_alex):
     """One photo by hand: given masks, at the resolution of the files, so that nothing is resized."""
     pipe = FeedbackInpaintPipeline.from_pretrained(tiny_pipeline_dir)
@@ -690,7 +717,7 @@ def test_files_that_are_not_scored_are_told(data, tiny_pipeline_dir, only_alex, 
     arguments = ["--model", tiny_pipeline_dir, "--data", tmp_path / "data", "--output", tmp_path / "report.json"]
     assert main(["evaluate", *map(str, arguments), "--resolution", "32", "--limit", "1", "--rounds", "0"]) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == [
-        f"note: {tmp_path}/data/images/0003.heic: is not a photo, left alone",
+        f"note: {tmp_path}/data/images/0003.heic: is not a photo that can be read, left alone",
         f"note: {tmp_path}/data/labels/0001_label.png: has the name of no photo in images/, not used "
         "(and 1 more like it)",
     ]
@@ -768,6 +795,13 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path, data, tiny_pipeline_d
     assert main([*arguments, f"a={tiny_pipeline_dir}", f"a={tiny_pipeline_dir}"]) == 1
     first, second = errors(capsys)
     assert "label spaces" in first and "same name" in second
+    networks = make_tiny_networks()
+    networks.variant = "unguided"
+    FeedbackInpaintPipeline.from_networks(networks, "cityscapes").save_pretrained(tmp_path / "unguided")
+    compared = [f"a={tiny_pipeline_dir}", f"b={tmp_path / 'unguided'}"]
+    assert main([*arguments, *compared, "--controls", "resegmented"]) == 1
+    said = capsys.readouterr()
+    assert "unguided: is guided by no map" in said.err and said.out == ""  # before the first is scored, which says more
     with pytest.raises(SystemExit):
         main([*arguments, "without-a-name"])
 

@@ -124,7 +124,7 @@ def test_files_of_a_folder_that_are_not_used_are_told(tmp_path, monkeypatch, cap
         (tmp_path / name).touch()
     assert load_photo_folder(tmp_path)["label_format"] == ["ids", None]
     assert capsys.readouterr().out.splitlines() == [
-        f"note: {tmp_path}/images/b.heic: is not a photo, left alone (and 1 more like it)",
+        f"note: {tmp_path}/images/b.heic: is not a photo that can be read, left alone (and 1 more like it)",
         f"note: {tmp_path}/labels/b_label.png: has the name of no photo in images/, not used (and 1 more like it)",
     ]
     monkeypatch.setenv("RANK", "1")

@@ -104,6 +104,12 @@ def test_links_of_our_pages_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
 
 
+def test_examples_that_pages_and_commands_name_are_there():
+    code = [path for folder in ("fbinpaint", "benchmarks", "deploy") for path in (ROOT / folder).rglob("*.py")]
+    named = {name for path in DOCUMENTS + code for name in re.findall(r"\bexamples/[\w./]*\w", path.read_text())}
+    assert named and [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_accelerate_takes_what_our_pages_start_it_with():
     pages = [re.sub(r"\s\\\n\s*", " ", page.read_text()) for page in DOCUMENTS]
     commands = [command for page in pages for command in re.findall(r"accelerate launch\s+([^`\n]+)", page)]

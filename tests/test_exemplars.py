@@ -813,3 +813,9 @@ def test_the_command_makes_a_copy_that_consults_ones_own(tiny_pipeline_dir, stre
     assert main(["exemplars", "--model", str(tiny_pipeline_dir), *other]) == 1
     assert "no labelled photo" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+    (bare / "labels").mkdir()
+    first = sorted(path.name for path in (bare / "images").iterdir())[0]
+    shutil.copy(bare / "images" / first, bare / "labels" / first)
+    assert main(["exemplars", "--model", str(tiny_pipeline_dir), *other]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]  # below the progress bar
+    assert last.startswith(f"error: {bare}/labels/{first}: not an index image")

@@ -45,6 +45,12 @@ def test_help_of_programs_says_defaults(program, capsys, monkeypatch):
     assert ("(default: 7860)" if program is app else "(default: 256 128)") in " ".join(text.split())
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "demo", "train"])
+def test_help_calls_a_command_as_it_is_typed(command, capsys, monkeypatch):
+    usage = " ".join(help_of(cli.main, [command], capsys, monkeypatch).split())
+    assert usage.startswith(f"usage: python -m fbinpaint {command} [-h] ")
+
+
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "table"])
 def test_help_of_benchmarks_says_defaults(name, capsys, monkeypatch):
     main = importlib.import_module(f"benchmarks.{name}").main

@@ -56,10 +56,10 @@ def test_a_wheel_holds_every_module_and_the_command(installed):
     assert "[console_scripts]\nfbinpaint = fbinpaint.cli:main" in entry_points.read_text()
 
 
-def test_without_a_clone_a_model_is_asked_for(installed, tmp_path):
+@pytest.mark.parametrize("command", ["segment --image photo.png --output map.png", "demo"])
+def test_without_a_clone_a_model_is_asked_for(command, installed, tmp_path):
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "photo.png")
-    command = ["-m", "fbinpaint", "segment", "--image", "photo.png", "--output", "map.png"]
-    done = python(installed, *command, cwd=tmp_path)
+    done = python(installed, "-m", "fbinpaint", *command.split(), cwd=tmp_path)
     assert done.returncode == 1 and not (tmp_path / "map.png").exists()
     assert done.stderr == (
         "error: no --model given, and the bundled ones are only in a clone; name a folder or a Hub id\n"

@@ -287,7 +287,7 @@ def test_a_folder_of_photos_is_no_table_for_a_file_beside_them(photos, run, tmp_
     os.link(photos / "photos/0.png", tmp_path / "photos/0.png")
     pq.write_table(pa.table(columns(photos, 3)), tmp_path / "photos/meta.parquet")
     code, said = run(tmp_path / "photos", tmp_path / "restored", f"--mask={photos / 'mask.png'}")
-    assert code == 0 and "meta.parquet: is not a photo, left alone" in said
+    assert code == 0 and "meta.parquet: is not a photo that can be read, left alone" in said
     assert [path.name for path in (tmp_path / "restored").iterdir()] == ["0.png"]
 
 
@@ -296,7 +296,7 @@ def test_a_folder_of_photos_as_datasets_has_it_is_no_table(photos, run, tmp_path
     os.link(photos / "photos/0.png", tmp_path / "photos/train/0.png")
     pq.write_table(pa.table({"file_name": ["train/0.png"]}), tmp_path / "photos/metadata.parquet")
     code, said = run(tmp_path / "photos", tmp_path / "restored", f"--mask={photos / 'mask.png'}")
-    assert code == 0 and "metadata.parquet: is not a photo, left alone" in said
+    assert code == 0 and "metadata.parquet: is not a photo that can be read, left alone" in said
     assert (tmp_path / "restored/train/0.png").read_bytes() == expected(photos, 0)
 
 

@@ -34,8 +34,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers evaluate",
         description="Score peers and a model on the same photos and holes, and tell what each costs.",
-        epilog="example: python -m benchmarks.peers evaluate --model checkpoints/faces --peers lama=runs/lama/pipeline "
-        "--data examples/faces --output peers.json",
+        epilog="example: python -m benchmarks.peers evaluate --model checkpoints/streets --peers "
+        "lama=runs/lama/pipeline --data examples/streets --output peers.json",
         formatter_class=HelpWithDefaults,
     )
     add = parser.add_argument

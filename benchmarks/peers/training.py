@@ -59,7 +59,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         prog="python -m benchmarks.peers train",
         description="Train a peer. All other options are those of train_accelerate.py.",
         epilog="example: python -m benchmarks.peers train --peer lama-fourier --losses lama --train_data_dir "
-        "examples/faces --label_space celebamask-hq --num_validation_images 1 --output_dir runs/lama",
+        "examples/streets --label_space cityscapes --num_validation_images 1 --output_dir runs/lama",
         formatter_class=HelpWithDefaults,
         allow_abbrev=False,
     )

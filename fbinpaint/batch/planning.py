@@ -228,7 +228,7 @@ def in_folders(
         yield from cannot.new()
         files, others = by_stem(place, names, image)
         count["pictures"] += sum(map(len, files.values()))
-        yield from (Note(f"{path}: is not a photo, left alone") for path in others)
+        yield from (Note(f"{path}: is not a photo that can be read, left alone") for path in others)
         photos, own_masks, notes = masks.share(below(place, image), files)
         yield from notes
         results.enter(below(place, image))

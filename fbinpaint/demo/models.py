@@ -13,7 +13,7 @@ from PIL import Image
 
 from fbinpaint.errors import InputError
 from fbinpaint.hub import model_names
-from fbinpaint.hub.model_names import AUTO, CHECKPOINTS, bundled_models, by_name, load_pipeline  # noqa: F401  the page takes all from here
+from fbinpaint.hub.model_names import AUTO, bundled_models, by_name, load_pipeline  # noqa: F401  the page takes all from here
 
 from .clients import stop_for_nobody
 

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from fbinpaint.arguments import HelpWithDefaults
 from fbinpaint.errors import InputError
+from fbinpaint.hub.model_names import NOT_BUNDLED
 from fbinpaint.hub.saved import split_revision
 from fbinpaint.system.memory import bound_freed_memory
 
@@ -47,11 +48,15 @@ def models_of_the_environment() -> dict[str, str]:
     return models
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serves the page until it is ended by a signal; the exit code where it cannot begin."""
+def main(argv: Sequence[str] | None = None, program: str = "python app.py") -> int:
+    """Serves the page until it is ended by a signal; the exit code where it cannot begin.
+
+    program: what the help calls it
+    """
     parser = argparse.ArgumentParser(
-        description="The demo page.", epilog="example: python app.py --port 8000", formatter_class=HelpWithDefaults
-    )
+        prog=program, description="The demo page.", epilog=f"example: {program} --port 8000",
+        formatter_class=HelpWithDefaults,
+    )  # fmt: skip
     parser.add_argument(
         "--model", nargs="+", metavar="DIR|HUB_ID", help="default: those of FBINPAINT_MODELS, or under checkpoints/"
     )  # fmt: skip
@@ -66,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     # Not before: Gradio takes seconds to import, and ends in a traceback where the variable is no number.
     from .clients import close
-    from .models import CHECKPOINTS, bundled_models, by_name, load
+    from .models import bundled_models, by_name, load
     from .page import STYLE, build_demo
 
     bound_freed_memory()
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         models = by_name(args.model) if args.model else models_of_the_environment()
         models = models or bundled_models()
         if not models:
-            parser.error(f"no model under {CHECKPOINTS}; name one with --model")
+            raise InputError(NOT_BUNDLED)
         demo = build_demo(models)
     except InputError as error:
         parser.exit(1, f"error: {error}\n")

@@ -80,7 +80,10 @@ def with_random_exemplars(pipe: "FeedbackInpaintPipeline", seed: int) -> "Feedba
     bank = pipe.recorrector.bank
     number = max(1, pipe.recorrector.config.top_k // 2)
     if len(bank) <= number:
-        raise InputError(f"the model's bank holds {len(bank)} exemplars, so the control random-exemplar has no choice")
+        raise InputError(
+            f"{pipe.name_or_path}: its bank holds {len(bank)} exemplars, so the control random-exemplar has no choice; "
+            "leave it out"
+        )
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed)).to(bank.maps.device)
     return with_exemplars(pipe, replace(bank, maps=bank.maps[order[:number]]))
 

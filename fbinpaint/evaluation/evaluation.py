@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
+from fbinpaint.evaluation.controls import control_pipelines
 from fbinpaint.evaluation.exchange import check_results, write_protocol
 from fbinpaint.evaluation.fid import load_inception
 from fbinpaint.evaluation.methods import (
@@ -170,12 +171,14 @@ def compare(pipes: dict[str, "FeedbackInpaintPipeline"], data: Path, **settings)
     pipes:    name -> model; variants are called "name: rounds=2", and each model is compared with those before it
     settings: as of `evaluate`
 
-    Raises InputError also for models of different label spaces, whose maps cannot be compared.
+    Raises InputError also for models of different label spaces, whose maps cannot be compared; before any is scored.
     """
     spaces = {pipe.label_space.classes: pipe.label_space.name for pipe in pipes.values()}
     if len(spaces) > 1:
         names = ", ".join(sorted(spaces.values()))
         raise InputError(f"models of different label spaces ({names}) cannot be compared")
+    for pipe in pipes.values():  # what a later one cannot do is said before the first is scored
+        control_pipelines(pipe, settings.get("controls", ()), settings.get("seed", 0))
     baselines = settings.pop("baselines", tuple(BASELINES))
     results = settings.pop("results", None) or {}
     variants: dict[str, Any] = {}

@@ -12,6 +12,7 @@ import torch
 
 from fbinpaint.errors import InputError
 from fbinpaint.evaluation import metrics
+from fbinpaint.system.processes import print_note
 
 NUM_FEATURES = 2048
 MIN_PHOTOS = NUM_FEATURES + 1  # a covariance of fewer has directions without any spread
@@ -49,7 +50,7 @@ def load_inception(photos: int, device: torch.device) -> Inception | None:
         return None
     path = metrics.find_backbone("inception")
     if path is None:
-        print(f"fid is left out: no {metrics.BACKBONE_FILES['inception'][0]} in ${metrics.BACKBONES_VARIABLE}")
+        print_note([f"fid is left out: no {metrics.BACKBONE_FILES['inception'][0]} in ${metrics.BACKBONES_VARIABLE}"])
         return None
     return Inception(path, device)
 

@@ -11,6 +11,7 @@ from fbinpaint.evaluation import metrics
 from fbinpaint.evaluation.fid import Inception
 from fbinpaint.evaluation.photos import Sample
 from fbinpaint.labels import IGNORE
+from fbinpaint.system.processes import print_note
 
 IMAGE_METRICS = ("lpips_alex", "lpips_vgg", "psnr", "ssim", "psnr_hole")
 
@@ -149,5 +150,5 @@ def load_lpips(device: torch.device) -> dict[str, metrics.LPIPS]:
     if metrics.find_backbone("vgg"):
         lpips["vgg"] = metrics.LPIPS("vgg", device=device)
     else:
-        print(f"lpips_vgg is left out: no {metrics.BACKBONE_FILES['vgg'][0]} in ${metrics.BACKBONES_VARIABLE}")
+        print_note([f"lpips_vgg is left out: no {metrics.BACKBONE_FILES['vgg'][0]} in ${metrics.BACKBONES_VARIABLE}"])
     return lpips

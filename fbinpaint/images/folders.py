@@ -132,7 +132,7 @@ def files_by_stem(folder: Path, leave_out: Sequence[Path] = ()) -> dict[str, lis
 def tell_no_photos(paths: Iterable[Path | str]) -> None:
     """Prints a note where some of these files are no pictures by their names."""
     others = [path for path in paths if PurePath(path).suffix.lower() not in PHOTO_SUFFIXES]
-    print_note([f"{path}: is not a photo, left alone" for path in others])
+    print_note([f"{path}: is not a photo that can be read, left alone" for path in others])
 
 
 def masked_photo(stem: str, stems: Container[str]) -> str | None:

@@ -128,7 +128,7 @@ def save_folder(folder: Path, write: Callable[[Path], None]) -> None:
         cause = error.__cause__ if isinstance(error, InputError) else error  # of a file whose name nobody knows
         with told_unwritten(folder):
             if isinstance(cause, OSError):
-                raise cause
+                raise cause from None
             raise
     replace_folder(partial, folder)
 

@@ -59,8 +59,10 @@ MIN_SCORED = 32  # pixels, of the sides of validation photos
 ENDLESS = 10**9  # steps, where the clock ends a run
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None, program: str = "train_accelerate.py") -> argparse.Namespace:
+    """program: what the help calls it"""
     parser = argparse.ArgumentParser(
+        prog=program,
         description="Train the feedback loop on labelled and unlabelled photos.",
         epilog="example: accelerate launch train_accelerate.py --train_data_dir examples/streets "
         "--label_space cityscapes --num_validation_images 1",
@@ -388,11 +390,11 @@ def train(args: argparse.Namespace, make_trainer: type[Trainer] = Trainer) -> bo
     return finished
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, program: str = "train_accelerate.py") -> int:
     datasets.disable_progress_bars()
     keep_freed_memory()
     try:
-        return 0 if train(parse_args(argv)) else 128 + signal.SIGTERM
+        return 0 if train(parse_args(argv, program)) else 128 + signal.SIGTERM
     except InputError as error:
         print(f"error: {error}")
         return 1
