@@ -352,7 +352,7 @@ def test_workers_go_on_after_a_sigterm(tmp_path):
 KILLED_WORKER = """
 import sys
 import psutil
-from fbinpaint.data.loader import BadPhotos, BatchLoader
+from fbinpaint.data.loader import BadPhotos, BatchLoader, killed_workers_told
 from fbinpaint.data.photos import MixedBatches, PhotoCrops
 from fbinpaint.data.sources import load_photos
 from fbinpaint.errors import InputError
