@@ -716,7 +716,7 @@ def test_files_that_are_not_scored_are_told(data, tiny_pipeline_dir, only_alex, 
         shutil.copy(data / "labels/0001.png", tmp_path / "data/labels" / name)
     arguments = ["--model", tiny_pipeline_dir, "--data", tmp_path / "data", "--output", tmp_path / "report.json"]
     assert main(["evaluate", *map(str, arguments), "--resolution", "32", "--limit", "1", "--rounds", "0"]) == 0
-    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == [
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"note: {tmp_path}")] == [
         f"note: {tmp_path}/data/images/0003.heic: is not a photo that can be read, left alone",
         f"note: {tmp_path}/data/labels/0001_label.png: has the name of no photo in images/, not used "
         "(and 1 more like it)",

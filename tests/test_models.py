@@ -74,7 +74,7 @@ NAMES = ("initial_inpainter", "segmenter", "recorrector", "guided_inpainter", "d
 def test_outputs_are_finite_and_sized(name):
     output = network(name)(**inputs_of(name))
     shapes = {
-        "initial_inpainter": [(2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 6, 8)],
+        "initial_inpainter": [(2, 3, 48, 64), (2, 3, 48, 64), (2, 16, 12, 16), (2, 16, 6, 8)],
         "segmenter": [(2, CLASSES, 12, 16)]
         + [(2, 24, 12, 16), (2, 32, 6, 8), (2, 48, 3, 4), (2, 64, 2, 2), (2, 16, 12, 16)],
         "recorrector": [(2, CLASSES, 12, 16), (2, 4, 12, 16)],

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,8 @@ class BatchLoader:
     Args:
         bad_photos: where the photos are noted that the crops passed over.
 
-    Iterating raises InputError for a photo that cannot be read, if the crops do not pass over it.
+    Iterating raises InputError for a photo that cannot be read, if the crops do not pass over it, and for a worker that
+    was killed.
     """
 
     def __init__(
@@ -78,7 +79,11 @@ class BatchLoader:
         self.next_batch = batches.start
 
     def __iter__(self) -> Generator[Batch, None, None]:
-        for made in self.loader:
+        batches = iter(self.loader)
+        with suppress(ValueError, AttributeError):  # in a thread, or on Windows, where no such signal arrives
+            # As it was: torch's own handler raises its error about a killed worker out of whatever is being done.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        while (made := self.next_made(batches)) is not None:
             if isinstance(made, InputError):
                 raise made
             for name, problem in made.skipped.items():
@@ -89,6 +94,21 @@ class BatchLoader:
                 self.marks[str(made.reader)] = made.marks
             self.next_batch += 1
             yield made.batch
+
+    def next_made(self, batches: Iterator[Any]) -> Any:
+        try:
+            return next(batches, None)
+        except (RuntimeError, EOFError, OSError) as error:
+            # What a killed worker had begun to hand over breaks off.
+            broken_off = isinstance(error, (EOFError, ConnectionError, FileNotFoundError))
+            found_dead = "DataLoader worker (pid" in str(error)
+            of_worker = str(error).startswith("Caught ")  # of its own, handed on by torch
+            if not self.loader.num_workers or of_worker or not (broken_off or found_dead):
+                raise
+            raise InputError(
+                f"a process that makes crops was ended ({one_line(error)[:200]}); where memory or /dev/shm is short, "
+                "lower --dataloader_num_workers or --train_batch_size"
+            ) from error
 
     @property
     def bytes_read(self) -> int:
@@ -102,21 +122,6 @@ class BatchLoader:
             return None
         reading = self.crops.reading(self.batches, self.workers, self.next_batch)
         return reading | {"first_pass": self.crops.first_pass, "marks": self.marks}
-
-
-@contextmanager
-def killed_workers_told() -> Iterator[None]:
-    """Around all that is done while workers run: torch raises its error about one that was killed from a signal, that
-    is anywhere. Raises InputError in its place."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise InputError(
-            f"a process that makes crops was ended ({one_line(error)[:200]}); where memory or /dev/shm is short, lower "
-            "--dataloader_num_workers or --train_batch_size"
-        ) from error
 
 
 def start_worker(_worker: int) -> None:

@@ -19,7 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm.auto import tqdm
 
 from fbinpaint.arguments import HelpWithDefaults, amount, count, positive
-from fbinpaint.data.loader import BatchLoader, killed_workers_told
+from fbinpaint.data.loader import BatchLoader
 from fbinpaint.data.photos import MixedBatches
 from fbinpaint.data.streams import StreamedCrops
 from fbinpaint.errors import InputError
@@ -320,8 +320,7 @@ def run_steps(args: argparse.Namespace, trainer: Trainer, first: int) -> bool:
     )
     share, cost = trainer.progress.share(first), Cost(loader)
     over, stopping = share >= 1, False
-    # Whatever happens, its workers end: no exit waits for them.
-    with killed_workers_told(), closing(iter(loader)) as batches:
+    with closing(iter(loader)) as batches:  # whatever happens, its workers end: no exit waits for them
         for step in () if over else bar:
             for place in range(accumulated):
                 number = (step * accumulated + place) * processes + process
