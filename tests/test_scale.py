@@ -44,6 +44,7 @@ def options(street_folder, unlabelled_folder, tiny_pipeline_dir, vgg_file) -> li
 def train(options: list[str], output: Path, steps: int, *more: str) -> None:
     """In a process of its own, to be run or killed; its exit code is the script's."""
     torch.set_num_threads(1)  # as those of `launch`: the sums are the same then
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     sys.exit(train_accelerate.main([*options, "--output_dir", str(output), "--max_train_steps", str(steps), *more]))
 
 

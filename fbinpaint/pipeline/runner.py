@@ -17,7 +17,6 @@ from fbinpaint.pipeline.grain import add_grain
 from fbinpaint.pipeline.outputs import Patch, Photo
 from fbinpaint.pipeline.plain_holes import fill_plain_holes, mean_in
 from fbinpaint.pipeline.refinement import refine
-from fbinpaint.pipeline.thin_holes import FirstFill, navier_stokes
 
 MAX_DETAIL = 4  # details are painted up to so many times sample_size
 MIN_ENLARGEMENT = 1.5  # a fill that is enlarged less loses nothing one would see
@@ -53,7 +52,7 @@ class Runner:
         """Run everything; yields the number of the round after each step of each batch of crops or, where they go
         abreast, of all of them."""
         for photo in photos:
-            fill_plain_holes(photo, self.sample_size, self.grain_seed, self.thin_fill(photo))
+            fill_plain_holes(photo, self.sample_size, self.grain_seed, self.first_fill)
         jobs = [job for photo in photos for job in plan_jobs(photo, self.sample_size)]
         # Global maps first: they lay down the map of the known part, the crops then write the holes.
         batches = in_batches(sorted(jobs, key=lambda job: not job.for_global_map))
@@ -75,13 +74,6 @@ class Runner:
                 reached = [index for index in indices if index is not None]
                 progress.update(len(reached))
                 yield reached[0]
-
-    def thin_fill(self, photo: Photo) -> FirstFill:
-        """What fills thin holes: the initial inpainter, unless the photo is larger than details are painted at, where
-        it would take half a minute for what hardly shows."""
-        height, width = photo.hole.shape
-        painted_at = working_size(width, height, MAX_DETAIL * self.sample_size)
-        return self.first_fill if painted_at == (width, height) else navier_stokes
 
     def first_fill(self, pixels: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the initial inpainter makes of a part of a photo, without details and with them: see `FirstFill`."""

@@ -2,9 +2,9 @@
 
 The networks decide on a small copy of a large photo, of which a pixel is known only if all that it covers is. There a
 thin hole would grow, dense ones would leave nothing known between them. But what lies in a thin hole is told by its
-neighbours, no map is needed for it: it is filled at the photo's own size, by the initial inpainter alone or, in very
-large photos, by `navier_stokes`, and what is filled is known from then on. Where all around is flat or slopes evenly no
-details are painted: no network continues that to the level.
+neighbours, no map is needed for it: it is filled at the photo's own size, by the initial inpainter alone or, where that
+would take long, by `navier_stokes`, and what is filled is known from then on. Where all around is flat or slopes evenly
+no details are painted: no network continues that to the level.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,8 @@ import numpy as np
 from fbinpaint.images.crops import bounding_box, working_size
 
 THIN = 12  # pixels from the nearest known one: lines of 16 cross, slanted ones too, without getting deeper
-STEP, MARGIN = 192, 32  # pixels: what is painted at once, and how far around it that looks
+STEP, MARGIN = 192, 32  # pixels: the side of what is painted at once, and how far around it that looks
+MAX_TILES = 100  # that a network paints: ten seconds on two cores
 
 RADIUS = 3  # pixels, of the neighbourhood that Navier-Stokes looks at
 FINEST = 2  # pixels, standard deviation of the blur that takes texture away
@@ -53,14 +54,14 @@ def fill_thin_holes(
     if not thin.any():
         return pixels, hole
     pixels, remaining = pixels.copy(), hole.copy()
-    height, width = hole.shape
-    for top, left in product(range(0, height, STEP), range(0, width, STEP)):
+    corners = product(*(range(0, side, STEP) for side in hole.shape))
+    tiles = [(top, left) for top, left in corners if thin[top : top + STEP, left : left + STEP].any()]
+    fill = first_fill if len(tiles) <= MAX_TILES else navier_stokes
+    for top, left in tiles:
         inner = slice(top, top + STEP), slice(left, left + STEP)
-        if not thin[inner].any():
-            continue
         above, before = max(0, top - MARGIN), max(0, left - MARGIN)
         tile = slice(above, top + STEP + MARGIN), slice(before, left + STEP + MARGIN)
-        smooth, detailed = first_fill(pixels[tile], remaining[tile])
+        smooth, detailed = fill(pixels[tile], remaining[tile])
         filled = mix(smooth, detailed, share_of_details(pixels[tile], remaining[tile]))
         np.copyto(pixels[inner], filled[top - above :, left - before :][:STEP, :STEP], where=thin[inner][..., None])
         remaining[inner] &= ~thin[inner]
