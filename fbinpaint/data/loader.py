@@ -80,9 +80,10 @@ class BatchLoader:
 
     def __iter__(self) -> Generator[Batch, None, None]:
         batches = iter(self.loader)
-        with suppress(ValueError, AttributeError):  # in a thread, or on Windows, where no such signal arrives
-            # As it was: torch's own handler raises its error about a killed worker out of whatever is being done.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if self.loader.num_workers:
+            with suppress(ValueError, AttributeError):  # in a thread, or on Windows, where no such signal arrives
+                # As it was: torch's own handler raises its error about a killed worker out of whatever is being done.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         while (made := self.next_made(batches)) is not None:
             if isinstance(made, InputError):
                 raise made

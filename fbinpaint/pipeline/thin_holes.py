@@ -62,7 +62,9 @@ def fill_thin_holes(
         above, before = max(0, top - MARGIN), max(0, left - MARGIN)
         tile = slice(above, top + STEP + MARGIN), slice(before, left + STEP + MARGIN)
         smooth, detailed = fill(pixels[tile], remaining[tile])
-        filled = mix(smooth, detailed, share_of_details(pixels[tile], remaining[tile]))
+        filled = smooth
+        if detailed is not smooth:
+            filled = mix(smooth, detailed, share_of_details(pixels[tile], remaining[tile]))
         np.copyto(pixels[inner], filled[top - above :, left - before :][:STEP, :STEP], where=thin[inner][..., None])
         remaining[inner] &= ~thin[inner]
     return pixels, remaining
